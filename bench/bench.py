@@ -1,0 +1,332 @@
+#!/usr/bin/env python3
+"""./run bench [backup] [restore] [delta] [proxy]: holdfast beside pgBackRest, pg_basebackup and PgBouncer.
+
+One run, interleaved, medians. The table goes to standard output and to bench/results/latest.md.
+
+HOLDFAST_BENCH_SCALE (200) and HOLDFAST_BENCH_ROUNDS (5) change the size and the number of rounds.
+"""
+import os
+import re
+import shutil
+import signal
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE), str(HERE.parent / "tests/lib")]
+
+from cluster import bench_directory, cluster  # noqa: E402
+from harness import environment as env  # noqa: E402
+from harness.daemon import Holdfast  # noqa: E402
+from harness.postgres import Postgres, wait_until  # noqa: E402
+from measure import Sample, measure, settle, stored_bytes  # noqa: E402
+
+SCALE = int(os.environ.get("HOLDFAST_BENCH_SCALE", "200"))
+ROUNDS = int(os.environ.get("HOLDFAST_BENCH_ROUNDS", "5"))
+
+
+class Bench:
+    def __init__(self):
+        self.directory = bench_directory()
+        self.source = cluster(self.directory, SCALE)
+        self.work = self.directory / "work"
+        shutil.rmtree(self.work, ignore_errors=True)
+        env.make_directory(self.work, 0o755)
+        self.daemon = Holdfast(self.source, env.make_directory(self.work / "holdfast", 0o755), log_level="info")
+        self.samples = {}
+
+    def start(self):
+        self.daemon.start()
+        self.configurations = {name: self.pgbackrest_configuration(name) for name in ("plain", "bundle")}
+
+    def close(self):
+        self.daemon.stop()
+        self.source.stop()
+        (self.directory / "archiving").unlink(missing_ok=True)
+        shutil.rmtree(self.work, ignore_errors=True)
+
+    def note(self, group, name, sample):
+        self.samples.setdefault(group, {}).setdefault(name, []).append(sample)
+        print(f"  {group:8} {name:28} {sample.wall:7.2f} s  {sample.cpu:7.2f} CPU s", flush=True)
+
+    # -- the tools
+
+    def pgbackrest_configuration(self, name):
+        root = env.make_directory(self.work / f"pgbackrest-{name}", 0o755)
+        for sub in ("repo", "log", "lock", "spool"):
+            env.make_directory(root / sub)
+        file = root / "pgbackrest.conf"
+        file.write_text(f"""[global]
+repo1-path={root}/repo
+repo1-retention-full=20
+{'repo1-bundle=y' if name == 'bundle' else ''}
+log-path={root}/log
+lock-path={root}/lock
+spool-path={root}/spool
+log-level-console=warn
+process-max=2
+compress-type=zst
+compress-level=1
+start-fast=y
+[bench]
+pg1-path={self.source.data}
+pg1-port={self.source.port}
+pg1-socket-path={self.source.sockets}
+pg1-user=postgres
+""")
+        file.chmod(0o644)
+        self.archiving(file)
+        env.run("pgbackrest", f"--config={file}", "--stanza=bench", "stanza-create")
+        return file
+
+    def archiving(self, configuration=None):
+        switch = self.directory / "archiving"
+        if configuration:
+            switch.write_text(str(configuration))
+        else:
+            switch.unlink(missing_ok=True)
+
+    def psql(self, statement):
+        return [env.DEBIAN_BIN / "psql", "-X", "-q", "-h", self.daemon.sockets, "-p", self.daemon.port, "-U", "postgres", "-v",
+                "ON_ERROR_STOP=1", "-c", statement, "postgres"]
+
+    def backup_holdfast(self, collection="archive", options=""):
+        self.reset_memory()
+        sample, _ = measure(self.psql(f"BACKUP INTO 'nodelocal://self/{collection}'{options}"), self.source.pid(),
+                            self.daemon.process.pid)
+        sample.memory = self.daemon.peak_memory()
+        return sample
+
+    def reset_memory(self):
+        try:
+            Path(f"/proc/{self.daemon.process.pid}/clear_refs").write_text("5")
+        except OSError:
+            pass
+
+    def backup_pgbackrest(self, name):
+        self.archiving(self.configurations[name])
+        sample, _ = measure(["pgbackrest", f"--config={self.configurations[name]}", "--stanza=bench", "--type=full", "backup"],
+                            self.source.pid())
+        self.archiving()
+        return sample
+
+    def backup_basebackup(self, target, compress):
+        sample, _ = measure([env.DEBIAN_BIN / "pg_basebackup", "-h", self.source.sockets, "-p", self.source.port, "-U", "postgres",
+                             "-D", target, "-Ft", "-X", "stream", "-c", "fast", f"--compress={compress}"], self.source.pid())
+        return sample
+
+    # -- the measurements
+
+    def backup(self):
+        basebackup = self.work / "basebackup"
+        for number in range(ROUNDS):
+            for name in ("holdfast", "pgbackrest zst", "pgbackrest zst bundle", "pg_basebackup zstd", "pg_basebackup lz4"):
+                settle(self.source.data)
+                if name == "holdfast":
+                    collection = f"b{number}"
+                    sample = self.backup_holdfast(collection)
+                    sample.stored = stored_bytes(self.daemon.io / collection)
+                    shutil.rmtree(self.daemon.io / collection)
+                elif name.startswith("pgbackrest"):
+                    kind = "bundle" if "bundle" in name else "plain"
+                    repo = self.configurations[kind].parent / "repo/backup/bench"
+                    sample = self.backup_pgbackrest(kind)
+                    newest = max(path for path in repo.iterdir() if re.fullmatch(r"\d+-\d+F", path.name))
+                    sample.stored = stored_bytes(newest)
+                    shutil.rmtree(newest)
+                    self.forget(kind)
+                else:
+                    sample = self.backup_basebackup(basebackup, "client-zstd:level=1,workers=2" if "zstd" in name else "client-lz4")
+                    sample.stored = stored_bytes(basebackup)
+                    shutil.rmtree(basebackup)
+                self.note("backup", name, sample)
+
+    def forget(self, kind):
+        """A removed backup must leave pgBackRest's list as well; expire does that."""
+        configuration = self.configurations[kind]
+        shutil.rmtree(configuration.parent / "repo")
+        env.make_directory(configuration.parent / "repo")
+        env.run("pgbackrest", f"--config={configuration}", "--stanza=bench", "stanza-create")
+
+    def prepare_restores(self):
+        if hasattr(self, "prepared"):
+            return
+        self.prepared = True
+        self.backup_holdfast("keep")
+        for kind in self.configurations:
+            self.backup_pgbackrest(kind)
+        self.base_tar = self.work / "base-tar"
+        self.backup_basebackup(self.base_tar, "client-zstd:level=1,workers=2")
+
+    def restore_command(self, name, target, delta=False):
+        if name == "holdfast":
+            options = ", delta" if delta else ""
+            return self.psql(f"RESTORE FROM LATEST IN 'nodelocal://self/keep' WITH data_directory = '{target}'{options}")
+        if name.startswith("pgbackrest"):
+            configuration = self.configurations["bundle" if "bundle" in name else "plain"]
+            return ["pgbackrest", f"--config={configuration}", "--stanza=bench", f"--pg1-path={target}",
+                    *(["--delta"] if delta else []), "restore"]
+        if name == "pg_basebackup (tar)":
+            return ["/bin/sh", "-c", f"mkdir -m 700 {target} && cat {self.base_tar}/base.tar.zst | zstd -dcq | tar -x -C {target} && "
+                    f"sync -f {target}"]
+        return ["/bin/sh", "-c", f"cp -a {self.source.data} {target} && sync -f {target}"]
+
+    def restore_sample(self, name, target, delta=False):
+        command = self.restore_command(name, target, delta)
+        self.reset_memory()
+        daemon = self.daemon.process.pid if name == "holdfast" else None
+        if name.startswith("pgbackrest"):
+            target.exists() or env.make_directory(target)
+        sample, _ = measure(command, None, daemon)
+        if daemon:
+            sample.memory = self.daemon.peak_memory()
+        return sample
+
+    def restore(self):
+        self.prepare_restores()
+        names = ["holdfast", "pgbackrest zst", "pgbackrest zst bundle", "cp -a and sync (floor)"]
+        if shutil.which("zstd"):
+            names.insert(3, "pg_basebackup (tar)")
+        for number in range(ROUNDS):
+            for name in names:
+                target = self.work / "target"
+                shutil.rmtree(target, ignore_errors=True)
+                settle(*(directory for directory in (self.daemon.io / "keep", self.base_tar) if number >= 0))
+                self.note("restore", name, self.restore_sample(name, target))
+                if number == 0 and name in ("holdfast", "pgbackrest zst", "pgbackrest zst bundle"):
+                    self.note("answers", name, Sample(self.until_answers(target), 0, 0))
+        shutil.rmtree(self.work / "target", ignore_errors=True)
+
+    def until_answers(self, target):
+        """From starting PostgreSQL on a restored directory until a query is answered."""
+        root = self.work / "restored"
+        shutil.rmtree(root, ignore_errors=True)
+        server = Postgres(env.make_directory(root, 0o755), data=target)
+        server.configure({"port": server.port, "unix_socket_directories": f"'{server.sockets}'", "archive_mode": "off"})
+        began = time.monotonic()
+        server.start(wait=False)
+        wait_until(server.ready, 300)
+        seconds = time.monotonic() - began
+        server.stop("immediate")
+        return seconds
+
+    def delta(self):
+        self.prepare_restores()
+        names = ["holdfast", "pgbackrest zst", "pgbackrest zst bundle"]
+        targets = {name: self.work / f"delta-{number}" for number, name in enumerate(names)}
+        for name, target in targets.items():
+            self.restore_sample(name, target)
+        for _ in range(ROUNDS):
+            for name, target in targets.items():
+                settle(target)
+                self.note("delta", name, self.restore_sample(name, target, delta=True))
+        for target in targets.values():
+            shutil.rmtree(target)
+
+    def proxy(self):
+        bouncer = env.make_directory(self.work / "pgbouncer", 0o755)
+        port = env.free_port()
+        (bouncer / "pgbouncer.ini").write_text(f"""[databases]
+* = host={self.source.sockets} port={self.source.port}
+[pgbouncer]
+listen_addr = 127.0.0.1
+listen_port = {port}
+unix_socket_dir = {bouncer}
+auth_type = any
+pool_mode = session
+max_client_conn = 200
+default_pool_size = 100
+logfile = {bouncer}/log
+pidfile = {bouncer}/pid
+ignore_startup_parameters = extra_float_digits
+[users]
+""")
+        (bouncer / "pgbouncer.ini").chmod(0o644)
+        databases = (bouncer / "pgbouncer.ini").read_text().replace("* = host", "* = user=postgres host")
+        (bouncer / "pgbouncer.ini").write_text(databases)
+        process = subprocess.Popen([shutil.which("pgbouncer") or "/usr/sbin/pgbouncer", bouncer / "pgbouncer.ini"],
+                                   stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **env.process_options())
+        time.sleep(1)
+        ports = {"holdfast": self.daemon.port, "pgbouncer session": port, "PostgreSQL (no proxy)": self.source.port}
+        seconds = 8 if SCALE >= 100 else 3
+        try:
+            for _ in range(ROUNDS):
+                for clients in (4, 32):
+                    for name, to in ports.items():
+                        done = env.run(env.DEBIAN_BIN / "pgbench", "-h", "127.0.0.1", "-p", to, "-U", "postgres", "-n", "-S", "-c",
+                                       clients, "-j", 2, "-T", seconds, "pgbench")
+                        rate = float(re.search(r"tps = ([\d.]+)", done.stdout).group(1))
+                        self.samples.setdefault(f"proxy {clients}", {}).setdefault(name, []).append(rate)
+                        print(f"  proxy    {name:28} {clients:3} clients {rate:10.0f} tps", flush=True)
+        finally:
+            process.terminate()
+            process.wait(20)
+
+    # -- the report
+
+    def report(self):
+        size = stored_bytes(self.source.data) - stored_bytes(self.source.data / "pg_wal")
+        lines = [f"# Benchmark, {time.strftime('%Y-%m-%d')}", "",
+                 f"{os.cpu_count()} cores, {cpu_name()}; PostgreSQL {self.source.value('SHOW server_version')}; "
+                 f"{env.run('pgbackrest', 'version').stdout.strip()}; cluster of {size / 1e9:.2f} GB, "
+                 f"page checksums on; {ROUNDS} interleaved rounds, warm cache, medians. CPU seconds are those of every process involved, the "
+                 "server's included. Memory: private memory of the tool's processes; for holdfast the daemon's whole resident set (VmHWM).", ""]
+        titles = {"backup": "Full backup", "restore": "Restore to a directory", "delta": "Delta restore over an intact directory"}
+        for group, title in titles.items():
+            if group in self.samples:
+                lines += [f"## {title}", "", *self.table(group), ""]
+        if "answers" in self.samples:
+            lines += ["## From starting the restored server until it answers", "",
+                      *(f"- {name}: {values[0].wall:.2f} s" for name, values in self.samples["answers"].items()), ""]
+        for clients in (4, 32):
+            if (group := f"proxy {clients}") in self.samples:
+                rates = {name: statistics.median(values) for name, values in self.samples[group].items()}
+                lines += [f"## pgbench -S, {clients} clients", "", "| | transactions/s | holdfast / this |", "|---|---:|---:|",
+                          *(f"| {name} | {rate:.0f} | {rates['holdfast'] / rate:.2f} |" for name, rate in rates.items()), ""]
+        text = "\n".join(lines)
+        (HERE / "results").mkdir(exist_ok=True)
+        (HERE / "results/latest.md").write_text(text)
+        print("\n" + text)
+
+    def table(self, group):
+        medians = {}
+        for name, samples in self.samples[group].items():
+            medians[name] = Sample(*(statistics.median(getattr(sample, key) for sample in samples)
+                                     for key in ("wall", "cpu", "memory", "stored")))
+        ours = medians["holdfast"]
+        rows = ["| | wall s | range | holdfast / this | CPU s | memory MiB | stored MB |", "|---|---:|---:|---:|---:|---:|---:|"]
+        for name, sample in medians.items():
+            walls = [one.wall for one in self.samples[group][name]]
+            rows.append(f"| {name} | {sample.wall:.2f} | {min(walls):.2f}–{max(walls):.2f} | {ours.wall / sample.wall:.2f} | "
+                        f"{sample.cpu:.2f} | {sample.memory / 2**20:.0f} | {f'{sample.stored / 1e6:.0f}' if sample.stored else ''} |")
+        return rows
+
+
+def cpu_name():
+    match = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
+    return match.group(1) if match else os.uname().machine
+
+
+def main():
+    names = sys.argv[1:] or ["backup", "restore", "delta", "proxy"]
+    for name in names:
+        if name not in ("backup", "restore", "delta", "proxy"):
+            raise SystemExit(f"no such benchmark: {name}")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated"))
+    bench = Bench()
+    try:
+        bench.start()
+        for name in names:
+            print(f"{name}:", flush=True)
+            getattr(bench, name)()
+        bench.report()
+    finally:
+        bench.close()
+        env.forget_session()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,137 @@
+#include "backup/backup_job.h"
+
+#include <fmt/core.h>
+
+#include <algorithm>
+#include <array>
+#include <utility>
+
+#include "backup/backup_run.h"
+#include "backup/wal_cleanup.h"
+#include "base/error.h"
+#include "base/log.h"
+#include "collection/collection.h"
+#include "collection/frame.h"
+
+namespace holdfast::backup {
+
+namespace {
+
+/// Whether the attempt failed because PostgreSQL went away, which a later attempt may find back.
+bool server_went_away(const Error& error) {
+  constexpr std::array kStates = {sqlstate::kConnectionException, sqlstate::kConnectionFailure,
+                                  sqlstate::kAdminShutdown, sqlstate::kCannotConnectNow,
+                                  SqlState("57P02") /* crash_shutdown */};
+  return std::ranges::find(kStates, error.state()) != kStates.end();
+}
+
+/// Called while an attempt ends early, for a reason of its own that must not be hidden.
+void keep_progress(BackupRun& run) {
+  try {
+    run.save_progress();
+  } catch (const Error& error) {
+    log::warning("could not write the checkpoint of the backup: {}", error.message());
+  }
+}
+
+void take_backup(BackupRun& run, jobs::JobContext& job) {
+  if (!run.already_written()) {
+    run.take_lock();
+    job.pause_point("backup.after_lock");
+    run.read_checkpoint();
+    job.pause_point("backup.after_checkpoint_read");
+    run.connect();
+    job.pause_point("backup.after_wal_start");
+    run.start_backup();
+    job.pause_point("backup.after_start");
+    run.plan();
+    job.pause_point("backup.after_plan");
+    run.reuse_finished_packs();
+    job.pause_point("backup.after_reuse");
+    run.copy_files();
+    job.pause_point("backup.after_copy");
+    run.list_catalog();
+    job.pause_point("backup.after_catalog");
+    run.copy_control_file();
+    run.stop_backup();
+    job.pause_point("backup.after_stop");
+    run.wait_for_wal();
+    job.pause_point("backup.after_wal");
+    run.examine_wal();
+    run.settle_changed_files();
+    job.pause_point("backup.after_verify");
+    run.remove_leftovers();
+    job.pause_point("backup.before_manifest");
+    run.write_manifest();
+    job.pause_point("backup.after_manifest");
+  }
+  run.move_latest();
+  job.pause_point("backup.after_latest");
+  run.clean_up();
+}
+
+}  // namespace
+
+void check_spec(const proto::BackupJobSpec& spec) {
+  if (!collection::parse_subdirectory(spec.subdirectory())) {
+    throw Error(sqlstate::kInvalidParameterValue,
+                fmt::format("\"{}\" is not a subdirectory of a backup", spec.subdirectory()))
+        .hint("Subdirectories look like \"2026/11/20-223000.00\".");
+  }
+  if (!spec.compression().empty()) collection::Compression::parse(spec.compression());
+  if (spec.workers() > kMaxWorkers) {
+    throw Error(sqlstate::kInvalidParameterValue,
+                fmt::format("workers must be between 1 and {}", kMaxWorkers));
+  }
+}
+
+std::filesystem::path spool_of(const BackupEnvironment& environment, jobs::JobId id) {
+  return environment.spool_directory / fmt::format("backup-{}", id);
+}
+
+BackupJob::BackupJob(BackupEnvironment environment) : environment_(std::move(environment)) {}
+
+void BackupJob::resume(jobs::JobContext& job) {
+  BackupRun run(environment_, job);
+  try {
+    take_backup(run, job);
+  } catch (const Stopped& stopped) {
+    if (stopped.reason != StopReason::Cancel) keep_progress(run);
+    throw;
+  } catch (Error& error) {
+    keep_progress(run);
+    if (server_went_away(error)) error.retry(Retry::Safe);
+    throw;
+  }
+}
+
+void BackupJob::revert(jobs::JobContext& job) {
+  proto::BackupJobSpec spec;
+  const ByteView specification = job.specification();
+  if (!spec.ParseFromArray(specification.data(), static_cast<int>(specification.size()))) {
+    throw Error(sqlstate::kInternalError, "the specification of the backup job cannot be read");
+  }
+  std::filesystem::remove_all(spool_of(environment_, job.id()));
+  const auto store = environment_.stores->open_store(spec.collection_uri());
+  const Stop& stop = job.stop();
+
+  const auto manifest = collection::read_manifest(*store, spec.subdirectory(), stop);
+  if (manifest && manifest->job_id() == job.id()) {
+    // Readers may have seen it already: it stays, and is made whole.
+    move_latest_late(*store, *manifest, environment_.clock->now(), stop);
+    collection::remove_checkpoints(*store, spec.subdirectory(), stop);
+    collection::release_lock(*store, spec.subdirectory(), job.id(), stop);
+    return;
+  }
+  // The lock goes last, so while it is there the layer is this job's, and may be in part.
+  const auto lock = collection::lock_key(spec.subdirectory(), job.id());
+  if (!store->stat(lock, stop)) return;
+  proto::BackupJobCheckpoint row;
+  if (const auto bytes = job.checkpoint()) {
+    row.ParseFromArray(bytes->data(), static_cast<int>(bytes->size()));
+  }
+  remove_unneeded_wal(*store, spec.subdirectory(), row, stop);
+  collection::remove_unfinished(*store, spec.subdirectory(), stop);
+}
+
+}  // namespace holdfast::backup

@@ -1,0 +1,121 @@
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "backup/backup_job.h"
+#include "backup/copy.h"
+#include "backup/wal_keeper.h"
+#include "base/clock.h"
+#include "base/mutex.h"
+#include "base/stop.h"
+#include "io/throttle.h"
+#include "manifest.pb.h"
+#include "postgres/backup_session.h"
+#include "postgres/checks.h"
+#include "postgres/connection.h"
+#include "postgres/control_file.h"
+#include "postgres/wal_scan.h"
+#include "storage/object_store.h"
+
+namespace holdfast::backup {
+
+/// Lets LATEST name a backup whose manifest an earlier attempt wrote, unless it names a later state
+/// of the same cluster by now: a job may be resumed long after.
+void move_latest_late(storage::ObjectStore& store, const collection::proto::Manifest& manifest,
+                      Time now, const Stop& stop);
+
+/// One attempt at a backup: the steps of BackupJob::resume(), in the order in which they stand
+/// here, and what they hand to one another. Used by one thread; copying and WAL have their own.
+class BackupRun final : private CopyObserver {
+ public:
+  BackupRun(const BackupEnvironment& environment, jobs::JobContext& job);
+  ~BackupRun() override;
+
+  /// True when an earlier attempt wrote the manifest: only move_latest() and clean_up() are left.
+  bool already_written();
+  void take_lock();
+  void read_checkpoint();
+  /// Checks that data directory and server belong together, and makes the server keep its WAL.
+  void connect();
+  void start_backup();
+  void plan();
+  void reuse_finished_packs();
+  void copy_files();
+  void list_catalog();
+  /// Last of all files: on a standby it says where the backup is consistent.
+  void copy_control_file();
+  void stop_backup();
+  void wait_for_wal();
+  /// Decides whether pages with wrong checksums were torn or are corrupt, and finds the end time.
+  void examine_wal();
+  /// Corrects the packs' entries for files that changed while they were copied.
+  void settle_changed_files();
+  /// Removes what earlier attempts left: packs in no checkpoint, WAL from before this start.
+  void remove_leftovers();
+  void write_manifest();
+  void move_latest();
+  void clean_up();
+
+  /// Keeps what is finished for the next attempt. For an attempt that ends early.
+  void save_progress();
+
+ private:
+  void frame_done(std::uint64_t bytes) override;
+  void pack_stored() override;
+
+  void write_checkpoint(const Stop& stop);
+  void report();
+  void enter(std::string phase);
+  void remember_wal(const collection::WalSegmentId& segment);
+  void describe_instance();
+  void store_control_file(std::size_t position, ByteView content);
+  void judge_suspects(const postgres::WalRange& range);
+  std::optional<Time> last_commit(const postgres::WalRange& range);
+  std::uint32_t highest_stored_pack(const Stop& stop) const;
+  postgres::ConnectOptions connect_options() const;
+  LayerPlace place() const;
+  CopyRequest copy_request();
+
+  const BackupEnvironment& environment_;
+  jobs::JobContext& job_;
+  const Stop& stop_;
+  const proto::BackupJobSpec spec_;
+  const std::filesystem::path spool_;
+  const std::unique_ptr<storage::ObjectStore> store_;
+  io::Throttle throttle_;
+
+  /// The manifest as it grows; files and packs are added when it is written.
+  collection::proto::Manifest manifest_;
+  std::optional<collection::proto::Manifest> earlier_;  // the checkpoint of an earlier attempt
+  collection::BackupUuid uuid_{};
+  bool written_ = false;
+  bool written_before_ = false;  // by an earlier attempt
+
+  postgres::ControlFile control_;
+  postgres::ServerFacts server_;
+  std::string tablespace_version_directory_;
+  std::vector<std::filesystem::path> outside_files_;
+  std::unique_ptr<WalKeeper> wal_;
+  std::optional<postgres::BackupSession> session_;
+  CopyState copy_;
+  bool reused_ = false;  // the ledger has all that earlier attempts left
+  std::string phase_;    // changes only while no worker runs
+
+  std::atomic<std::uint64_t> bytes_done_{0};
+  std::uint64_t bytes_total_ = 0;
+  std::atomic<bool> checkpointing_{false};
+  std::atomic<std::size_t> packs_since_checkpoint_{0};
+  std::atomic<std::int64_t> last_checkpoint_us_{0};  // of the environment's clock
+
+  Mutex row_mutex_;
+  proto::BackupJobCheckpoint row_ HF_GUARDED_BY(row_mutex_);
+};
+
+}  // namespace holdfast::backup

@@ -1,0 +1,257 @@
+#include "backup/copy.h"
+
+#include <fmt/core.h>
+
+#include <memory>
+#include <optional>
+#include <utility>
+
+#include "base/bounded_queue.h"
+#include "base/error.h"
+#include "base/log.h"
+#include "base/worker_pool.h"
+#include "collection/collection.h"
+#include "collection/format.h"
+
+namespace holdfast::backup {
+
+namespace {
+
+using collection::FrameEncoder;
+using collection::kFrameBytes;
+using collection::PackBuilder;
+using collection::PackSummary;
+
+/// Frames that one worker asks the kernel to read before it needs them.
+constexpr std::uint32_t kReadAheadFrames = 4;
+/// A worker takes small files in runs of up to this many, so that it rarely asks for more.
+constexpr std::size_t kMaxRun = 64;
+
+struct FrameRef {
+  std::size_t position = 0;
+  std::uint32_t frame = 0;
+};
+
+/// Hands out the frames that are to be copied, in path order, a run at a time: about one full
+/// frame's bytes.
+class FrameCursor {
+ public:
+  FrameCursor(const FileTable& files, const std::vector<bool>& done) : files_(files), done_(done) {}
+
+  /// Empty at the end.
+  void draw(std::vector<FrameRef>& run) {
+    run.clear();
+    MutexLock lock(mutex_);
+    for (std::uint64_t bytes = 0; bytes < kFrameBytes && run.size() < kMaxRun;) {
+      if (position_ == files_.size()) return;
+      if (frame_ == files_.planned_frames(position_)) {
+        ++position_;
+        frame_ = 0;
+        continue;
+      }
+      if (!done_[files_[position_].first_frame + frame_]) {
+        run.push_back({position_, frame_});
+        bytes += planned_bytes(files_, run.back());
+      }
+      ++frame_;
+    }
+  }
+
+  static std::uint64_t planned_bytes(const FileTable& files, const FrameRef& ref) {
+    const std::uint64_t left = files[ref.position].size - std::uint64_t{ref.frame} * kFrameBytes;
+    return left < kFrameBytes ? left : kFrameBytes;
+  }
+
+ private:
+  const FileTable& files_;
+  const std::vector<bool>& done_;
+  Mutex mutex_;
+  std::size_t position_ HF_GUARDED_BY(mutex_) = 0;
+  std::uint32_t frame_ HF_GUARDED_BY(mutex_) = 0;
+};
+
+struct FinishedPack {
+  std::unique_ptr<PackBuilder> builder;
+  PackSummary summary;
+};
+
+/// Readers fill pack builders, uploaders put them on storage and give them back.
+class Copier {
+ public:
+  Copier(const CopyRequest& request, CopyState& state, CopyObserver& observer)
+      : request_(request),
+        state_(state),
+        observer_(observer),
+        cursor_(state.files, state.done),
+        finished_(request.workers),
+        free_(2 * request.workers),
+        reading_(request.workers) {}
+
+  void run(const Stop& stop) {
+    for (std::size_t i = 0; i < 2 * request_.workers; ++i) {
+      free_.push(std::make_unique<PackBuilder>(), stop);
+    }
+    run_workers(2 * request_.workers, stop, [&](std::size_t number, const Stop& worker_stop) {
+      if (number < request_.workers) {
+        read(worker_stop);
+      } else {
+        upload(worker_stop);
+      }
+    });
+  }
+
+ private:
+  void read(const Stop& stop) {
+    FrameReader reader(state_.files, request_.data_directory, request_.checksums);
+    reader.read_ahead(kReadAheadFrames);
+    FrameEncoder encoder(request_.compression);
+    std::unique_ptr<PackBuilder> pack;
+    std::vector<FrameRef> run;
+    for (cursor_.draw(run); !run.empty(); cursor_.draw(run)) {
+      for (const FrameRef& ref : run) {
+        stop.check();
+        const std::uint64_t planned = FrameCursor::planned_bytes(state_.files, ref);
+        request_.throttle.take(planned, stop);
+        if (const auto bytes = take(reader, ref, stop); !bytes.empty()) {
+          if (pack && pack->full_for(encoder, bytes.size())) {
+            hand_over(std::exchange(pack, nullptr), stop);
+          }
+          if (!pack) pack = new_pack(stop);
+          pack->add(encoder, state_.files[ref.position].id, ref.frame, bytes);
+        }
+        observer_.frame_done(planned);
+      }
+    }
+    if (pack) hand_over(std::move(pack), stop);
+    if (--reading_ == 0) finished_.close();
+  }
+
+  /// The frame's bytes; empty when there are none (any more).
+  ByteView take(FrameReader& reader, const FrameRef& ref, const Stop& stop) {
+    const FrameRead read = reader.read(ref.position, ref.frame, stop);
+    if (read.state == FrameRead::State::Gone) {
+      state_.changes.gone(ref.position);
+    } else if (read.state == FrameRead::State::Short) {
+      state_.changes.shortened(ref.position,
+                               std::uint64_t{ref.frame} * kFrameBytes + read.bytes.size());
+    } else if (read.state == FrameRead::State::Grown) {
+      state_.changes.grown(ref.position, read.bytes.size());
+    }
+    state_.changes.suspect(read.suspects);
+    return read.bytes;
+  }
+
+  std::unique_ptr<PackBuilder> new_pack(const Stop& stop) {
+    auto pack = free_.pop(stop);  // never closed
+    (*pack)->reset(state_.next_pack++, request_.place.uuid);
+    return std::move(*pack);
+  }
+
+  void hand_over(std::unique_ptr<PackBuilder> pack, const Stop& stop) {
+    const PackSummary summary = pack->finish();
+    finished_.push({std::move(pack), summary}, stop);
+  }
+
+  void upload(const Stop& stop) {
+    while (auto pack = finished_.pop(stop)) {
+      store_pack(request_.place, *pack->builder, pack->summary, state_.ledger, stop);
+      observer_.pack_stored();
+      free_.push(std::move(pack->builder), stop);
+    }
+  }
+
+  const CopyRequest& request_;
+  CopyState& state_;
+  CopyObserver& observer_;
+  FrameCursor cursor_;
+  BoundedQueue<FinishedPack> finished_;
+  BoundedQueue<std::unique_ptr<PackBuilder>> free_;
+  std::atomic<std::size_t> reading_;
+};
+
+/// Whether a frame on storage is what the file holds now. A frame with suspect pages is not: it was
+/// torn when the WAL of another attempt was there to tell.
+bool still_equal(FrameReader& reader, const collection::FrameEntry& entry, std::size_t position,
+                 const Stop& stop) {
+  const FrameRead read = reader.read(position, entry.frame, stop);
+  return read.state == FrameRead::State::Whole && read.suspects.empty() &&
+         read.bytes.size() == entry.plain_bytes && collection::hash128(read.bytes) == entry.hash;
+}
+
+/// Absent when the pack is lost or damaged: then its frames are taken again.
+std::optional<std::vector<collection::FrameEntry>> try_read_index(
+    const LayerPlace& place, const collection::proto::Pack& pack, const Stop& stop) {
+  const auto key = collection::pack_key(place.directory, pack.number());
+  try {
+    return collection::read_pack_index(place.store, key, collection::summary_of(pack), place.uuid,
+                                       stop);
+  } catch (const Error& error) {
+    if (error.state() != sqlstate::kUndefinedFile && error.state() != sqlstate::kDataCorrupted) {
+      throw;
+    }
+    log::warning("copying what \"{}\" held again: {}", key, error.message());
+    return std::nullopt;
+  }
+}
+
+}  // namespace
+
+void copy_frames(const CopyRequest& request, CopyState& state, CopyObserver& observer,
+                 const Stop& stop) {
+  Copier(request, state, observer).run(stop);
+}
+
+void reuse_packs(const CopyRequest& request, const std::vector<collection::proto::Pack>& packs,
+                 CopyState& state, CopyObserver& observer, const Stop& stop) {
+  std::atomic<std::size_t> next{0};
+  Mutex done_mutex;
+  run_workers(request.workers, stop, [&](std::size_t, const Stop& worker_stop) {
+    FrameReader reader(state.files, request.data_directory, request.checksums);
+    for (std::size_t i = next++; i < packs.size(); i = next++) {
+      const auto& pack = packs[i];
+      const auto index = try_read_index(request.place, pack, worker_stop);
+      if (!index) continue;
+      const auto& entries = *index;
+      std::vector<bool> counts(entries.size(), true);
+      for (const std::uint32_t position : pack.superseded()) {
+        if (position < counts.size()) counts[position] = false;
+      }
+      std::vector<std::uint32_t> superseded;
+      for (std::uint32_t at = 0; at < entries.size(); ++at) {
+        if (!counts[at]) continue;
+        worker_stop.check();
+        const auto position = state.files.find(entries[at].file_id);
+        const bool wanted = position && entries[at].frame < state.files.planned_frames(*position) &&
+                            state.files.kind(*position) != collection::proto::FILE_KIND_CONTROL;
+        if (!wanted || !still_equal(reader, entries[at], *position, worker_stop)) {
+          superseded.push_back(at);
+          continue;
+        }
+        {
+          MutexLock lock(done_mutex);
+          state.done[state.files[*position].first_frame + entries[at].frame] = true;
+        }
+        observer.frame_done(entries[at].plain_bytes);
+      }
+      state.ledger.adopt(pack, superseded);
+    }
+  });
+}
+
+void store_pack(const LayerPlace& place, const PackBuilder& pack, const PackSummary& summary,
+                PackLedger& ledger, const Stop& stop) {
+  const auto key = collection::pack_key(place.directory, summary.number);
+  if (place.store.put(key, pack.bytes(), storage::PutMode::OnlyIfAbsent, stop) ==
+      storage::PutResult::Taken) {
+    // Ours when a put was repeated because its answer was lost: then the index is the one we wrote.
+    try {
+      collection::read_pack_index(place.store, key, summary, place.uuid, stop);
+    } catch (Error& error) {
+      error.hint(fmt::format("Another job may be writing to \"{}\".", place.directory));
+      throw;
+    }
+  }
+  ledger.add(summary);
+}
+
+}  // namespace holdfast::backup

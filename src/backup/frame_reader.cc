@@ -1,0 +1,144 @@
+#include "backup/frame_reader.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <chrono>
+#include <cstdlib>
+#include <new>
+#include <utility>
+
+#include "backup/read_error.h"
+#include "collection/format.h"
+#include "postgres/page.h"
+
+namespace holdfast::backup {
+
+namespace {
+
+using collection::kFrameBytes;
+using collection::proto::FileKind;
+
+constexpr std::size_t kBufferAlignment = 4096;
+/// Waits before each further look at a page with a wrong checksum. A write to the page cache lasts
+/// microseconds; the last waits are for a writer that was descheduled in its middle.
+constexpr std::array kRereadAfter = {std::chrono::milliseconds(0), std::chrono::milliseconds(5),
+                                     std::chrono::milliseconds(20), std::chrono::milliseconds(75)};
+
+}  // namespace
+
+void FrameReader::Free::operator()(std::byte* bytes) const { std::free(bytes); }
+
+FrameReader::FrameReader(const FileTable& files, std::filesystem::path data_directory,
+                         PageChecksums checksums)
+    : files_(files),
+      data_directory_(std::move(data_directory)),
+      checksums_(checksums),
+      buffer_(static_cast<std::byte*>(std::aligned_alloc(kBufferAlignment, kFrameBytes))) {
+  if (!buffer_) throw std::bad_alloc();
+}
+
+FrameReader::~FrameReader() = default;
+
+bool FrameReader::open(std::size_t position) {
+  if (open_position_ == position) return static_cast<bool>(file_);
+  open_position_.reset();
+  const std::string path = files_.path(position);
+  // An absolute path (a configuration file from elsewhere) replaces the data directory here.
+  open_path_ = (data_directory_ / path).string();
+  relation_.reset();
+  if (checksums_ == PageChecksums::On && files_.kind(position) == FileKind::FILE_KIND_RELATION) {
+    relation_ = postgres::parse_relation_path(path);
+  }
+  file_.reset(::open(open_path_.c_str(), O_RDONLY | O_CLOEXEC));
+  if (!file_ && errno != ENOENT) throw_unreadable("open file", open_path_, errno);
+  open_position_ = position;
+  return static_cast<bool>(file_);
+}
+
+std::size_t FrameReader::pread(MutableByteView into, std::uint64_t offset) {
+  std::size_t done = 0;
+  while (done < into.size()) {
+    const ssize_t got = ::pread(file_.get(), into.data() + done, into.size() - done,
+                                static_cast<off_t>(offset + done));
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) throw_unreadable("read file", open_path_, errno);
+    if (got == 0) break;
+    done += static_cast<std::size_t>(got);
+  }
+  return done;
+}
+
+FrameRead FrameReader::read(std::size_t position, std::uint32_t frame, const Stop& stop) {
+  FrameRead result;
+  const bool was_open = open_position_ == position;
+  if (!open(position)) {
+    result.state = FrameRead::State::Gone;
+    return result;
+  }
+  const std::uint64_t offset = std::uint64_t{frame} * kFrameBytes;
+  const std::uint64_t size = files_[position].size;
+  const std::size_t planned =
+      static_cast<std::size_t>(std::min<std::uint64_t>(kFrameBytes, size - offset));
+  prefetch(frame, size, was_open ? Prefetch::Further : Prefetch::Window);
+
+  // Replay completes what grows under WAL. Other files (configuration) are replaced by the server
+  // or a user, and the beginning of one would be of no use, so small ones are read to their end.
+  const bool to_its_end =
+      size <= kFrameBytes && files_.kind(position) != FileKind::FILE_KIND_RELATION;
+  const std::size_t got = pread({buffer_.get(), to_its_end ? kFrameBytes : planned}, offset);
+  result.bytes = {buffer_.get(), got};
+  if (got < planned) result.state = FrameRead::State::Short;
+  if (got > planned) result.state = FrameRead::State::Grown;
+  if (relation_) verify(result, offset, stop);
+  return result;
+}
+
+void FrameReader::prefetch(std::uint32_t frame, std::uint64_t size, Prefetch what) {
+  // Asking again for what is in memory costs time for each of its pages, so each frame is asked for
+  // once: all readers together go through a file frame by frame.
+  const std::uint64_t end = (std::uint64_t{frame} + 1 + read_ahead_) * kFrameBytes;
+  const std::uint64_t begin =
+      what == Prefetch::Window ? (std::uint64_t{frame} + 1) * kFrameBytes : end - kFrameBytes;
+  if (read_ahead_ == 0 || begin >= size) return;
+  // A hint: its failure changes nothing.
+  static_cast<void>(posix_fadvise(file_.get(), static_cast<off_t>(begin),
+                                  static_cast<off_t>(std::min(end, size) - begin),
+                                  POSIX_FADV_WILLNEED));
+}
+
+void FrameReader::verify(FrameRead& read, std::uint64_t offset, const Stop& stop) {
+  // What follows the last whole page was being added when we read it: PostgreSQL ignores it.
+  const std::size_t whole = read.bytes.size() / postgres::kPageBytes * postgres::kPageBytes;
+  const auto first_block = static_cast<std::uint32_t>(
+      relation_->segment * postgres::kRelationSegmentBlocks + offset / postgres::kPageBytes);
+  bad_.clear();
+  postgres::verify_pages(read.bytes.first(whole), first_block, bad_);
+  if (bad_.empty()) return;
+
+  for (const auto wait : kRereadAfter) {
+    stop.sleep(wait);
+    for (auto block = bad_.begin(); block != bad_.end();) {
+      const std::size_t at = std::size_t{*block - first_block} * postgres::kPageBytes;
+      const MutableByteView page{buffer_.get() + at, postgres::kPageBytes};
+      if (pread(page, offset + at) < page.size()) {
+        // Truncated since the first read: what is left of the frame ends here.
+        read.state = FrameRead::State::Short;
+        read.bytes = read.bytes.first(at);
+        bad_.erase(block, bad_.end());
+        break;
+      }
+      block = postgres::page_is_valid(page, *block) ? bad_.erase(block) : block + 1;
+    }
+    if (bad_.empty()) return;
+  }
+  for (const std::uint32_t block : bad_) {
+    read.suspects.push_back(
+        {.relation = relation_->relation, .fork = relation_->fork, .block = block});
+  }
+}
+
+}  // namespace holdfast::backup

@@ -1,0 +1,76 @@
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "backup/file_table.h"
+#include "base/bytes.h"
+#include "base/stop.h"
+#include "base/unique_fd.h"
+#include "postgres/relation_path.h"
+
+namespace holdfast::backup {
+
+enum class PageChecksums { Off, On };
+
+/// One frame as it was read.
+struct FrameRead {
+  enum class State {
+    Whole,  ///< as long as planned
+    Short,  ///< the file ends before or in it: it was truncated since planning
+    Grown,  ///< the whole of a small file that was replaced by a longer one since planning
+    Gone    ///< there is no such file any more
+  };
+  State state = State::Whole;
+  ByteView bytes;  ///< valid until the next read
+  /// Blocks whose checksum stayed wrong: torn by a write that was going on, or corrupt. Only the
+  /// backup's WAL can tell.
+  std::vector<postgres::BlockKey> suspects;
+};
+
+/// Reads frames of planned files and verifies the checksums of relation pages. One per thread;
+/// keeps the last file open, since frames are drawn in order.
+class FrameReader {
+ public:
+  FrameReader(const FileTable& files, std::filesystem::path data_directory,
+              PageChecksums checksums);
+  ~FrameReader();
+  FrameReader(const FrameReader&) = delete;
+  FrameReader& operator=(const FrameReader&) = delete;
+
+  /// Asks the kernel to have so many frames after the one that is read ready; 0: none.
+  void read_ahead(std::uint32_t frames) { read_ahead_ = frames; }
+
+  /// The frame of the file at `position` in the table. A page whose checksum is wrong is read again
+  /// a few times, since PostgreSQL may have been writing it. Throws for files that cannot be read.
+  FrameRead read(std::size_t position, std::uint32_t frame, const Stop& stop);
+
+ private:
+  bool open(std::size_t position);
+  std::size_t pread(MutableByteView into, std::uint64_t offset);
+  enum class Prefetch { Window, Further };
+  void prefetch(std::uint32_t frame, std::uint64_t size, Prefetch what);
+  void verify(FrameRead& read, std::uint64_t offset, const Stop& stop);
+
+  const FileTable& files_;
+  const std::filesystem::path data_directory_;
+  const PageChecksums checksums_;
+  std::uint32_t read_ahead_ = 0;
+  struct Free {
+    void operator()(std::byte* bytes) const;
+  };
+  std::unique_ptr<std::byte, Free> buffer_;
+
+  std::optional<std::size_t> open_position_;
+  UniqueFd file_;  // none when the open position's file is gone
+  std::string open_path_;
+  std::optional<postgres::RelationPath> relation_;  // only when its pages are to be verified
+  std::vector<std::uint32_t> bad_;
+};
+
+}  // namespace holdfast::backup

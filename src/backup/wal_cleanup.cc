@@ -1,0 +1,96 @@
+#include "backup/wal_cleanup.h"
+
+#include <fmt/core.h>
+
+#include <cstdint>
+#include <set>
+#include <string>
+#include <tuple>
+#include <vector>
+
+#include "base/log.h"
+#include "collection/collection.h"
+
+namespace holdfast::backup {
+
+namespace {
+
+using SegmentName = std::tuple<std::uint64_t, std::uint32_t, std::uint64_t>;
+
+/// Subdirectories below the collection's date directories, finished or not.
+std::set<std::string> all_subdirectories(storage::ObjectStore& store, const Stop& stop) {
+  std::set<std::string> found;
+  for (const std::string& year : store.list_directories("", stop)) {
+    if (year.find_first_not_of("0123456789") != std::string::npos) continue;
+    for (const std::string& month : store.list_directories(year, stop)) {
+      const std::string directory = fmt::format("{}/{}", year, month);
+      for (const std::string& day : store.list_directories(directory, stop)) {
+        const std::string subdirectory = fmt::format("{}/{}", directory, day);
+        if (collection::parse_subdirectory(subdirectory)) found.insert(subdirectory);
+      }
+    }
+  }
+  return found;
+}
+
+std::set<SegmentName> needed_segments(storage::ObjectStore& store,
+                                      const std::vector<std::string>& fulls, const Stop& stop) {
+  std::set<SegmentName> needed;
+  for (const std::string& full : fulls) {
+    const auto manifest = collection::read_manifest(store, full, stop);
+    if (!manifest) continue;
+    for (const auto& segment : manifest->wal()) {
+      needed.emplace(manifest->instance().system_identifier(), segment.timeline(),
+                     segment.segment());
+    }
+  }
+  return needed;
+}
+
+}  // namespace
+
+void add_wal(proto::BackupJobCheckpoint& checkpoint, const collection::WalSegmentId& segment) {
+  if (checkpoint.wal_size() > 0) {
+    auto& range = *checkpoint.mutable_wal(checkpoint.wal_size() - 1);
+    if (range.system_identifier() == segment.system_identifier &&
+        range.timeline() == segment.timeline && range.segment_bytes() == segment.segment_bytes &&
+        (range.last() + 1 == segment.segment || range.last() == segment.segment)) {
+      range.set_last(segment.segment);
+      return;
+    }
+  }
+  auto& range = *checkpoint.add_wal();
+  range.set_system_identifier(segment.system_identifier);
+  range.set_segment_bytes(segment.segment_bytes);
+  range.set_timeline(segment.timeline);
+  range.set_first(segment.segment);
+  range.set_last(segment.segment);
+}
+
+void remove_unneeded_wal(storage::ObjectStore& store, std::string_view subdirectory,
+                         const proto::BackupJobCheckpoint& checkpoint, const Stop& stop) {
+  if (checkpoint.wal_size() == 0) return;
+  const auto fulls = collection::list_fulls(store, stop);
+  const std::set<std::string> finished(fulls.begin(), fulls.end());
+  for (const std::string& other : all_subdirectories(store, stop)) {
+    if (other != subdirectory && !finished.contains(other)) {
+      log::info("keeping archived WAL because \"{}\" has an unfinished backup", other);
+      return;
+    }
+  }
+
+  const auto needed = needed_segments(store, fulls, stop);
+  for (const auto& range : checkpoint.wal()) {
+    for (std::uint64_t segment = range.first(); segment <= range.last(); ++segment) {
+      if (needed.contains({range.system_identifier(), range.timeline(), segment})) continue;
+      collection::remove_wal_segment(store,
+                                     {.system_identifier = range.system_identifier(),
+                                      .timeline = range.timeline(),
+                                      .segment = segment,
+                                      .segment_bytes = range.segment_bytes()},
+                                     stop);
+    }
+  }
+}
+
+}  // namespace holdfast::backup

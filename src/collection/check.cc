@@ -1,0 +1,305 @@
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <atomic>
+#include <set>
+#include <unordered_map>
+
+#include "base/error.h"
+#include "base/mutex.h"
+#include "base/worker_pool.h"
+#include "collection/collection.h"
+#include "collection/format.h"
+#include "collection/pack_internal.h"
+#include "collection/wal_archive.h"
+
+namespace holdfast::collection {
+
+namespace {
+
+using storage::ObjectKey;
+using storage::ObjectStore;
+
+constexpr std::string_view kMissing = "is missing";
+
+/// What is wrong, from several threads.
+class Problems {
+ public:
+  void add(const ObjectKey& key, std::string problem) {
+    const MutexLock lock(mutex_);
+    problems_.push_back({.key = key, .problem = std::move(problem)});
+  }
+  /// For an object whose reading threw. Failures of the storage itself are no finding about the
+  /// backup, so they go on up.
+  void add(const ObjectKey& key, const Error& error) {
+    const bool about_object = error.state() == sqlstate::kDataCorrupted ||
+                              error.state() == sqlstate::kUndefinedFile ||
+                              error.state() == sqlstate::kFeatureNotSupported;
+    if (!about_object) throw error;
+    add(key, error.detail().empty() ? error.message()
+                                    : fmt::format("{}: {}", error.message(), error.detail()));
+  }
+  bool empty() const {
+    const MutexLock lock(mutex_);
+    return problems_.empty();
+  }
+  std::vector<FileProblem> take() {
+    const MutexLock lock(mutex_);
+    std::sort(
+        problems_.begin(), problems_.end(),
+        [](const FileProblem& left, const FileProblem& right) { return left.key < right.key; });
+    return std::move(problems_);
+  }
+
+ private:
+  mutable Mutex mutex_;
+  std::vector<FileProblem> problems_ HF_GUARDED_BY(mutex_);
+};
+
+std::vector<bool> superseded_frames(const proto::Pack& pack, std::size_t frames) {
+  std::vector<bool> superseded(frames);
+  for (const std::uint32_t position : pack.superseded()) {
+    if (position < frames) superseded[position] = true;
+  }
+  return superseded;
+}
+
+/// Whether the packs together hold each frame of each file just once, as a restore needs it.
+class Coverage {
+ public:
+  explicit Coverage(const proto::Manifest& manifest) : manifest_(manifest) {
+    std::uint64_t stored = 0;
+    for (const proto::Pack& pack : manifest.packs()) stored += pack.frames();
+    std::uint64_t frames = 0;
+    for (const proto::File& file : manifest.files()) {
+      files_.emplace(file.id(), Place{&file, frames});
+      frames += frames_of(file);
+      // Sizes are only claims: no memory for more than there can be.
+      if (frames > stored) {
+        impossible_ = true;
+        return;
+      }
+    }
+    seen_.resize(frames);
+  }
+
+  void add(const ObjectKey& key, const proto::Pack& pack, const std::vector<FrameEntry>& entries,
+           Problems& problems) {
+    if (impossible_) return;
+    const std::vector<bool> superseded = superseded_frames(pack, entries.size());
+    const MutexLock lock(mutex_);
+    for (std::size_t i = 0; i < entries.size(); ++i) {
+      if (superseded[i]) continue;
+      const FrameEntry& entry = entries[i];
+      const auto found = files_.find(entry.file_id);
+      if (found == files_.end() || entry.frame >= frames_of(*found->second.file) ||
+          entry.plain_bytes !=
+              std::min<std::uint64_t>(kFrameBytes, found->second.file->size() -
+                                                       std::uint64_t{entry.frame} * kFrameBytes)) {
+        problems.add(key, fmt::format("holds frame {} of file {}, which the manifest lacks",
+                                      entry.frame, entry.file_id));
+        return;
+      }
+      auto seen = seen_[found->second.first_frame + entry.frame];
+      if (seen) {
+        problems.add(key, fmt::format("holds frame {} of file {}, which is held elsewhere too",
+                                      entry.frame, entry.file_id));
+        return;
+      }
+      seen = true;
+    }
+  }
+
+  /// For when every pack was added.
+  void finish(Problems& problems) const {
+    const MutexLock lock(mutex_);
+    const ObjectKey key = manifest_key(manifest_.subdirectory());
+    if (impossible_) {
+      problems.add(key, "lists more data than its packs hold");
+      return;
+    }
+    std::uint64_t at = 0;
+    for (const proto::File& file : manifest_.files()) {
+      for (std::uint64_t frame = 0; frame < frames_of(file); ++frame) {
+        if (seen_[at++]) continue;
+        problems.add(key, fmt::format("lists file \"{}\", of which no pack holds frame {}",
+                                      file.path(), frame));
+        return;
+      }
+    }
+  }
+
+ private:
+  struct Place {
+    const proto::File* file;
+    std::uint64_t first_frame;
+  };
+  static std::uint64_t frames_of(const proto::File& file) {
+    return file.size() / kFrameBytes + (file.size() % kFrameBytes != 0 ? 1 : 0);
+  }
+
+  const proto::Manifest& manifest_;
+  std::unordered_map<std::uint32_t, Place> files_;
+  bool impossible_ = false;
+  mutable Mutex mutex_;
+  std::vector<bool> seen_ HF_GUARDED_BY(mutex_);
+};
+
+enum class Depth { Index, Data };
+
+BackupUuid uuid_of(const proto::Manifest& manifest) {
+  BackupUuid uuid{};
+  const ByteView bytes = as_bytes(manifest.backup_uuid());
+  std::copy_n(bytes.begin(), std::min(bytes.size(), uuid.size()), uuid.begin());
+  return uuid;
+}
+
+/// One per thread: its buffers are used again for each pack.
+class PackChecker {
+ public:
+  PackChecker(ObjectStore& store, const proto::Manifest& manifest, Depth depth, Coverage& coverage,
+              Problems& problems)
+      : store_(store),
+        directory_(manifest.subdirectory()),
+        uuid_(uuid_of(manifest)),
+        depth_(depth),
+        coverage_(coverage),
+        problems_(problems) {}
+
+  void check(const proto::Pack& pack, const Stop& stop) {
+    const ObjectKey key = pack_key(directory_, pack.number());
+    try {
+      const auto info = store_.stat(key, stop);
+      if (!info) {
+        problems_.add(key, std::string(kMissing));
+      } else if (info->size != pack.size()) {
+        problems_.add(key, fmt::format("has {} bytes instead of {}", info->size, pack.size()));
+      } else {
+        const auto entries = read_pack_index(store_, key, summary_of(pack), uuid_, stop);
+        coverage_.add(key, pack, entries, problems_);
+        if (depth_ == Depth::Data) check_frames(key, pack, entries, stop);
+      }
+    } catch (const Error& error) {
+      problems_.add(key, error);
+    }
+  }
+
+ private:
+  void check_frames(const ObjectKey& key, const proto::Pack& pack,
+                    const std::vector<FrameEntry>& entries, const Stop& stop) {
+    stored_.resize(pack.index_offset());
+    if (!store_.get_into(key, 0, stored_, stop)) {
+      problems_.add(key, std::string(kMissing));
+      return;
+    }
+    check_pack_header(stored_, pack.number(), uuid_, key);
+    plain_.resize(kFrameBytes);
+    const std::vector<bool> superseded = superseded_frames(pack, entries.size());
+    for (std::size_t i = 0; i < entries.size(); ++i) {
+      if (superseded[i]) continue;
+      stop.check();
+      const FrameEntry& entry = entries[i];
+      try {
+        decoder_.decode(entry, ByteView(stored_).subspan(entry.offset, entry.stored_bytes),
+                        MutableByteView(plain_).first(entry.plain_bytes), key);
+      } catch (const Error& error) {
+        problems_.add(key, error);
+      }
+    }
+  }
+
+  ObjectStore& store_;
+  const std::string directory_;
+  const BackupUuid uuid_;
+  const Depth depth_;
+  Coverage& coverage_;
+  Problems& problems_;
+  FrameDecoder decoder_;
+  Bytes stored_;
+  Bytes plain_;
+};
+
+void check_wal(ObjectStore& store, const proto::Manifest& manifest,
+               const proto::WalSegment& segment, Depth depth, Problems& problems,
+               const Stop& stop) {
+  const WalSegmentId id{.system_identifier = manifest.instance().system_identifier(),
+                        .timeline = segment.timeline(),
+                        .segment = segment.segment(),
+                        .segment_bytes = manifest.instance().wal_segment_bytes()};
+  if (id.segment_bytes == 0) {
+    problems.add(manifest_key(manifest.subdirectory()), "names WAL without a segment size");
+    return;
+  }
+  const ObjectKey key = wal_key(id.system_identifier, id.timeline, id.segment, id.segment_bytes);
+  try {
+    const auto stored = stat_wal_segment(store, id, stop);
+    if (!stored) {
+      problems.add(key, std::string(kMissing));
+    } else if (segment.stored_bytes() != 0 && *stored != segment.stored_bytes()) {
+      problems.add(key, fmt::format("has {} bytes instead of {}", *stored, segment.stored_bytes()));
+    } else if (depth == Depth::Data) {
+      get_wal_segment(
+          store, id, [](std::uint64_t, ByteView) {}, stop);
+    } else if (id.segment_bytes <= kWalPartBytes) {
+      open_pack(store, key, stop);
+    }
+  } catch (const Error& error) {
+    problems.add(key, error);
+  }
+}
+
+/// Recovery needs all WAL from the start to the stop of a backup.
+void check_wal_range(const proto::Manifest& manifest, Problems& problems) {
+  const std::uint64_t bytes = manifest.instance().wal_segment_bytes();
+  if (bytes == 0 || manifest.stop().position() == 0) return;
+  std::set<std::uint64_t> there;
+  for (const proto::WalSegment& segment : manifest.wal()) there.insert(segment.segment());
+  const std::uint64_t last = (manifest.stop().position() - 1) / bytes;
+  std::uint64_t needed = manifest.start().position() / bytes;
+  while (needed <= last && there.contains(needed)) ++needed;
+  if (needed > last) return;
+  problems.add(manifest_key(manifest.subdirectory()),
+               fmt::format("lists no WAL segment {} between its start and its stop", needed));
+}
+
+std::vector<FileProblem> check_all(ObjectStore& store, const proto::Manifest& manifest, Depth depth,
+                                   std::size_t workers, const Stop& stop) {
+  Problems problems;
+  Coverage coverage(manifest);
+  const auto packs = static_cast<std::size_t>(manifest.packs_size());
+  const std::size_t all = packs + static_cast<std::size_t>(manifest.wal_size());
+  std::atomic<std::size_t> next = 0;
+  run_workers(std::max<std::size_t>(std::min(workers, all), 1), stop,
+              [&](std::size_t, const Stop& worker_stop) {
+                PackChecker checker(store, manifest, depth, coverage, problems);
+                for (std::size_t i = next++; i < all; i = next++) {
+                  worker_stop.check();
+                  if (i < packs) {
+                    checker.check(manifest.packs(static_cast<int>(i)), worker_stop);
+                  } else {
+                    check_wal(store, manifest, manifest.wal(static_cast<int>(i - packs)), depth,
+                              problems, worker_stop);
+                  }
+                }
+              });
+  check_wal_range(manifest, problems);
+  // What a pack that is lost or damaged held is missing anyway.
+  if (problems.empty()) coverage.finish(problems);
+  return problems.take();
+}
+
+}  // namespace
+
+std::vector<FileProblem> check_files(ObjectStore& store, const proto::Manifest& manifest,
+                                     const Stop& stop) {
+  // Waits for the storage more than for the processor.
+  constexpr std::size_t kWorkers = 4;
+  return check_all(store, manifest, Depth::Index, kWorkers, stop);
+}
+
+std::vector<FileProblem> verify_data(ObjectStore& store, const proto::Manifest& manifest,
+                                     std::size_t workers, const Stop& stop) {
+  return check_all(store, manifest, Depth::Data, workers, stop);
+}
+
+}  // namespace holdfast::collection

@@ -1,0 +1,279 @@
+#include "collection/collection.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "base/error.h"
+#include "collection/envelope_internal.h"
+#include "collection/format.h"
+#include "storage/fault_store.h"
+#include "storage/memory_store.h"
+
+namespace holdfast::collection {
+namespace {
+
+using storage::PutMode;
+using testing::ElementsAre;
+using testing::HasSubstr;
+using testing::IsEmpty;
+
+constexpr std::string_view kFull = "2026/11/20-223000.00";
+
+Time at(std::string_view text) { return *parse_timestamp(text); }
+
+class CollectionTest : public testing::Test {
+ protected:
+  void put(const std::string& key, std::string_view content) {
+    store_.put(key, as_bytes(content), PutMode::Overwrite, stop_);
+  }
+  std::vector<std::string> keys(const std::string& prefix = "") {
+    std::vector<std::string> found;
+    store_.list(
+        prefix, [&](const storage::ObjectInfo& info) { found.push_back(info.key); }, stop_);
+    return found;
+  }
+  template <typename Call>
+  Error failure(const Call& call) {
+    try {
+      call();
+    } catch (const Error& error) {
+      return error;
+    }
+    return Error(sqlstate::kSuccess, "did not fail");
+  }
+
+  storage::MemoryStore store_;
+  Stop stop_ = Stop::never();
+};
+
+proto::Manifest small_manifest() {
+  proto::Manifest manifest;
+  manifest.set_format_version(kFormatVersion);
+  manifest.set_backup_uuid(std::string(16, 'u'));
+  manifest.set_subdirectory(std::string(kFull));
+  manifest.mutable_instance()->set_system_identifier(7000000000000000001ULL);
+  manifest.mutable_instance()->set_wal_segment_bytes(16U << 20);
+  auto* file = manifest.add_files();
+  file->set_id(1);
+  file->set_path("base/5/1259");
+  file->set_size(8192);
+  return manifest;
+}
+
+TEST(NamesTest, SubdirectoriesAreUtcWithCentiseconds) {
+  EXPECT_EQ(subdirectory_for(at("2026-11-20 22:30:00.129999+00")), "2026/11/20-223000.12");
+  EXPECT_EQ(subdirectory_for(at("2026-01-02 03:04:05+00")), "2026/01/02-030405.00");
+  EXPECT_EQ(parse_subdirectory("/2026/11/20-223000.12"), at("2026-11-20 22:30:00.12+00"));
+  EXPECT_EQ(subdirectory_for(*parse_subdirectory("2026/11/20-235959.99")), "2026/11/20-235959.99");
+  for (const char* text : {"", "2026/11/20-223000", "2026/13/20-223000.00", "2026/02/30-223000.00",
+                           "2026/11/20-243000.00", "2026/11/20-223000.0x", "x026/11/20-223000.00",
+                           "2026/11/20-223000.00/", "//2026/11/20-223000.00"}) {
+    EXPECT_FALSE(parse_subdirectory(text)) << text;
+  }
+}
+
+TEST(NamesTest, WalObjectsAreNamedAsPostgresNamesSegments) {
+  EXPECT_EQ(wal_key(42, 1, 0x16B, 16 << 20), "wal/42/00000001/00000001000000010000006B.wal");
+  EXPECT_EQ(wal_key(42, 10, 5, 1 << 30), "wal/42/0000000A/0000000A0000000100000001.wal");
+}
+
+TEST_F(CollectionTest, ListsFinishedFullsOldestFirstAmongForeignThings) {
+  for (const char* key :
+       {"2026/11/20-223000.00/BACKUP_MANIFEST", "2025/01/31-130501.25/BACKUP_MANIFEST",
+        "2026/11/21-000000.00/data/1.pack", "2026/11/99-000000.00/BACKUP_MANIFEST",
+        "2026/notes.txt", "2026/11/BACKUP_MANIFEST", "incrementals/2026/11/20-223000.00/x",
+        "wal/1/2/3.wal", "README", "20260/11/20-223000.00/BACKUP_MANIFEST"}) {
+    put(key, "x");
+  }
+  EXPECT_THAT(list_fulls(store_, stop_),
+              ElementsAre("2025/01/31-130501.25", "2026/11/20-223000.00"));
+}
+
+TEST_F(CollectionTest, ListsManyFullsInOrder) {
+  std::vector<std::string> expected;
+  for (int i = 0; i < 300; ++i) {
+    expected.push_back(subdirectory_for(at("2026-01-01 00:00:00+00") + std::chrono::hours(i)));
+    put(manifest_key(expected.back()), "x");
+  }
+  EXPECT_EQ(list_fulls(store_, stop_), expected);
+}
+
+TEST_F(CollectionTest, LatestIsTheLastWrittenEvenWhenTheClockGoesBack) {
+  EXPECT_EQ(failure([&] { resolve_latest(store_, stop_); }).message(),
+            "path does not contain a completed latest backup");
+  put("metadata/latest/LATEST-0000", "foreign");
+  put("metadata/latest/other", "foreign");
+  write_latest(store_, "2026/11/20-223000.00", at("2026-11-20 22:30:00+00"), stop_);
+  EXPECT_EQ(resolve_latest(store_, stop_), "2026/11/20-223000.00");
+  write_latest(store_, "2026/11/21-223000.00", at("2026-11-20 22:30:00+00"), stop_);
+  EXPECT_EQ(resolve_latest(store_, stop_), "2026/11/21-223000.00");
+  write_latest(store_, "2026/11/22-223000.00", at("2020-01-01 00:00:00+00"), stop_);
+  EXPECT_EQ(resolve_latest(store_, stop_), "2026/11/22-223000.00");
+  // Nothing was overwritten, and the newest sorts first.
+  EXPECT_EQ(keys("metadata/latest").size(), 5U);
+}
+
+TEST_F(CollectionTest, EveryDamageToLatestIsFound) {
+  write_latest(store_, kFull, at("2026-11-20 22:30:00+00"), stop_);
+  const std::string key = keys("metadata/latest").front();
+  const Bytes good = *get_whole(store_, key, 1000, stop_);
+  for (std::size_t i = 0; i < good.size(); ++i) {
+    Bytes bent = good;
+    bent[i] ^= std::byte{1};
+    put(key, as_text(bent));
+    const Error error = failure([&] { resolve_latest(store_, stop_); });
+    EXPECT_EQ(error.message(), "malformed LATEST file") << i;
+    EXPECT_THAT(error.detail(), HasSubstr(key));
+    put(key, as_text(ByteView(good).first(i)));
+    EXPECT_EQ(failure([&] { resolve_latest(store_, stop_); }).state(), sqlstate::kDataCorrupted);
+  }
+}
+
+TEST_F(CollectionTest, ManifestsAreReadBackAndNeverOverwritten) {
+  EXPECT_FALSE(read_manifest(store_, kFull, stop_));
+  const proto::Manifest manifest = small_manifest();
+  write_manifest(store_, kFull, manifest, stop_);
+  EXPECT_EQ(read_manifest(store_, kFull, stop_)->SerializeAsString(), manifest.SerializeAsString());
+  EXPECT_EQ(failure([&] { write_manifest(store_, kFull, manifest, stop_); }).message(),
+            "2026/11/20-223000.00 already contains a BACKUP_MANIFEST file");
+}
+
+TEST_F(CollectionTest, EveryDamageToAManifestIsFound) {
+  write_manifest(store_, kFull, small_manifest(), stop_);
+  const std::string key = manifest_key(kFull);
+  const Bytes good = *get_whole(store_, key, 1 << 20, stop_);
+  for (std::size_t i = 0; i < good.size(); ++i) {
+    Bytes bent = good;
+    bent[i] ^= std::byte{1};
+    put(key, as_text(bent));
+    const Error error = failure([&] { read_manifest(store_, kFull, stop_); });
+    EXPECT_THAT(error.message(), HasSubstr(key)) << i;
+    put(key, as_text(ByteView(good).first(i)));
+    const Error shorter = failure([&] { read_manifest(store_, kFull, stop_); });
+    EXPECT_EQ(shorter.state(), sqlstate::kDataCorrupted);
+    EXPECT_THAT(shorter.message(), HasSubstr(key));
+  }
+}
+
+TEST_F(CollectionTest, ANewerManifestIsRefusedByItsVersion) {
+  Bytes sealed = seal_envelope(as_bytes("whatever a newer version holds"));
+  store<std::uint32_t>(sealed, 8, kFormatVersion + 1);
+  put(manifest_key(kFull), as_text(sealed));
+  const Error error = failure([&] { read_manifest(store_, kFull, stop_); });
+  EXPECT_EQ(error.state(), sqlstate::kFeatureNotSupported);
+  EXPECT_THAT(error.message(), HasSubstr("format version 2"));
+}
+
+TEST_F(CollectionTest, AManifestThatWouldLeadARestoreAstrayIsRefused) {
+  const auto sealed = [&](const proto::Manifest& manifest) {
+    put(manifest_key(kFull), as_text(seal_envelope(as_bytes(manifest.SerializeAsString()))));
+    return failure([&] { read_manifest(store_, kFull, stop_); }).state();
+  };
+  for (const char* path : {"../x", "a/../../x", "/etc/passwd", ""}) {
+    proto::Manifest manifest = small_manifest();
+    manifest.mutable_files(0)->set_path(path);
+    EXPECT_EQ(sealed(manifest), sqlstate::kDataCorrupted) << path;
+  }
+  proto::Manifest external = small_manifest();
+  external.mutable_files(0)->set_path("/etc/postgresql/15/main/postgresql.conf");
+  external.mutable_files(0)->set_kind(proto::FILE_KIND_EXTERNAL_CONFIG);
+  EXPECT_EQ(sealed(external), sqlstate::kSuccess);
+  proto::Manifest pack = small_manifest();
+  pack.add_packs()->set_size(1ULL << 50);
+  EXPECT_EQ(sealed(pack), sqlstate::kDataCorrupted);
+}
+
+TEST_F(CollectionTest, AnEnvelopeCannotClaimMoreThanItsBytesCanStandFor) {
+  const Bytes plain(1 << 20);
+  const Bytes stored = compress_block(plain);
+  EXPECT_TRUE(decompress_block(stored, plain.size()));
+  EXPECT_FALSE(decompress_block(stored, plain.size() - 1));
+  EXPECT_FALSE(decompress_block(stored, kMaxManifestBytes));
+  EXPECT_FALSE(decompress_block(ByteView(stored).first(stored.size() - 1), plain.size()));
+}
+
+TEST_F(CollectionTest, OnlyOneJobHasTheLock) {
+  take_lock(store_, kFull, 5, stop_);
+  take_lock(store_, kFull, 5, stop_);
+  const Error error = failure([&] { take_lock(store_, kFull, 6, stop_); });
+  EXPECT_EQ(error.message(),
+            "2026/11/20-223000.00 already contains a `BACKUP-LOCK` file written by job 5");
+  EXPECT_THAT(keys(), ElementsAre("2026/11/20-223000.00/BACKUP-LOCK-5"));
+  release_lock(store_, kFull, 5, stop_);
+  take_lock(store_, kFull, 6, stop_);
+  release_lock(store_, kFull, 6, stop_);
+  write_checkpoint(store_, kFull, small_manifest(), 1, stop_);
+  EXPECT_THAT(failure([&] { take_lock(store_, kFull, 7, stop_); }).message(),
+              HasSubstr("already contains a BACKUP-CHECKPOINT file"));
+  remove_checkpoints(store_, kFull, stop_);
+  write_manifest(store_, kFull, small_manifest(), stop_);
+  EXPECT_THAT(failure([&] { take_lock(store_, kFull, 8, stop_); }).message(),
+              HasSubstr("already contains a BACKUP_MANIFEST file"));
+}
+
+TEST_F(CollectionTest, TheNewestCheckpointCountsAndOlderOnesGo) {
+  EXPECT_FALSE(read_checkpoint(store_, kFull, stop_));
+  proto::Manifest partial = small_manifest();
+  for (std::uint64_t i = 1; i <= 3; ++i) {
+    partial.set_plain_bytes(i);
+    write_checkpoint(store_, kFull, partial, i, stop_);
+  }
+  // A job that lost count.
+  partial.set_plain_bytes(4);
+  write_checkpoint(store_, kFull, partial, 1, stop_);
+  EXPECT_EQ(read_checkpoint(store_, kFull, stop_)->plain_bytes(), 4U);
+  EXPECT_EQ(keys().size(), 1U);
+  remove_checkpoints(store_, kFull, stop_);
+  EXPECT_THAT(keys(), IsEmpty());
+}
+
+TEST_F(CollectionTest, ACheckpointIsWrittenWhereNothingMayBeRemoved) {
+  storage::FaultStore faults(std::make_unique<storage::MemoryStore>());
+  storage::StoreFault fault;
+  fault.call = storage::StoreCall::Remove;
+  fault.times = 100;
+  faults.add(fault);
+  proto::Manifest partial = small_manifest();
+  for (std::uint64_t i = 1; i <= 3; ++i) {
+    partial.set_plain_bytes(i);
+    write_checkpoint(faults, kFull, partial, i, stop_);
+    EXPECT_EQ(read_checkpoint(faults, kFull, stop_)->plain_bytes(), i);
+  }
+}
+
+TEST_F(CollectionTest, RemovesOnlyUnfinishedLayers) {
+  take_lock(store_, kFull, 5, stop_);
+  put(pack_key(kFull, 1), "x");
+  write_checkpoint(store_, kFull, small_manifest(), 1, stop_);
+  put("2026/11/20-223000.01/data/1.pack", "another layer");
+  remove_unfinished(store_, kFull, stop_);
+  EXPECT_THAT(keys(), ElementsAre("2026/11/20-223000.01/data/1.pack"));
+  write_manifest(store_, kFull, small_manifest(), stop_);
+  EXPECT_EQ(failure([&] { remove_unfinished(store_, kFull, stop_); }).state(),
+            sqlstate::kObjectNotInPrerequisiteState);
+}
+
+TEST_F(CollectionTest, PrintsManifestsAsJson) {
+  const std::string json = manifest_to_json(small_manifest());
+  EXPECT_THAT(json, HasSubstr("\"format_version\":1"));
+  EXPECT_THAT(json, HasSubstr("\"path\":\"base/5/1259\""));
+  EXPECT_THAT(json, HasSubstr("\"system_identifier\":\"7000000000000000001\""));
+  EXPECT_THAT(json, HasSubstr("\"backup_uuid\":\"75757575757575757575757575757575\""));
+}
+
+TEST_F(CollectionTest, KeepsNamesThatAreNotUtf8) {
+  const std::string latin1 = "base/5/caf\xe9";
+  proto::Manifest manifest = small_manifest();
+  manifest.mutable_files(0)->set_path(latin1);
+  auto* object = manifest.add_objects();
+  object->set_name("caf\xe9");
+  object->add_grants("GRANT \xe9");
+  write_manifest(store_, kFull, manifest, stop_);
+  const auto read = read_manifest(store_, kFull, stop_);
+  EXPECT_EQ(read->files(0).path(), latin1);
+  EXPECT_EQ(read->objects(0).name(), "caf\xe9");
+  EXPECT_THAT(manifest_to_json(*read), HasSubstr("base/5/caf\xef\xbf\xbd"));
+}
+
+}  // namespace
+}  // namespace holdfast::collection

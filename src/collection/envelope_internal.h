@@ -1,0 +1,26 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string_view>
+
+#include "base/bytes.h"
+
+namespace holdfast::collection {
+
+/// One zstd frame of `plain`.
+Bytes compress_block(ByteView plain);
+/// Undoes it. Absent unless `stored` unpacks to exactly `plain_bytes`, and does so with no more
+/// memory than `stored` can honestly stand for.
+std::optional<Bytes> decompress_block(ByteView stored, std::uint64_t plain_bytes);
+
+/// Wraps a manifest or checkpoint for storage; docs/formats/manifest.md has the bytes.
+Bytes seal_envelope(ByteView plain);
+/// Unwraps it. Throws kDataCorrupted naming `object`, or kFeatureNotSupported for a newer version.
+Bytes open_envelope(ByteView stored, std::string_view object);
+
+/// Throws kFeatureNotSupported when `version` is newer than this build, kDataCorrupted when it
+/// never existed.
+void check_version(std::uint32_t version, std::string_view object);
+
+}  // namespace holdfast::collection

@@ -1,0 +1,49 @@
+#pragma once
+
+#include <cstdint>
+#include <string_view>
+
+/// Every name, magic number, version and size of holdfast's own format. docs/formats/ gives the
+/// bytes and the reasons.
+namespace holdfast::collection {
+
+/// What this build writes; a reader refuses anything newer.
+inline constexpr std::uint32_t kFormatVersion = 1;
+
+inline constexpr std::string_view kManifestName = "BACKUP_MANIFEST";
+inline constexpr std::string_view kCheckpointPrefix = "BACKUP-CHECKPOINT-";
+inline constexpr std::string_view kLockPrefix = "BACKUP-LOCK-";
+inline constexpr std::string_view kLatestDirectory = "metadata/latest";
+inline constexpr std::string_view kLatestPrefix = "LATEST-";
+inline constexpr std::string_view kIncrementalsDirectory = "incrementals";
+inline constexpr std::string_view kWalDirectory = "wal";
+inline constexpr std::string_view kDataDirectory = "data";
+inline constexpr std::string_view kProgressDirectory = "progress";  // of checkpoints
+inline constexpr std::string_view kPackSuffix = ".pack";
+inline constexpr std::string_view kWalSuffix = ".wal";
+inline constexpr std::string_view kHistorySuffix = ".history";
+
+/// A frame is this much of one file (128 pages of 8 KiB): the unit of compression, checksum and
+/// random access. The last frame of a file is shorter.
+inline constexpr std::uint32_t kFrameBytes = 1U << 20;
+/// A pack is put when the next frame would take it past this. 32 MiB keeps the memory of two
+/// workers and two uploads small.
+inline constexpr std::uint64_t kPackTargetBytes = 32ULL << 20;
+
+/// A pack holds no more frames than this, all-zero ones (which take no room) included.
+inline constexpr std::uint32_t kMaxPackFrames = 65536;
+/// Manifests and checkpoints, unpacked. What a reader is ready to allocate.
+inline constexpr std::uint64_t kMaxManifestBytes = 1ULL << 30;
+/// A WAL segment is cut into objects of at most this much; the default of 16 MiB is one object.
+inline constexpr std::uint64_t kWalPartBytes = 64ULL << 20;
+
+inline constexpr std::uint32_t kPackHeaderBytes = 32;
+inline constexpr std::uint32_t kPackEntryBytes = 64;
+inline constexpr std::uint32_t kPackTrailerBytes = 72;
+inline constexpr std::uint32_t kEnvelopeHeaderBytes = 48;
+
+inline constexpr std::string_view kPackMagic = "HFPACK\r\n";      // 8 bytes, at the start
+inline constexpr std::string_view kPackEndMagic = "HFPKEND\n";    // 8 bytes, at the very end
+inline constexpr std::string_view kEnvelopeMagic = "HFMETA\r\n";  // manifests and checkpoints
+
+}  // namespace holdfast::collection

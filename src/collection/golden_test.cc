@@ -1,0 +1,145 @@
+// Objects that a released format version wrote must stay readable for ever. They are never written
+// anew: a change that these tests notice is a new format version, with a directory of its own.
+// HOLDFAST_WRITE_GOLDEN=<directory> writes those of this build.
+
+#include <gtest/gtest.h>
+#include <stdlib.h>
+
+#include "base/error.h"
+#include "collection/collection.h"
+#include "collection/format.h"
+#include "collection/wal_archive.h"
+#include "io/file.h"
+#include "storage/local_store.h"
+
+namespace holdfast::collection {
+namespace {
+
+constexpr std::string_view kFull = "2026/11/20-223000.00";
+constexpr WalSegmentId kWal{
+    .system_identifier = 42, .timeline = 1, .segment = 3, .segment_bytes = 1 << 20};
+
+BackupUuid golden_uuid() {
+  BackupUuid uuid{};
+  for (std::size_t i = 0; i < uuid.size(); ++i) uuid[i] = static_cast<std::byte>(i);
+  return uuid;
+}
+
+Bytes text_page() {
+  Bytes page(8192);
+  constexpr std::string_view kText = "the quick brown fox ";
+  for (std::size_t i = 0; i < page.size(); ++i) {
+    page[i] = static_cast<std::byte>(kText[i % kText.size()]);
+  }
+  return page;
+}
+
+Bytes wal_frame() {
+  Bytes frame(1 << 20);
+  for (std::size_t i = 0; i < frame.size(); ++i) frame[i] = static_cast<std::byte>(i / 4096);
+  return frame;
+}
+
+std::unique_ptr<storage::ObjectStore> open(const std::string& directory) {
+  return storage::open_local_store(
+      {.root_directory = directory, .prefix = "", .description = "golden", .files = nullptr});
+}
+
+void write_golden(storage::ObjectStore& store, const Stop& stop) {
+  proto::Manifest manifest;
+  manifest.set_holdfast_version("0.1.0");
+  manifest.set_backup_uuid(std::string(as_text(golden_uuid())));
+  manifest.set_job_id(11);
+  manifest.set_type(proto::BACKUP_TYPE_FULL);
+  manifest.set_scope(proto::SCOPE_CLUSTER);
+  manifest.set_subdirectory(std::string(kFull));
+  manifest.mutable_instance()->set_system_identifier(kWal.system_identifier);
+  manifest.mutable_instance()->set_wal_segment_bytes(kWal.segment_bytes);
+  const std::vector<Bytes> files = {text_page(), Bytes(8192), Bytes(4, std::byte{'t'})};
+  PackBuilder builder(1 << 16);
+  FrameEncoder encoder(Compression{});
+  builder.reset(7, golden_uuid());
+  for (std::uint32_t i = 0; i < files.size(); ++i) {
+    builder.add(encoder, i + 1, 0, files[i]);
+    auto* file = manifest.add_files();
+    file->set_id(i + 1);
+    file->set_path("base/5/" + std::to_string(1000 + i));
+    file->set_size(files[i].size());
+    file->set_mode(0600);
+    file->set_kind(proto::FILE_KIND_RELATION);
+  }
+  store_summary(builder.finish(), *manifest.add_packs());
+  store.put(pack_key(kFull, 7), builder.bytes(), storage::PutMode::OnlyIfAbsent, stop);
+  auto* segment = manifest.add_wal();
+  segment->set_timeline(kWal.timeline);
+  segment->set_segment(kWal.segment);
+  segment->set_stored_bytes(put_wal_segment(
+      store, kWal,
+      [](std::uint64_t, MutableByteView into) {
+        const Bytes frame = wal_frame();
+        std::copy(frame.begin(), frame.end(), into.begin());
+      },
+      Compression{}, stop));
+  put_timeline_history(store, 42, 2, as_bytes("1\t0/3000000\tgolden\n"), stop);
+  write_manifest(store, kFull, manifest, stop);
+  write_latest(store, kFull, *parse_subdirectory(kFull), stop);
+}
+
+class GoldenTest : public testing::TestWithParam<const char*> {};
+
+TEST_P(GoldenTest, StaysReadable) {
+  const Stop stop = Stop::never();
+  const auto store = open(std::string(HOLDFAST_GOLDEN) + "/" + GetParam());
+  EXPECT_EQ(list_fulls(*store, stop), std::vector<std::string>{std::string(kFull)});
+  EXPECT_EQ(resolve_latest(*store, stop), kFull);
+  const auto manifest = read_manifest(*store, kFull, stop);
+  ASSERT_TRUE(manifest);
+  EXPECT_EQ(manifest->job_id(), 11);
+  ASSERT_EQ(manifest->files_size(), 3);
+  EXPECT_EQ(manifest->files(2).path(), "base/5/1002");
+  for (const FileProblem& problem : verify_data(*store, *manifest, 1, stop)) {
+    ADD_FAILURE() << problem.key << ": " << problem.problem;
+  }
+
+  const storage::ObjectKey key = pack_key(kFull, 7);
+  const auto entries =
+      read_pack_index(*store, key, summary_of(manifest->packs(0)), golden_uuid(), stop);
+  ASSERT_EQ(entries.size(), 3U);
+  EXPECT_EQ(entries[1].codec, Codec::Zero);
+  Bytes stored(entries[0].stored_bytes);
+  ASSERT_TRUE(store->get_into(key, entries[0].offset, stored, stop));
+  Bytes page(8192);
+  FrameDecoder().decode(entries[0], stored, page, key);
+  EXPECT_TRUE(page == text_page());
+
+  EXPECT_TRUE(get_wal_segment(
+      *store, kWal,
+      [](std::uint64_t, ByteView bytes) {
+        const Bytes frame = wal_frame();
+        EXPECT_TRUE(std::equal(bytes.begin(), bytes.end(), frame.begin(), frame.end()));
+      },
+      stop));
+  EXPECT_EQ(as_text(*get_timeline_history(*store, 42, 2, stop)), "1\t0/3000000\tgolden\n");
+}
+INSTANTIATE_TEST_SUITE_P(Formats, GoldenTest, testing::Values("format-1"),
+                         [](const auto& param_info) {
+                           std::string name = param_info.param;
+                           name[name.find('-')] = '_';
+                           return name;
+                         });
+
+TEST(GoldenWriterTest, WritesWhatTheReaderExpects) {
+  const Stop stop = Stop::never();
+  const char* wanted = ::getenv("HOLDFAST_WRITE_GOLDEN");
+  std::string pattern = testing::TempDir() + "/holdfast-golden-XXXXXX";
+  const std::string directory = wanted != nullptr ? wanted : ::mkdtemp(pattern.data());
+  const auto store = open(directory);
+  write_golden(*store, stop);
+  const auto manifest = read_manifest(*store, kFull, stop);
+  ASSERT_TRUE(manifest);
+  EXPECT_TRUE(verify_data(*store, *manifest, 1, stop).empty());
+  if (wanted == nullptr) io::remove_tree(io::FileSystem::real(), directory);
+}
+
+}  // namespace
+}  // namespace holdfast::collection

@@ -1,0 +1,279 @@
+#include "collection/wal_archive.h"
+
+#include <fmt/format.h>
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <charconv>
+
+#include "base/error.h"
+#include "collection/collection.h"
+#include "collection/format.h"
+#include "collection/names_internal.h"
+#include "collection/pack.h"
+#include "collection/pack_internal.h"
+#include "io/file.h"
+
+namespace holdfast::collection {
+
+namespace {
+
+using storage::ObjectKey;
+using storage::ObjectStore;
+
+/// Source: PostgreSQL src/include/access/xlog_internal.h (IsValidWalSegSize).
+constexpr std::uint64_t kSmallestSegment = 1ULL << 20;
+constexpr std::uint64_t kLargestSegment = 1ULL << 30;
+
+/// PostgreSQL writes one line per timeline switch; a megabyte is tens of thousands.
+constexpr std::size_t kLongestHistory = kFrameBytes;
+
+/// What a WAL segment of 16 MiB usually packs to, and what a history file does.
+constexpr std::size_t kUsualObjectBytes = 6U << 20;
+constexpr std::size_t kSmallBytes = 4096;
+
+void check_id(const WalSegmentId& id) {
+  if (id.segment_bytes < kSmallestSegment || id.segment_bytes > kLargestSegment ||
+      (id.segment_bytes & (id.segment_bytes - 1)) != 0) {
+    throw Error(sqlstate::kInvalidParameterValue,
+                fmt::format("invalid WAL segment size: {} bytes", id.segment_bytes));
+  }
+}
+
+/// Ties a WAL object to its place, as a layer's uuid ties its packs.
+BackupUuid uuid_of(const ObjectKey& key) { return to_bytes(hash128(as_bytes(key))); }
+
+ObjectKey part_key(const WalSegmentId& id, std::uint32_t part) {
+  return wal_part_key(id.system_identifier, id.timeline, id.segment, id.segment_bytes, part);
+}
+
+std::uint32_t part_count(const WalSegmentId& id) {
+  return static_cast<std::uint32_t>((id.segment_bytes + kWalPartBytes - 1) / kWalPartBytes);
+}
+
+bool same_content(const std::vector<FrameEntry>& left, const std::vector<FrameEntry>& right) {
+  return std::equal(left.begin(), left.end(), right.begin(), right.end(),
+                    [](const FrameEntry& a, const FrameEntry& b) {
+                      return a.plain_bytes == b.plain_bytes && a.hash == b.hash;
+                    });
+}
+
+/// Puts what `builder` holds; one that is there already must have the same content. Returns the
+/// bytes of the object that is there then.
+std::uint64_t put_once(ObjectStore& store, const ObjectKey& key, PackBuilder& builder,
+                       const Stop& stop) {
+  const PackSummary summary = builder.finish();
+  if (store.put(key, builder.bytes(), storage::PutMode::OnlyIfAbsent, stop) ==
+      storage::PutResult::Stored) {
+    return summary.size;
+  }
+  const OpenedPack there = open_pack(store, key, stop);
+  if (there.uuid != uuid_of(key) || !same_content(there.entries, builder.entries())) {
+    throw Error(sqlstate::kDuplicateFile,
+                fmt::format("WAL archive already has a different \"{}\"", key))
+        .detail(
+            "Two servers with the same system identifier and timeline write to one collection, or "
+            "the server's WAL was reset.")
+        .hint("Give each server a collection of its own; after pg_resetwal, start a new one.");
+  }
+  return there.summary.size;
+}
+
+Error corrupt(const ObjectKey& key, std::string_view why) {
+  return Error(sqlstate::kDataCorrupted, fmt::format("WAL object \"{}\" is corrupt", key))
+      .detail(std::string(why));
+}
+
+/// Reads an object of at most `limit` plain bytes that put_once() wrote, verifying all of it, and
+/// hands its frames to `write`. Returns its plain bytes; absent when there is no such object.
+std::optional<std::uint64_t> get_object(ObjectStore& store, const ObjectKey& key,
+                                        std::uint64_t limit,
+                                        const std::function<void(ByteView)>& write,
+                                        const Stop& stop) {
+  const std::optional<Bytes> object = get_whole(store, key, storage::kMaxObjectBytes, stop);
+  if (!object) return std::nullopt;
+  const OpenedPack pack = parse_pack(*object, key);
+  if (pack.uuid != uuid_of(key)) throw corrupt(key, "It belongs to another place.");
+  check_pack_header(ByteView(*object), pack.summary.number, pack.uuid, key);
+  FrameDecoder decoder;
+  Bytes plain(kFrameBytes);
+  std::uint64_t done = 0;
+  for (const FrameEntry& entry : pack.entries) {
+    stop.check();
+    if (entry.file_id != 0 || entry.frame != done / kFrameBytes || done % kFrameBytes != 0 ||
+        entry.plain_bytes > limit - done) {
+      throw corrupt(key, "Its frames are not in order.");
+    }
+    const MutableByteView into(plain.data(), entry.plain_bytes);
+    decoder.decode(entry, ByteView(*object).subspan(entry.offset, entry.stored_bytes), into, key);
+    write(into);
+    done += entry.plain_bytes;
+  }
+  return done;
+}
+
+}  // namespace
+
+std::uint64_t put_wal_segment(ObjectStore& store, const WalSegmentId& id, const WalReader& read,
+                              const Compression& compression, const Stop& stop) {
+  check_id(id);
+  FrameEncoder encoder(compression);
+  PackBuilder builder(kUsualObjectBytes);
+  Bytes plain(kFrameBytes);
+  std::uint64_t stored = 0;
+  // Part 0 last: a segment exists when its part 0 does.
+  for (std::uint32_t part = part_count(id); part-- > 0;) {
+    const ObjectKey key = part_key(id, part);
+    const std::uint64_t begin = part * kWalPartBytes;
+    const std::uint64_t end = std::min(begin + kWalPartBytes, id.segment_bytes);
+    builder.reset(part, uuid_of(key));
+    for (std::uint64_t at = begin; at < end; at += kFrameBytes) {
+      stop.check();
+      read(at, plain);
+      builder.add(encoder, 0, static_cast<std::uint32_t>((at - begin) / kFrameBytes), plain);
+    }
+    stored += put_once(store, key, builder, stop);
+  }
+  return stored;
+}
+
+std::uint64_t put_wal_segment_file(ObjectStore& store, const WalSegmentId& id,
+                                   const std::string& path, const Compression& compression,
+                                   const Stop& stop) {
+  io::FileSystem& files = io::FileSystem::real();
+  const UniqueFd fd = io::open_file(files, path, O_RDONLY);
+  struct stat status {};
+  if (::fstat(fd.get(), &status) != 0) throw_errno(fmt::format("stat file \"{}\"", path));
+  if (static_cast<std::uint64_t>(status.st_size) != id.segment_bytes) {
+    throw Error(sqlstate::kDataCorrupted, fmt::format("WAL file \"{}\" has {} bytes instead of {}",
+                                                      path, status.st_size, id.segment_bytes));
+  }
+  const WalReader read = [&](std::uint64_t offset, MutableByteView into) {
+    if (io::pread_up_to(files, fd.get(), into, offset, path) != into.size()) {
+      throw Error(sqlstate::kDataCorrupted,
+                  fmt::format("WAL file \"{}\" became shorter while it was read", path));
+    }
+  };
+  return put_wal_segment(store, id, read, compression, stop);
+}
+
+bool get_wal_segment(ObjectStore& store, const WalSegmentId& id, const WalWriter& write,
+                     const Stop& stop) {
+  check_id(id);
+  std::uint64_t at = 0;
+  for (std::uint32_t part = 0; part < part_count(id); ++part) {
+    const ObjectKey key = part_key(id, part);
+    const std::uint64_t expected = std::min(kWalPartBytes, id.segment_bytes - at);
+    const std::optional<std::uint64_t> got = get_object(
+        store, key, expected,
+        [&](ByteView bytes) {
+          write(at, bytes);
+          at += bytes.size();
+        },
+        stop);
+    if (!got) {
+      if (part == 0) return false;
+      throw Error(sqlstate::kUndefinedFile, fmt::format("WAL object \"{}\" does not exist", key))
+          .detail("Another part of the same WAL segment is there.");
+    }
+    if (*got != expected) {
+      throw corrupt(key, fmt::format("It holds {} bytes instead of {}.", *got, expected));
+    }
+  }
+  return true;
+}
+
+bool get_wal_segment_file(ObjectStore& store, const WalSegmentId& id, const std::string& path,
+                          const Stop& stop) {
+  if (!stat_wal_segment(store, id, stop)) return false;
+  io::FileSystem& files = io::FileSystem::real();
+  const UniqueFd fd = io::open_file(files, path, O_WRONLY | O_CREAT | O_TRUNC);
+  bool whole = false;
+  try {
+    whole = get_wal_segment(
+        store, id,
+        [&](std::uint64_t offset, ByteView bytes) {
+          io::pwrite_all(files, fd.get(), bytes, offset, path);
+        },
+        stop);
+  } catch (...) {
+    // Also when stopped: PostgreSQL must not find half a segment.
+    io::remove_file(files, path);
+    throw;
+  }
+  if (!whole) io::remove_file(files, path);
+  return whole;
+}
+
+std::optional<std::uint64_t> stat_wal_segment(ObjectStore& store, const WalSegmentId& id,
+                                              const Stop& stop) {
+  check_id(id);
+  std::uint64_t stored = 0;
+  for (std::uint32_t part = 0; part < part_count(id); ++part) {
+    const auto info = store.stat(part_key(id, part), stop);
+    if (!info) return std::nullopt;
+    stored += info->size;
+  }
+  return stored;
+}
+
+void remove_wal_segment(ObjectStore& store, const WalSegmentId& id, const Stop& stop) {
+  check_id(id);
+  // Part 0 first: without it there is no segment.
+  for (std::uint32_t part = 0; part < part_count(id); ++part) {
+    store.remove(part_key(id, part), stop);
+  }
+}
+
+std::vector<std::uint64_t> list_wal_segments(ObjectStore& store, std::uint64_t system_identifier,
+                                             std::uint32_t timeline,
+                                             std::uint64_t wal_segment_bytes, const Stop& stop) {
+  const std::uint64_t per_id = 0x100000000ULL / wal_segment_bytes;
+  const std::string directory = wal_timeline_directory(system_identifier, timeline);
+  std::vector<std::uint64_t> segments;
+  store.list(
+      directory,
+      [&](const storage::ObjectInfo& info) {
+        // <timeline 8><high 8><low 8>.wal; whatever else is there is not ours.
+        const std::string_view name = std::string_view(info.key).substr(directory.size() + 1);
+        if (name.size() < 24) return;
+        std::uint64_t high = 0;
+        std::uint64_t low = 0;
+        std::from_chars(name.data() + 8, name.data() + 16, high, 16);
+        std::from_chars(name.data() + 16, name.data() + 24, low, 16);
+        const std::uint64_t segment = high * per_id + low;
+        if (info.key == wal_key(system_identifier, timeline, segment, wal_segment_bytes)) {
+          segments.push_back(segment);
+        }
+      },
+      stop);
+  std::sort(segments.begin(), segments.end());
+  return segments;
+}
+
+void put_timeline_history(ObjectStore& store, std::uint64_t system_identifier,
+                          std::uint32_t timeline, ByteView content, const Stop& stop) {
+  if (content.empty() || content.size() > kLongestHistory) {
+    throw Error(sqlstate::kDataCorrupted,
+                fmt::format("history file of timeline {} has {} bytes", timeline, content.size()));
+  }
+  const ObjectKey key = history_key(system_identifier, timeline);
+  FrameEncoder encoder(Compression{});
+  PackBuilder builder(kSmallBytes);
+  builder.reset(0, uuid_of(key));
+  builder.add(encoder, 0, 0, content);
+  put_once(store, key, builder, stop);
+}
+
+std::optional<Bytes> get_timeline_history(ObjectStore& store, std::uint64_t system_identifier,
+                                          std::uint32_t timeline, const Stop& stop) {
+  const ObjectKey key = history_key(system_identifier, timeline);
+  Bytes content;
+  const auto got = get_object(
+      store, key, kLongestHistory,
+      [&](ByteView bytes) { content.insert(content.end(), bytes.begin(), bytes.end()); }, stop);
+  if (!got) return std::nullopt;
+  return content;
+}
+
+}  // namespace holdfast::collection

@@ -1,0 +1,70 @@
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/bytes.h"
+#include "base/stop.h"
+#include "collection/frame.h"
+#include "storage/object_store.h"
+
+namespace holdfast::collection {
+
+/// Names one WAL segment of one cluster.
+struct WalSegmentId {
+  std::uint64_t system_identifier = 0;
+  std::uint32_t timeline = 0;
+  std::uint64_t segment = 0;        ///< start LSN / segment_bytes
+  std::uint64_t segment_bytes = 0;  ///< wal_segment_size, a power of two from 1 MiB to 1 GiB
+};
+
+/// Fills `into` with the segment's bytes at `offset`.
+using WalReader = std::function<void(std::uint64_t offset, MutableByteView into)>;
+/// Takes the segment's bytes, in order and without gaps.
+using WalWriter = std::function<void(std::uint64_t offset, ByteView bytes)>;
+
+/// Archives one whole segment. An archive that has it already is left as it is if the content is
+/// the same; otherwise throws kDuplicateFile: two different clusters write to one collection.
+/// Returns the stored bytes of all its objects.
+std::uint64_t put_wal_segment(storage::ObjectStore& store, const WalSegmentId& id,
+                              const WalReader& read, const Compression& compression,
+                              const Stop& stop);
+/// From a file of exactly `id.segment_bytes` (kDataCorrupted otherwise).
+std::uint64_t put_wal_segment_file(storage::ObjectStore& store, const WalSegmentId& id,
+                                   const std::string& path, const Compression& compression,
+                                   const Stop& stop);
+
+/// False when the archive lacks it. Every frame is verified before it is handed to `write`; throws
+/// kDataCorrupted naming the object.
+bool get_wal_segment(storage::ObjectStore& store, const WalSegmentId& id, const WalWriter& write,
+                     const Stop& stop);
+/// Into a new file at `path` (replaced if there), which is removed again when this fails. Not
+/// synced: PostgreSQL syncs what it restores.
+bool get_wal_segment_file(storage::ObjectStore& store, const WalSegmentId& id,
+                          const std::string& path, const Stop& stop);
+
+/// Stored bytes of all objects of a segment; absent when the archive lacks it.
+std::optional<std::uint64_t> stat_wal_segment(storage::ObjectStore& store, const WalSegmentId& id,
+                                              const Stop& stop);
+
+/// Removes a segment that nothing needs; an absent one is fine.
+void remove_wal_segment(storage::ObjectStore& store, const WalSegmentId& id, const Stop& stop);
+
+/// Segment numbers that the archive holds for a timeline, ascending.
+std::vector<std::uint64_t> list_wal_segments(storage::ObjectStore& store,
+                                             std::uint64_t system_identifier,
+                                             std::uint32_t timeline,
+                                             std::uint64_t wal_segment_bytes, const Stop& stop);
+
+/// The history file of a timeline ("00000002.history"), with the rules of put_wal_segment().
+void put_timeline_history(storage::ObjectStore& store, std::uint64_t system_identifier,
+                          std::uint32_t timeline, ByteView content, const Stop& stop);
+/// Absent when the archive has none (timeline 1 never has one).
+std::optional<Bytes> get_timeline_history(storage::ObjectStore& store,
+                                          std::uint64_t system_identifier, std::uint32_t timeline,
+                                          const Stop& stop);
+
+}  // namespace holdfast::collection

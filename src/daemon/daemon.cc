@@ -1,0 +1,311 @@
+#include "daemon/daemon.h"
+
+#include <fmt/format.h>
+#include <pthread.h>
+#include <signal.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <charconv>
+#include <cstdio>
+#include <filesystem>
+#include <optional>
+#include <thread>
+
+#include "backup/backup_job.h"
+#include "base/error.h"
+#include "base/log.h"
+#include "base/version.h"
+#include "console/http_server.h"
+#include "daemon/background.h"
+#include "daemon/instance.h"
+#include "daemon/metrics.h"
+#include "jobs/registry.h"
+#include "jobs/runner.h"
+#include "pgwire/server.h"
+#include "restore/restore_job.h"
+#include "state/database.h"
+#include "statements/backup_statement.h"
+#include "statements/dispatcher.h"
+#include "statements/job_statements.h"
+#include "statements/restore_statement.h"
+#include "statements/show_backup_statement.h"
+#include "storage/open_store.h"
+
+namespace holdfast::daemon {
+
+namespace {
+
+constexpr std::chrono::seconds kObserveInterval{2};
+
+/// One way to open storage, for statements and for both engines.
+class StoreFactory final : public statements::Stores, public backup::StoreOpener {
+ public:
+  explicit StoreFactory(const Configuration& configuration)
+      : config_{.external_io_dir = configuration.external_io_dir,
+                .node_id = configuration.node_id} {}
+
+  std::unique_ptr<storage::ObjectStore> open(const std::string& uri) override {
+    return storage::open_store(uri, config_);
+  }
+  std::unique_ptr<storage::ObjectStore> open_store(std::string_view uri) override {
+    return storage::open_store(uri, config_);
+  }
+
+ private:
+  storage::StorageConfig config_;
+};
+
+/// What the front door asks about PostgreSQL.
+class FrontDoorUpstream final : public pgwire::Upstream {
+ public:
+  FrontDoorUpstream(Instance& instance, const jobs::Registry& registry)
+      : instance_(instance), registry_(registry) {}
+
+  std::optional<pgwire::UpstreamTarget> target() override { return instance_.target(); }
+  std::string last_server_version() override { return instance_.last_server_version(); }
+  std::string down_reason() override {
+    auto restores =
+        registry_.list({.type = std::string(jobs::kRestoreType),
+                        .statuses = {{jobs::JobStatus::Running, jobs::JobStatus::Reverting}}});
+    if (restores.empty()) return "";
+    return fmt::format("RESTORE job {} is at work.", restores.front().id);
+  }
+
+ private:
+  Instance& instance_;
+  const jobs::Registry& registry_;
+};
+
+std::int64_t node_number(const std::string& node_id) {
+  std::int64_t number = 0;
+  std::from_chars(node_id.data(), node_id.data() + node_id.size(), number);
+  return number;
+}
+
+/// holdfast reads the files of PostgreSQL and writes what PostgreSQL will own.
+void check_user(const std::string& pgdata) {
+  if (::geteuid() == 0) {
+    throw Error(sqlstate::kConfigFileError, "holdfast does not run as root")
+        .hint(
+            "Run it as the operating system user that owns the data directory, such as postgres: "
+            "runuser -u postgres -- holdfast start …");
+  }
+  struct stat info;
+  if (::stat(pgdata.c_str(), &info) != 0) return;  // gone: a restore brings it back
+  if (info.st_uid != ::geteuid()) {
+    throw Error(sqlstate::kConfigFileError,
+                fmt::format("data directory \"{}\" belongs to another user", pgdata))
+        .detail(fmt::format("It belongs to user id {}, and holdfast runs as {}.", info.st_uid,
+                            ::geteuid()))
+        .hint("Run holdfast as the owner of the data directory.");
+  }
+}
+
+/// `host`, or `all` where it means every interface.
+std::string in_words(const std::string& host, std::string_view all) {
+  return host == "*" ? std::string(all) : host;
+}
+
+void create_directory(const std::string& path, std::string_view purpose) {
+  std::error_code error;
+  std::filesystem::create_directories(path, error);
+  if (error) {
+    throw Error(sqlstate::kConfigFileError,
+                fmt::format("could not create {} \"{}\": {}", purpose, path, error.message()))
+        .hint("Create it and give it to the user that holdfast runs as.");
+  }
+}
+
+}  // namespace
+
+struct Daemon::Parts {
+  Parts(Configuration given, const Stop& stop);
+  ~Parts();
+
+  void register_jobs();
+  void register_statements();
+  void start_listening();
+
+  Configuration configuration;
+  state::Database database;
+  jobs::Registry registry;
+  jobs::Runner runner;
+  StoreFactory stores;
+  Instance instance;
+  FrontDoorUpstream upstream;
+  statements::Dispatcher dispatcher;
+  std::unique_ptr<pgwire::Server> front_door;
+  std::unique_ptr<console::HttpServer> http;
+  StopSource observer_stop;
+  std::jthread observer;
+};
+
+Daemon::Parts::Parts(Configuration given, const Stop& stop)
+    : configuration(std::move(given)),
+      database(configuration.store),
+      registry(database, node_number(configuration.node_id)),
+      runner(registry, {.concurrency = configuration.jobs_concurrency,
+                        .pause_points = configuration.pause_points}),
+      stores(configuration),
+      instance(configuration, database),
+      upstream(instance, registry) {
+  create_directory(configuration.external_io_dir, "external I/O directory");
+  create_directory(configuration.socket_dir, "socket directory");
+  instance.check(stop);
+  register_jobs();
+  register_statements();
+  // Listening comes before the jobs of an earlier process: an address that is taken must not cost
+  // them an attempt.
+  start_listening();
+  runner.start();
+  observer = std::jthread([this] {
+    Stop until = observer_stop.stop();
+    try {
+      for (;;) {
+        try {
+          instance.observe(until);
+        } catch (const Error& error) {
+          log::debug("could not look at PostgreSQL: {}", error.message());
+        }
+        until.sleep(kObserveInterval);
+      }
+    } catch (const Stopped&) {
+    }
+  });
+}
+
+Daemon::Parts::~Parts() {
+  observer_stop.request(StopReason::Shutdown);
+  if (observer.joinable()) observer.join();
+  http.reset();
+  // Jobs first: sessions that wait for one are then answered before they are closed.
+  runner.shutdown();
+  if (front_door) front_door->stop();
+}
+
+void Daemon::Parts::register_jobs() {
+  runner.register_kind(std::string(jobs::kBackupType), {.make = [this] {
+                         return std::make_unique<backup::BackupJob>(backup::BackupEnvironment{
+                             .stores = &stores,
+                             .conninfo = [this] { return instance.conninfo(); },
+                             .data_directory = configuration.pgdata,
+                             .spool_directory = configuration.store + "/spool",
+                             .node_id = configuration.node_id,
+                             .locality = configuration.locality,
+                             .holdfast_version = std::string(kVersion)});
+                       }});
+  runner.register_kind(
+      std::string(jobs::kRestoreType),
+      {.make =
+           [this] {
+             return std::make_unique<restore::RestoreJob>(restore::RestoreServices{
+                 .open_store = [this](const std::string& uri,
+                                      const Stop&) { return stores.open(uri); },
+                 .instance = &instance});
+           },
+       // Whoever makes room can let it go on; failing would throw away what is already in place.
+       .on_disk_full = jobs::OnDiskFull::Pause});
+}
+
+void Daemon::Parts::register_statements() {
+  const Clock& clock = Clock::system();
+  dispatcher.add<sql::Backup>(std::make_unique<statements::BackupStatement>(stores, runner, clock));
+  dispatcher.add<sql::Restore>(
+      std::make_unique<statements::RestoreStatement>(stores, runner, instance));
+  dispatcher.add<sql::ShowBackups>(std::make_unique<statements::ShowBackupsStatement>(stores));
+  dispatcher.add<sql::ShowBackup>(std::make_unique<statements::ShowBackupStatement>(stores));
+  statements::add_job_statements(dispatcher, registry, runner);
+}
+
+void Daemon::Parts::start_listening() {
+  const net::HostPort listen = parse_address(configuration.listen, "--listen");
+  front_door = std::make_unique<pgwire::Server>(
+      pgwire::ServerConfig{.listen_host = listen.host,
+                           .port = listen.port,
+                           .socket_directory = configuration.socket_dir,
+                           .tls_certificate_file = configuration.tls_cert,
+                           .tls_key_file = configuration.tls_key},
+      upstream, dispatcher);
+  front_door->start();
+  if (configuration.http != "none") {
+    const net::HostPort address = parse_address(configuration.http, "--http");
+    http = std::make_unique<console::HttpServer>(
+        in_words(address.host, "0.0.0.0"), address.port,
+        console::HttpPages{.health = [this] { return health(instance); },
+                           .metrics = [this] { return metrics_text(registry, instance); }});
+  }
+}
+
+Daemon::Daemon(Configuration configuration, const Stop& stop)
+    : parts_(std::make_unique<Parts>(std::move(configuration), stop)) {}
+
+Daemon::~Daemon() = default;
+
+std::string Daemon::how_to_connect() const {
+  const Configuration& configuration = parts_->configuration;
+  const std::string host =
+      in_words(parse_address(configuration.listen, "--listen").host, "localhost");
+  return fmt::format("psql -h {} -p {}, or, as the local administrator, psql -h {} -p {}", host,
+                     parts_->front_door->port(), configuration.socket_dir,
+                     parts_->front_door->port());
+}
+
+namespace {
+
+/// SIGTERM and SIGINT end the daemon. They are blocked in every thread (this one first, before
+/// others exist) and fetched by sigwait. SIGHUP is, for a daemon without a terminal, nothing.
+sigset_t block_signals() {
+  ::signal(SIGPIPE, SIG_IGN);
+  ::signal(SIGHUP, SIG_IGN);
+  sigset_t signals;
+  ::sigemptyset(&signals);
+  ::sigaddset(&signals, SIGTERM);
+  ::sigaddset(&signals, SIGINT);
+  ::pthread_sigmask(SIG_BLOCK, &signals, nullptr);
+  return signals;
+}
+
+std::string explain(const Error& error) {
+  std::string text = fmt::format("holdfast: {}\n", error.message());
+  if (!error.detail().empty()) text += fmt::format("detail: {}\n", error.detail());
+  if (!error.hint().empty()) text += fmt::format("hint: {}\n", error.hint());
+  return text;
+}
+
+}  // namespace
+
+int run_daemon(Configuration configuration) {
+  std::optional<Background> background;
+  try {
+    configuration.complete();
+    check_user(configuration.pgdata);
+    create_directory(configuration.store, "store");
+    ::chmod(configuration.store.c_str(), 0700);
+    if (configuration.background) {
+      background = Background::detach(configuration.log_file);
+    } else if (!configuration.log_file.empty()) {
+      redirect_output(configuration.log_file);
+    }
+    sigset_t signals = block_signals();
+    Daemon daemon(configuration, Stop::never());
+    std::optional<PidFile> pid_file;
+    if (!configuration.pid_file.empty()) pid_file.emplace(configuration.pid_file);
+    log::info("holdfast {} is ready: {}", kVersion, daemon.how_to_connect());
+    if (background) background->ready();
+
+    int number = 0;
+    ::sigwait(&signals, &number);
+    log::info("received {}, stopping; jobs that run go on at the next start",
+              number == SIGTERM ? "SIGTERM" : "SIGINT");
+  } catch (const Error& error) {
+    std::string text = explain(error);
+    std::fputs(text.c_str(), stderr);
+    if (background) background->failed(text);
+    return 1;
+  }
+  log::info("stopped");
+  return 0;
+}
+
+}  // namespace holdfast::daemon

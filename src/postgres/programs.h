@@ -1,0 +1,27 @@
+#pragma once
+
+#include <filesystem>
+#include <optional>
+#include <vector>
+
+#include "base/stop.h"
+
+namespace holdfast::postgres {
+
+/// The major version of the server in a directory of PostgreSQL's programs, by asking its "postgres
+/// --version"; absent when there is none that runs.
+std::optional<int> programs_major(const std::filesystem::path& directory, const Stop& stop);
+
+struct ProgramsWanted {
+  std::filesystem::path data_directory;
+  std::optional<int> major;                  ///< absent: the data directory is lost
+  std::vector<std::filesystem::path> given;  ///< by the user, for one or several versions
+  std::filesystem::path remembered;          ///< where they were last time; may be empty
+};
+
+/// The directory of the programs for an instance: as find_pg_bin() while there is a data directory.
+/// When it is lost: the first one given, the remembered one, or the only version installed under
+/// /usr/lib/postgresql. Throws kUndefinedFile, with a hint, when that leaves none or a choice.
+std::filesystem::path choose_pg_bin(const ProgramsWanted& wanted, const Stop& stop);
+
+}  // namespace holdfast::postgres

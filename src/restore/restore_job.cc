@@ -1,0 +1,420 @@
+#include "restore/restore_job.h"
+
+#include <fmt/core.h>
+#include <fmt/format.h>
+#include <sys/stat.h>
+
+#include <atomic>
+#include <optional>
+#include <thread>
+
+#include "base/error.h"
+#include "base/log.h"
+#include "io/file.h"
+#include "postgres/control_file.h"
+#include "restore/checks.h"
+#include "restore/durability.h"
+#include "restore/fill.h"
+#include "restore/marker.h"
+#include "restore/recovery_files.h"
+#include "restore/swap.h"
+#include "restore/target.h"
+
+namespace holdfast::restore {
+namespace {
+
+using collection::proto::Manifest;
+using proto::RestoreCheckpoint;
+using proto::RestoreJobSpec;
+
+constexpr std::size_t kMaxWorkers = 64;
+
+template <typename Message>
+Message parse(ByteView bytes, std::string_view what) {
+  Message message;
+  if (!message.ParseFromArray(bytes.data(), static_cast<int>(bytes.size()))) {
+    throw Error(sqlstate::kDataCorrupted, fmt::format("could not read the {} of the job", what));
+  }
+  return message;
+}
+
+RestoreCheckpoint read_checkpoint(const jobs::JobContext& job) {
+  const auto bytes = job.checkpoint();
+  return bytes ? parse<RestoreCheckpoint>(*bytes, "checkpoint") : RestoreCheckpoint();
+}
+
+void save(jobs::JobContext& job, const RestoreCheckpoint& checkpoint) {
+  const std::string bytes = checkpoint.SerializeAsString();
+  job.save_checkpoint(as_bytes(bytes));
+}
+
+std::string describe_aside(const RestoreCheckpoint& checkpoint) {
+  std::string text;
+  for (const auto& move : checkpoint.moves()) {
+    if (!path_exists(move.aside())) continue;
+    text += fmt::format("{}\"{}\"", text.empty() ? "" : ", ", move.aside());
+  }
+  return text;
+}
+
+/// One run of resume().
+class Attempt {
+ public:
+  Attempt(const RestoreServices& services, jobs::JobContext& job)
+      : services_(services),
+        job_(job),
+        files_(*services.files),
+        spec_(parse<RestoreJobSpec>(job.specification(), "specification")),
+        checkpoint_(read_checkpoint(job)) {}
+
+  void run() {
+    if (checkpoint_.phase() <= proto::RESTORE_PHASE_FILL) {
+      open();
+      if (checkpoint_.phase() == proto::RESTORE_PHASE_UNSPECIFIED) prepare();
+      fill();
+    }
+    if (in_place()) switch_over();
+    finish();
+  }
+
+  /// Everything is in its place; only our traces are left. Not to be stopped any more.
+  void finish() {
+    if (in_place()) {
+      finish_in_place();
+    } else {
+      finish_elsewhere();
+    }
+  }
+
+ private:
+  bool in_place() const { return spec_.data_directory().empty(); }
+
+  const Stop& stop() const { return job_.stop(); }
+
+  std::size_t workers() const {
+    if (spec_.workers() != 0) return std::min<std::size_t>(spec_.workers(), kMaxWorkers);
+    return std::max(1U, std::thread::hardware_concurrency());
+  }
+
+  void enter(proto::RestorePhase phase) {
+    checkpoint_.set_phase(phase);
+    save(job_, checkpoint_);
+  }
+
+  void open() {
+    store_ = services_.open_store(spec_.collection_uri(), stop());
+    manifest_ = read_cluster_manifest(*store_, spec_.subdirectory(), stop());
+    total_ = manifest_.plain_bytes() +
+             manifest_.instance().wal_segment_bytes() * static_cast<unsigned>(manifest_.wal_size());
+  }
+
+  Layout make_layout() const {
+    return restore::make_layout(
+        manifest_, {.root = checkpoint_.root(),
+                    .final_root = in_place() ? checkpoint_.moves(0).live() : checkpoint_.root(),
+                    .tablespace_mapping = {spec_.tablespace_mapping().begin(),
+                                           spec_.tablespace_mapping().end()},
+                    .tablespace_build_name = in_place() ? staging_name(job_.id()) : std::string()});
+  }
+
+  /// Everything that can be found out without writing.
+  void prepare() {
+    check_version(manifest_, services_.instance->binaries_major_version());
+    if (in_place()) {
+      prepare_in_place();
+    } else {
+      prepare_elsewhere();
+    }
+    check_objects(*store_, manifest_, workers(), stop());
+    check_space(make_layout(), manifest_);
+    job_.pause_point("restore.after_checks");
+    enter(proto::RESTORE_PHASE_FILL);
+  }
+
+  void prepare_in_place() {
+    require_replaceable(*services_.instance, stop());
+    check_external_config(manifest_);
+    const Time now = services_.clock->now();
+    plan_in_place(services_.instance->data_directory(), job_.id(), now, checkpoint_);
+    plan_tablespaces_in_place(make_layout(), now, checkpoint_);
+    checkpoint_.set_highest_timeline(timeline_of_directory(checkpoint_.moves(0).live()));
+  }
+
+  void prepare_elsewhere() {
+    if (!spec_.data_directory().starts_with('/')) {
+      throw Error(
+          sqlstate::kInvalidParameterValue,
+          fmt::format("data_directory \"{}\" is not an absolute path", spec_.data_directory()));
+    }
+    checkpoint_.set_root(follow_links(spec_.data_directory()));
+    const Layout layout = make_layout();
+    check_elsewhere({.spec = spec_,
+                     .manifest = manifest_,
+                     .layout = layout,
+                     .live_directory = services_.instance->data_directory(),
+                     .job = job_.id(),
+                     .files = files_},
+                    checkpoint_);
+  }
+
+  void fill() {
+    const Layout layout = make_layout();
+    claim_directories(layout, job_.id(), spec_.delta() ? TakeOver::Yes : TakeOver::No, files_);
+    Durability durability(layout);
+    remove_other_files(layout, files_, stop());
+    const std::vector<bool> may_hold_content = create_files(layout, files_, workers(), stop());
+    job_.pause_point("restore.after_create");
+
+    const Bytes control = fill_files({.manifest = manifest_,
+                                      .layout = layout,
+                                      .may_hold_content = may_hold_content,
+                                      .store = *store_,
+                                      .files = files_,
+                                      .workers = workers(),
+                                      .max_rate = spec_.max_rate(),
+                                      .progress = [this](std::uint64_t bytes) { report(bytes); },
+                                      .before_pack = [this] { job_.pause_point("restore.copy"); }},
+                                     stop());
+    job_.pause_point("restore.after_copy");
+    write_recovery_files(
+        manifest_, layout,
+        highest_timeline(*store_, manifest_, checkpoint_.highest_timeline(), stop()), *store_,
+        files_, stop());
+    job_.pause_point("restore.after_recovery_files");
+    report_phase("writing to disk");
+    durability.sync(files_, workers(), stop());
+    job_.pause_point("restore.after_sync");
+    write_control_file(layout, control);
+    job_.pause_point("restore.after_control");
+    tell_about(layout);
+    if (in_place()) {
+      enter(proto::RESTORE_PHASE_READY);
+    } else {
+      enter(proto::RESTORE_PHASE_COMPLETE);
+    }
+  }
+
+  /// The last file: without it no server starts on the directory.
+  void write_control_file(const Layout& layout, const Bytes& content) {
+    const std::string path = fmt::format("{}/{}", layout.root, postgres::kControlFilePath);
+    postgres::parse_control_file(content, path);
+    io::write_file_atomically(files_, path, content, layout.file_mode());
+    // Whatever the umask made of it.
+    if (::chmod(path.c_str(), layout.file_mode()) != 0) {
+      throw_errno(fmt::format("set permissions of file \"{}\"", path));
+    }
+  }
+
+  void tell_about(const Layout& layout) {
+    job_.set_result_rows(restored_rows());
+    if (manifest_.corrupt_pages_size() != 0) {
+      job_.notice(
+          fmt::format("the backup recorded {} corrupt pages, which are restored as they were",
+                      manifest_.corrupt_pages_size()));
+    }
+    std::vector<std::string> absent;
+    bool external = false;
+    for (const auto& file : manifest_.files()) {
+      if (file.kind() != collection::proto::FILE_KIND_EXTERNAL_CONFIG) continue;
+      external = true;
+      if (!path_exists(file.path())) absent.push_back(file.path());
+    }
+    if (!external) return;
+    const std::string place = in_place() ? checkpoint_.moves(0).live() : std::string(layout.root);
+    job_.notice(fmt::format(
+        "configuration files from outside the data directory are in \"{}/{}\"{}", place,
+        kExternalConfigDirectory,
+        in_place() ? "; those of this host were left as they are"
+                   : "; start the server with -c config_file pointing at the one to use"));
+    if (in_place() && !absent.empty()) {
+      job_.notice(fmt::format("missing on this host: {}", fmt::join(absent, ", ")));
+    }
+  }
+
+  std::int64_t restored_rows() const {
+    std::int64_t rows = 0;
+    for (const auto& object : manifest_.objects()) {
+      if (object.type() == "table" && object.rows() > 0) rows += object.rows();
+    }
+    return rows;
+  }
+
+  /// Every step can be repeated: it looks at what is there. Once the server was asked to stop, a
+  /// pause waits until one runs again.
+  void switch_over() {
+    TargetInstance& instance = *services_.instance;
+    if (checkpoint_.phase() == proto::RESTORE_PHASE_READY) {
+      require_replaceable(instance, stop());
+      job_.pause_point("restore.before_stop");
+      stop().check();
+      checkpoint_.set_server_was_running(instance.running());
+      enter(proto::RESTORE_PHASE_STOPPING);
+    }
+    if (checkpoint_.phase() == proto::RESTORE_PHASE_STOPPING) {
+      report_phase("replacing the data directory");
+      instance.stop(Stop::never());
+      job_.pause_point("restore.after_stop");
+      enter(proto::RESTORE_PHASE_MOVING_ASIDE);
+    }
+    if (checkpoint_.phase() == proto::RESTORE_PHASE_MOVING_ASIDE) {
+      for (const auto& move : checkpoint_.moves()) move_aside(files_, move);
+      job_.pause_point("restore.after_move_aside");
+      enter(proto::RESTORE_PHASE_MOVING_IN);
+    }
+    if (checkpoint_.phase() == proto::RESTORE_PHASE_MOVING_IN) {
+      // The data directory last: it is what a server could be started on.
+      for (int i = checkpoint_.moves_size() - 1; i >= 0; --i) {
+        move_in(files_, checkpoint_.moves(i));
+      }
+      job_.pause_point("restore.after_move_in");
+      enter(proto::RESTORE_PHASE_STARTING);
+    }
+    if (checkpoint_.phase() == proto::RESTORE_PHASE_STARTING) {
+      report_phase("starting PostgreSQL");
+      start_or_fail([&] { instance.start(Stop::never()); });
+      job_.pause_point("restore.after_start");
+      start_or_fail([&] { instance.wait_ready(services_.start_timeout, stop()); });
+      job_.pause_point("restore.after_ready");
+      enter(proto::RESTORE_PHASE_COMPLETE);
+    }
+  }
+
+  /// What a revert will do about a server that does not start, told before it does it.
+  void start_or_fail(const std::function<void()>& action) {
+    try {
+      action();
+    } catch (const Error& error) {
+      checkpoint_.set_start_failed(true);
+      save(job_, checkpoint_);
+      const std::string aside = describe_aside(checkpoint_);
+      std::string detail = error.detail();
+      if (!detail.empty() && !detail.ends_with('\n')) detail += '\n';
+      detail += aside.empty() ? "There was no previous data directory."
+                              : fmt::format(
+                                    "The previous data directory ({}) is put back in its "
+                                    "place.",
+                                    aside);
+      detail += fmt::format(" The restored one is kept as \"{}\".", checkpoint_.moves(0).failed());
+      throw Error(error.state(),
+                  fmt::format("PostgreSQL did not start on the restored data directory: {}",
+                              error.message()))
+          .detail(detail)
+          .hint(error.hint());
+    }
+  }
+
+  void finish_in_place() {
+    const proto::RestoreMove& move = checkpoint_.moves(0);
+    remove_recovery_settings(move.live(), files_);
+    if (const std::string aside = describe_aside(checkpoint_); !aside.empty()) {
+      job_.notice(fmt::format("what was there before is kept: {}", aside));
+    }
+    remove_marker(files_, move.live());
+    clear_directories(checkpoint_, job_.id(), files_);
+  }
+
+  void finish_elsewhere() {
+    release_directories(checkpoint_.root(), files_);
+    job_.notice(
+        fmt::format("the cluster is laid out in \"{}\"; PostgreSQL recovers it to the end "
+                    "of the backup when it is started there",
+                    checkpoint_.root()));
+  }
+
+  void report(std::uint64_t bytes) {
+    const std::uint64_t done = done_ += bytes;
+    job_.report({.bytes_done = done, .bytes_total = total_, .phase = "copying files"});
+  }
+
+  void report_phase(std::string phase) {
+    job_.report({.bytes_done = done_, .bytes_total = total_, .phase = std::move(phase)});
+  }
+
+  const RestoreServices& services_;
+  jobs::JobContext& job_;
+  io::FileSystem& files_;
+  RestoreJobSpec spec_;
+  RestoreCheckpoint checkpoint_;
+  std::unique_ptr<storage::ObjectStore> store_;
+  Manifest manifest_;
+  std::uint64_t total_ = 0;
+  std::atomic<std::uint64_t> done_ = 0;
+};
+
+/// One run of revert().
+class Reversal {
+ public:
+  Reversal(const RestoreServices& services, jobs::JobContext& job)
+      : services_(services),
+        job_(job),
+        files_(*services.files),
+        checkpoint_(read_checkpoint(job)) {}
+
+  void run() {
+    const auto phase = checkpoint_.phase();
+    if (phase == proto::RESTORE_PHASE_UNSPECIFIED) return;
+    if (phase == proto::RESTORE_PHASE_COMPLETE) {
+      job_.notice("the restore was complete already; what it restored stays in place");
+      Attempt(services_, job_).finish();
+      return;
+    }
+    if (phase >= proto::RESTORE_PHASE_STOPPING) put_back_instance();
+    clear_directories(checkpoint_, job_.id(), files_);
+    if (path_exists(checkpoint_.root()) && !made(checkpoint_.root())) {
+      job_.notice(
+          fmt::format("directory \"{}\" is incomplete; RESTORE with option delta goes on "
+                      "with it",
+                      checkpoint_.root()));
+    }
+  }
+
+ private:
+  void step(std::uint32_t next) {
+    checkpoint_.set_revert_step(next);
+    save(job_, checkpoint_);
+  }
+
+  bool made(const std::string& path) const {
+    for (const auto& one : checkpoint_.made()) {
+      if (one.path() == path) return true;
+    }
+    return false;
+  }
+
+  void put_back_instance() {
+    TargetInstance& instance = *services_.instance;
+    const auto phase = checkpoint_.phase();
+    if (phase >= proto::RESTORE_PHASE_MOVING_ASIDE && checkpoint_.revert_step() == 0) {
+      instance.stop(Stop::never());
+      if (phase >= proto::RESTORE_PHASE_MOVING_IN) {
+        for (const auto& move : checkpoint_.moves()) {
+          take_out(files_, move, checkpoint_.start_failed() ? move.failed() : move.staged());
+        }
+      }
+      step(1);
+    }
+    if (phase >= proto::RESTORE_PHASE_MOVING_ASIDE && checkpoint_.revert_step() == 1) {
+      for (int i = checkpoint_.moves_size() - 1; i >= 0; --i) {
+        put_back(files_, checkpoint_.moves(i));
+      }
+      step(2);
+    }
+    if (checkpoint_.server_was_running()) {
+      instance.start(Stop::never());
+      instance.wait_ready(services_.start_timeout, job_.stop());
+    }
+  }
+
+  const RestoreServices& services_;
+  jobs::JobContext& job_;
+  io::FileSystem& files_;
+  RestoreCheckpoint checkpoint_;
+};
+
+}  // namespace
+
+void RestoreJob::resume(jobs::JobContext& job) { Attempt(services_, job).run(); }
+
+void RestoreJob::revert(jobs::JobContext& job) { Reversal(services_, job).run(); }
+
+}  // namespace holdfast::restore

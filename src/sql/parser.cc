@@ -1,0 +1,328 @@
+#include "sql/parser.h"
+
+#include <charconv>
+#include <string>
+
+#include "base/error.h"
+#include "sql/option_parser.h"
+#include "sql/schedule_parser.h"
+#include "sql/target_parser.h"
+#include "sql/token_reader.h"
+
+namespace holdfast::sql {
+namespace {
+
+bool never(const TokenReader&) { return false; }
+bool at_with(const TokenReader& reader) {
+  // WITH TIME ZONE belongs to a type's name.
+  return reader.at({"with"}) && !reader.at({"with", "time"});
+}
+
+std::optional<Expression> parse_as_of(TokenReader& reader) {
+  if (!reader.accept({"as"})) return std::nullopt;
+  reader.expect({"of", "system", "time"});
+  return reader.expect_expression(at_with);
+}
+
+Statement parse_backup(TokenReader& reader) {
+  Backup backup;
+  backup.targets = parse_targets(reader, "into");
+  reader.expect({"into"});
+  if (reader.at({"latest", "in"})) {
+    backup.onto = parse_subdirectory(reader);
+    reader.expect({"in"});
+    backup.into = reader.expect_uris();
+  } else {
+    TokenReader start = reader;
+    backup.into = reader.expect_uris();
+    if (reader.at({"in"})) {
+      reader = start;
+      backup.onto = parse_subdirectory(reader);
+      reader.expect({"in"});
+      backup.into = reader.expect_uris();
+    }
+  }
+  backup.as_of = parse_as_of(reader);
+  backup.options = parse_options(reader, kBackup);
+  return backup;
+}
+
+Statement parse_restore(TokenReader& reader) {
+  Restore restore;
+  if (reader.accept({"system", "users"})) {
+    restore.targets.kind = Targets::Kind::SystemUsers;
+  } else {
+    restore.targets = parse_targets(reader, "from");
+  }
+  reader.expect({"from"});
+  restore.from = parse_subdirectory(reader);
+  reader.expect({"in"});
+  restore.in = reader.expect_uris();
+  restore.as_of = parse_as_of(reader);
+  restore.options = parse_options(reader, kRestore);
+  return restore;
+}
+
+Statement parse_show_backups(TokenReader& reader) {
+  auto at_clause = [](const TokenReader& at) {
+    return at_with(at) || at.at({"newer", "than"}) || at.at({"older", "than"});
+  };
+  ShowBackups show;
+  reader.expect({"in"});
+  show.in = reader.expect_uris();
+  for (;;) {
+    std::optional<Expression>* clause = nullptr;
+    if (reader.at({"newer", "than"})) clause = &show.newer_than;
+    if (reader.at({"older", "than"})) clause = &show.older_than;
+    if (clause == nullptr) break;
+    if (clause->has_value()) reader.fail();
+    reader.skip(2);
+    *clause = reader.expect_expression(at_clause);
+  }
+  show.options = parse_options(reader, kShowBackups);
+  return show;
+}
+
+CheckExternalConnection parse_check(TokenReader& reader) {
+  CheckExternalConnection check;
+  check.uri = reader.expect_text();
+  check.options = parse_options(reader, kCheckConnection);
+  return check;
+}
+
+Statement parse_show_backup(TokenReader& reader) {
+  using What = ShowBackup::What;
+  if (reader.accept({"connection"})) return parse_check(reader);
+  ShowBackup show;
+  if (reader.accept({"schemas"}))
+    show.what = What::Schemas;
+  else if (reader.accept({"files"}))
+    show.what = What::Files;
+  else if (reader.accept({"ranges"}))
+    show.what = What::Ranges;
+  else if (reader.accept({"validate"}))
+    show.what = What::Validate;
+  if (show.what != What::Objects)
+    reader.expect({"from"});
+  else
+    reader.accept({"from"});
+  show.from = parse_subdirectory(reader);
+  reader.expect({"in"});
+  show.in = reader.expect_uris();
+  show.options = parse_options(reader, kShowBackup);
+  return show;
+}
+
+bool at_job_options(const TokenReader& reader) {
+  return reader.at({"with", "execution", "details"}) ||
+         reader.at({"with", "resolved", "timestamp"}) ||
+         (reader.at({"with", "options"}) && reader.peek(2).symbol("("));
+}
+
+Statement parse_show_jobs(TokenReader& reader) {
+  using Form = ShowJobs::Form;
+  ShowJobs show;
+  if (reader.accept({"for", "schedules"})) {
+    show.form = Form::ForSchedules;
+    show.select = reader.expect_query(never);
+    return show;
+  }
+  if (reader.accept({"for", "schedule"})) {
+    show.form = Form::ForSchedule;
+    show.id = reader.expect_expression(never);
+    return show;
+  }
+  show.when_complete = reader.accept({"when", "complete"});
+  if (!show.when_complete && !reader.at_query()) return show;
+  show.form = Form::Select;
+  show.select = reader.expect_query(at_job_options);
+  if (!show.when_complete) show.options = parse_options(reader, kShowJob);
+  return show;
+}
+
+Statement parse_show_job(TokenReader& reader) {
+  ShowJobs show;
+  show.form = ShowJobs::Form::Job;
+  show.when_complete = reader.accept({"when", "complete"});
+  show.id = reader.expect_expression(at_with);
+  if (!show.when_complete) show.options = parse_options(reader, kShowJob);
+  return show;
+}
+
+Statement parse_show_changefeed_jobs(TokenReader& reader) {
+  ShowJobs show;
+  show.form = ShowJobs::Form::Changefeed;
+  if (reader.at_query()) show.select = reader.expect_query(never);
+  return show;
+}
+
+Statement parse_show_create(TokenReader& reader) {
+  if (reader.accept({"all", "schedules"})) return ShowCreateSchedule{};
+  if (reader.accept({"all", "external", "connections"})) return ShowCreateExternalConnections{};
+  if (reader.accept({"schedule"})) {
+    return ShowCreateSchedule{.id = reader.expect_expression(never)};
+  }
+  reader.expect({"external", "connection"});
+  return ShowCreateExternalConnections{.name = parse_name_or_string(reader)};
+}
+
+Statement parse_show(TokenReader& reader) {
+  if (reader.accept({"backups"})) return parse_show_backups(reader);
+  if (reader.accept({"backup"})) return parse_show_backup(reader);
+  if (reader.accept({"jobs"})) return parse_show_jobs(reader);
+  if (reader.accept({"job"})) return parse_show_job(reader);
+  if (reader.accept({"automatic", "jobs"})) {
+    ShowJobs show;
+    show.form = ShowJobs::Form::Automatic;
+    return show;
+  }
+  if (reader.accept({"changefeed", "jobs"})) return parse_show_changefeed_jobs(reader);
+  if (reader.accept({"create"})) return parse_show_create(reader);
+  if (reader.accept({"external", "connections"})) return ShowExternalConnections{};
+  if (reader.accept({"external", "connection"})) {
+    return ShowExternalConnections{.name = parse_name_or_string(reader)};
+  }
+  return parse_show_schedules(reader);
+}
+
+JobControl::Type expect_job_type(TokenReader& reader) {
+  using Type = JobControl::Type;
+  if (reader.accept({"backup"})) return Type::Backup;
+  if (reader.accept({"restore"})) return Type::Restore;
+  if (reader.accept({"changefeed"})) return Type::Changefeed;
+  if (reader.accept({"import"})) return Type::Import;
+  reader.fail();
+}
+
+bool at_reason(const TokenReader& reader) {
+  return reader.at({"with", "reason"}) && reader.peek(2).symbol("=");
+}
+
+Statement parse_job_control(TokenReader& reader, JobControl::Action action) {
+  using Target = JobControl::Target;
+  JobControl control;
+  control.action = action;
+  if (reader.accept({"all"})) {
+    control.target = Target::AllOfType;
+    control.type = expect_job_type(reader);
+    reader.expect({"jobs"});
+    return control;
+  }
+  if (reader.accept({"jobs", "for", "schedules"})) {
+    control.target = Target::ForSchedules;
+    control.select = reader.expect_query(never);
+    return control;
+  }
+  if (reader.accept({"jobs", "for", "schedule"})) {
+    control.target = Target::ForSchedule;
+    control.id = reader.expect_expression(never);
+    return control;
+  }
+  auto stop = action == JobControl::Action::Pause ? at_reason : never;
+  if (reader.accept({"jobs"})) {
+    control.target = Target::Jobs;
+    control.select = reader.expect_query(stop);
+  } else {
+    reader.expect({"job"});
+    control.id = reader.expect_expression(stop);
+  }
+  if (action == JobControl::Action::Pause && reader.accept({"with", "reason"})) {
+    reader.expect_symbol("=");
+    control.reason = reader.expect_text();
+  }
+  return control;
+}
+
+Statement parse_control(TokenReader& reader, JobControl::Action job,
+                        ScheduleControl::Action schedule) {
+  if (reader.at({"schedule"}) || reader.at({"schedules"})) {
+    return parse_schedule_control(reader, schedule);
+  }
+  return parse_job_control(reader, job);
+}
+
+Statement parse_alter_job(TokenReader& reader) {
+  AlterJobOwner alter;
+  alter.job = reader.expect_expression([](const TokenReader& at) {
+    return at.at({"owner", "to"});
+  });
+  reader.expect({"owner", "to"});
+  bool special = reader.at({"current_user"}) || reader.at({"session_user"});
+  alter.owner = special ? reader.expect_label() : reader.expect_name();
+  return alter;
+}
+
+Statement parse_alter_backup_kms(TokenReader& reader) {
+  AlterBackupKms alter;
+  if (reader.at({"latest"}) || reader.peek(1).word("in")) {
+    alter.subdirectory = parse_subdirectory(reader);
+    reader.expect({"in"});
+  }
+  alter.in = reader.expect_text();
+  reader.expect({"add", "new_kms"});
+  reader.expect_symbol("=");
+  alter.new_kms = reader.expect_uris();
+  reader.expect({"with", "old_kms"});
+  reader.expect_symbol("=");
+  alter.old_kms = reader.expect_uris();
+  return alter;
+}
+
+Statement parse_alter(TokenReader& reader) {
+  if (reader.accept({"job"})) return parse_alter_job(reader);
+  if (reader.accept({"backup", "schedule"})) return parse_alter_backup_schedule(reader);
+  if (reader.accept({"backup"})) return parse_alter_backup_kms(reader);
+  reader.expect({"external", "connection"});
+  AlterExternalConnection alter;
+  alter.if_exists = reader.accept({"if", "exists"});
+  alter.name = parse_name_or_string(reader);
+  reader.expect({"as"});
+  alter.uri = reader.expect_text();
+  return alter;
+}
+
+Statement parse_create(TokenReader& reader) {
+  if (reader.accept({"schedule"})) return parse_create_schedule(reader);
+  reader.expect({"external", "connection"});
+  CreateExternalConnection create;
+  create.if_not_exists = reader.accept({"if", "not", "exists"});
+  create.name = parse_name_or_string(reader);
+  reader.expect({"as"});
+  create.uri = reader.expect_text();
+  return create;
+}
+
+Statement parse_drop(TokenReader& reader) {
+  if (reader.accept({"external", "connection"})) {
+    return DropExternalConnection{.name = parse_name_or_string(reader)};
+  }
+  return parse_schedule_control(reader, ScheduleControl::Action::Drop);
+}
+
+Statement parse_statement(TokenReader& reader) {
+  using Job = JobControl::Action;
+  using Schedule = ScheduleControl::Action;
+  if (reader.accept({"backup"})) return parse_backup(reader);
+  if (reader.accept({"restore"})) return parse_restore(reader);
+  if (reader.accept({"show"})) return parse_show(reader);
+  if (reader.accept({"pause"})) return parse_control(reader, Job::Pause, Schedule::Pause);
+  if (reader.accept({"resume"})) return parse_control(reader, Job::Resume, Schedule::Resume);
+  if (reader.accept({"cancel"})) return parse_job_control(reader, Job::Cancel);
+  if (reader.accept({"alter"})) return parse_alter(reader);
+  if (reader.accept({"create"})) return parse_create(reader);
+  if (reader.accept({"drop"})) return parse_drop(reader);
+  if (reader.accept({"execute"})) return parse_schedule_control(reader, Schedule::Execute);
+  if (reader.accept({"check", "external", "connection"})) return parse_check(reader);
+  reader.fail();
+}
+
+}  // namespace
+
+Statement parse(std::string_view text) {
+  TokenReader reader(text);
+  Statement statement = parse_statement(reader);
+  reader.expect_end();
+  return statement;
+}
+
+}  // namespace holdfast::sql

@@ -1,0 +1,63 @@
+#include "state/schema.h"
+
+namespace holdfast::state {
+
+namespace {
+
+// Times are microseconds since 1970 in UTC. Everything SHOW JOBS lists stands in `jobs`; the blobs,
+// which may be large, stand apart so that listing jobs does not read them.
+constexpr const char* kJobs = R"sql(
+CREATE TABLE settings (
+  name TEXT PRIMARY KEY NOT NULL,
+  value TEXT NOT NULL
+) STRICT;
+
+CREATE TABLE jobs (
+  id INTEGER PRIMARY KEY NOT NULL,
+  type TEXT NOT NULL,
+  description TEXT NOT NULL,
+  statement TEXT NOT NULL,
+  user_name TEXT NOT NULL,
+  status TEXT NOT NULL,
+  running_status TEXT NOT NULL DEFAULT '',
+  created INTEGER NOT NULL,
+  finished INTEGER,
+  modified INTEGER NOT NULL,
+  fraction_completed REAL NOT NULL DEFAULT 0,
+  -- The failure that ends (or ended) the job; set when it starts to revert.
+  error_state TEXT,
+  error_message TEXT,
+  error_detail TEXT,
+  error_hint TEXT,
+  -- What the job becomes once it is reverted: canceled or failed.
+  reverts_to TEXT,
+  pause_reason TEXT,
+  coordinator_id INTEGER,
+  created_by_schedule INTEGER,
+  num_runs INTEGER NOT NULL DEFAULT 0,
+  result_rows INTEGER NOT NULL DEFAULT 0
+) STRICT;
+CREATE INDEX jobs_by_status ON jobs (status);
+CREATE INDEX jobs_by_schedule ON jobs (created_by_schedule) WHERE created_by_schedule IS NOT NULL;
+
+CREATE TABLE job_blobs (
+  job_id INTEGER PRIMARY KEY NOT NULL REFERENCES jobs (id) ON DELETE CASCADE,
+  specification BLOB NOT NULL,
+  checkpoint BLOB
+) STRICT;
+
+CREATE TABLE job_execution_errors (
+  job_id INTEGER NOT NULL REFERENCES jobs (id) ON DELETE CASCADE,
+  number INTEGER NOT NULL,
+  text TEXT NOT NULL,
+  PRIMARY KEY (job_id, number)
+) STRICT, WITHOUT ROWID;
+)sql";
+
+constexpr const char* kMigrations[] = {kJobs};
+
+}  // namespace
+
+std::span<const char* const> migrations() { return kMigrations; }
+
+}  // namespace holdfast::state

@@ -1,0 +1,27 @@
+#pragma once
+
+#include "base/clock.h"
+#include "jobs/runner.h"
+#include "sql/statements.h"
+#include "statements/dispatcher.h"
+#include "statements/stores.h"
+
+namespace holdfast::statements {
+
+/// BACKUP INTO: checks what can be checked before a job exists, chooses the subdirectory, creates
+/// the job.
+class BackupStatement final : public Handler<sql::Backup> {
+ public:
+  BackupStatement(Stores& stores, jobs::Runner& runner, const Clock& clock)
+      : stores_(stores), runner_(runner), clock_(clock) {}
+
+  void run(const sql::Backup& statement, sql::SessionContext& session, sql::RowSink& sink,
+           const Stop& stop) override;
+
+ private:
+  Stores& stores_;
+  jobs::Runner& runner_;
+  const Clock& clock_;
+};
+
+}  // namespace holdfast::statements

@@ -1,0 +1,27 @@
+#pragma once
+
+#include "jobs/runner.h"
+#include "restore/restore_job.h"
+#include "sql/statements.h"
+#include "statements/dispatcher.h"
+#include "statements/stores.h"
+
+namespace holdfast::statements {
+
+/// RESTORE FROM … IN: finds the backup, refuses at once what the job would have to refuse, creates
+/// the job.
+class RestoreStatement final : public Handler<sql::Restore> {
+ public:
+  RestoreStatement(Stores& stores, jobs::Runner& runner, restore::TargetInstance& instance)
+      : stores_(stores), runner_(runner), instance_(instance) {}
+
+  void run(const sql::Restore& statement, sql::SessionContext& session, sql::RowSink& sink,
+           const Stop& stop) override;
+
+ private:
+  Stores& stores_;
+  jobs::Runner& runner_;
+  restore::TargetInstance& instance_;
+};
+
+}  // namespace holdfast::statements

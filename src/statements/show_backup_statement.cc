@@ -1,0 +1,218 @@
+#include "statements/show_backup_statement.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <thread>
+
+#include "base/error.h"
+#include "sql/columns.h"
+#include "statements/find_backup.h"
+#include "statements/option_checks.h"
+
+namespace holdfast::statements {
+
+namespace {
+
+using collection::proto::Manifest;
+using sql::Row;
+using sql::Value;
+
+/// CockroachDB lists at most this many problems.
+constexpr std::size_t kMostProblemsListed = 10;
+
+Time time_of(std::int64_t microseconds) { return Time(std::chrono::microseconds(microseconds)); }
+
+std::string list_of(const std::vector<collection::FileProblem>& problems) {
+  std::string text;
+  for (std::size_t i = 0; i < std::min(problems.size(), kMostProblemsListed); ++i) {
+    text += fmt::format("\n\t{}: {}", problems[i].key, problems[i].problem);
+  }
+  if (problems.size() > kMostProblemsListed) {
+    text += fmt::format("\n\tand {} more", problems.size() - kMostProblemsListed);
+  }
+  return text;
+}
+
+void require_whole(storage::ObjectStore& store, const Manifest& manifest, const Stop& stop) {
+  std::vector<collection::FileProblem> problems = collection::check_files(store, manifest, stop);
+  if (problems.empty()) return;
+  throw Error(sqlstate::kDataCorrupted,
+              fmt::format("the following files of backup {} in {} are missing or damaged:{}",
+                          manifest.subdirectory(), store.description(), list_of(problems)))
+      .hint(
+          "This backup cannot be restored whole. Take a new one with BACKUP INTO, and find out "
+          "what changed the storage.");
+}
+
+/// CockroachDB's object types know no difference between tables, views and sequences.
+std::string object_type(const std::string& type) {
+  static constexpr std::array<std::string_view, 4> kOwn = {"database", "schema", "type",
+                                                           "function"};
+  return std::ranges::find(kOwn, type) != kOwn.end() ? type : "table";
+}
+
+Value name_or_null(const std::string& name) { return name.empty() ? Value() : Value(name); }
+
+/// The values of one layer's columns, in the order that sql::columns_of() has them for the options.
+class ObjectRows {
+ public:
+  ObjectRows(const sql::ShowBackup& statement, const Manifest& manifest) : manifest_(manifest) {
+    for (const sql::Column& column : sql::columns_of(statement)) names_.push_back(column.name);
+    skip_size_ = statement.options.flag("skip size");
+    // What a table takes on storage is estimated from what its layer's files shrank to on average.
+    if (manifest.plain_bytes() > 0) {
+      shrink_ = static_cast<double>(manifest.stored_bytes()) /
+                static_cast<double>(manifest.plain_bytes());
+    }
+  }
+
+  Row row(const collection::proto::CatalogObject& object) const {
+    Row row;
+    for (const std::string& name : names_) row.push_back(value(object, name));
+    return row;
+  }
+
+ private:
+  Value value(const collection::proto::CatalogObject& object, const std::string& column) const {
+    bool table = object_type(object.type()) == "table";
+    if (column == "database_name") return name_or_null(object.database());
+    if (column == "parent_schema_name") return name_or_null(object.schema());
+    if (column == "object_name") return object.name();
+    if (column == "object_type") return object_type(object.type());
+    if (column == "backup_type")
+      return manifest_.type() == collection::proto::BACKUP_TYPE_FULL ? "full" : "incremental";
+    if (column == "end_time") return format_timestamptz(time_of(manifest_.end_time_us()));
+    if (column == "size_bytes")
+      return table ? Value(std::to_string(skip_size_ ? 0 : object.size_bytes())) : Value();
+    if (column == "rows") {
+      return table
+                 ? Value(std::to_string(skip_size_ ? 0 : std::max<std::int64_t>(object.rows(), 0)))
+                 : Value();
+    }
+    if (column == "is_full_cluster")
+      return manifest_.scope() == collection::proto::SCOPE_CLUSTER ? "t" : "f";
+    if (column == "owner") return object.owner();
+    if (column == "privileges") {
+      std::string grants;
+      for (const std::string& grant : object.grants())
+        grants += (grants.empty() ? "" : "\n") + grant;
+      return grants;
+    }
+    if (column == "file_bytes") {
+      if (!table) return Value();
+      return std::to_string(std::llround(static_cast<double>(object.size_bytes()) * shrink_));
+    }
+    if (column == "database_id") return id_or_null(object.database_oid());
+    if (column == "parent_schema_id") return id_or_null(object.schema_oid());
+    if (column == "object_id") return id_or_null(object.oid());
+    // start_time of a full, and regions, which PostgreSQL does not have.
+    return Value();
+  }
+
+  static Value id_or_null(std::uint32_t oid) {
+    return oid == 0 ? Value() : Value(std::to_string(oid));
+  }
+
+  const Manifest& manifest_;
+  std::vector<std::string> names_;
+  bool skip_size_ = false;
+  double shrink_ = 1;
+};
+
+std::size_t show_objects(const sql::ShowBackup& statement, const Manifest& manifest,
+                         sql::RowSink& sink) {
+  ObjectRows rows(statement, manifest);
+  for (const auto& object : manifest.objects()) sink.row(rows.row(object));
+  return static_cast<std::size_t>(manifest.objects_size());
+}
+
+/// bytea in PostgreSQL's hex output format.
+std::string bytea(std::string_view text) { return "\\x" + to_hex(as_bytes(text)); }
+
+/// One row for each pack; its keys are the first and the last file that it has frames of.
+std::size_t show_files(const sql::ShowBackup& statement, const Manifest& manifest,
+                       sql::RowSink& sink) {
+  bool checked = statement.options.flag("check_files");
+  auto path_of = [&](std::uint32_t file_id) {
+    auto file =
+        std::ranges::lower_bound(manifest.files(), file_id, {}, &collection::proto::File::id);
+    return file != manifest.files().end() && file->id() == file_id ? file->path() : std::string();
+  };
+  for (const auto& pack : manifest.packs()) {
+    std::string first = path_of(pack.first_file());
+    std::string last = path_of(pack.last_file());
+    sink.row(Row{collection::pack_key(manifest.subdirectory(), pack.number()), "full", first, last,
+                 bytea(first), bytea(last), std::to_string(pack.plain_bytes()), Value(),
+                 name_or_null(manifest.instance().locality()),
+                 std::to_string(checked ? static_cast<std::int64_t>(pack.size()) : -1)});
+  }
+  return static_cast<std::size_t>(manifest.packs_size());
+}
+
+std::size_t validate(storage::ObjectStore& store, const Manifest& manifest, sql::RowSink& sink,
+                     const Stop& stop) {
+  std::size_t workers = std::max(1U, std::thread::hardware_concurrency());
+  std::vector<collection::FileProblem> problems =
+      collection::verify_data(store, manifest, workers, stop);
+  sink.row(Row{problems.empty()
+                   ? std::string("No problems found!")
+                   : fmt::format("Problems were found in backup {}:{}\nERROR: validation failed",
+                                 manifest.subdirectory(), list_of(problems))});
+  return 1;
+}
+
+void refuse_unsupported(const sql::ShowBackup& statement) {
+  if (statement.what == sql::ShowBackup::What::Schemas)
+    refuse_missing("SHOW BACKUP SCHEMAS", "the definitions of the objects");
+  if (statement.what == sql::ShowBackup::What::Ranges) {
+    refuse_missing("SHOW BACKUP RANGES",
+                   "ranges, which PostgreSQL does not have; use SHOW BACKUP FILES");
+  }
+  refuse_unsupported_options(statement.options, "SHOW BACKUP");
+}
+
+}  // namespace
+
+void ShowBackupsStatement::run(const sql::ShowBackups& statement, sql::SessionContext& session,
+                               sql::RowSink& sink, const Stop& stop) {
+  if (statement.newer_than || statement.older_than) {
+    throw Error(sqlstate::kFeatureNotSupported,
+                "SHOW BACKUPS with NEWER THAN or OLDER THAN is not supported yet")
+        .hint(
+            "Select from it instead: SELECT path FROM [SHOW BACKUPS IN …] WHERE path > "
+            "'/2026/11'.");
+  }
+  refuse_unsupported_options(statement.options, "SHOW BACKUPS");
+  auto store = open_for_user(stores_, single_uri(statement.in, "SHOW BACKUPS"), session);
+  std::vector<std::string> fulls = collection::list_fulls(*store, stop);
+  sink.columns(sql::columns_of(statement));
+  for (const std::string& full : fulls) sink.row(Row{"/" + full});
+  sink.complete(fmt::format("SHOW {}", fulls.size()));
+}
+
+void ShowBackupStatement::run(const sql::ShowBackup& statement, sql::SessionContext& session,
+                              sql::RowSink& sink, const Stop& stop) {
+  refuse_unsupported(statement);
+  auto store = open_for_user(stores_, single_uri(statement.in, "SHOW BACKUP"), session);
+  FoundBackup backup = find_backup(*store, statement.from, stop);
+  if (statement.options.flag("check_files")) require_whole(*store, backup.manifest, stop);
+
+  sink.columns(sql::columns_of(statement));
+  std::size_t rows = 0;
+  if (statement.options.flag("as_json")) {
+    sink.row(Row{collection::manifest_to_json(backup.manifest)});
+    rows = 1;
+  } else if (statement.what == sql::ShowBackup::What::Files) {
+    rows = show_files(statement, backup.manifest, sink);
+  } else if (statement.what == sql::ShowBackup::What::Validate) {
+    rows = validate(*store, backup.manifest, sink, stop);
+  } else {
+    rows = show_objects(statement, backup.manifest, sink);
+  }
+  sink.complete(fmt::format("SHOW {}", rows));
+}
+
+}  // namespace holdfast::statements

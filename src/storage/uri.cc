@@ -1,0 +1,159 @@
+#include "storage/uri.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <optional>
+
+#include "base/bytes.h"
+#include "base/error.h"
+
+namespace holdfast::storage {
+
+namespace {
+
+/// Parameters whose values are no secrets. All others are redacted, so that a parameter nobody
+/// thought of is never shown.
+constexpr std::array<std::string_view, 22> kShownParameters = {
+    "AUTH",
+    "AWS_ACCESS_KEY_ID",
+    "AWS_ENDPOINT",
+    "AWS_REGION",
+    "AWS_SERVER_ENC_MODE",
+    "AWS_SERVER_KMS_ID",
+    "AWS_SKIP_CHECKSUM",
+    "AWS_SKIP_TLS_VERIFY",
+    "AWS_USE_PATH_STYLE",
+    "AZURE_ACCOUNT_NAME",
+    "AZURE_CLIENT_ID",
+    "AZURE_ENVIRONMENT",
+    "AZURE_TENANT_ID",
+    "AZURE_VAULT_NAME",
+    "COCKROACH_LOCALITY",
+    "GOOGLE_BILLING_PROJECT",
+    "REGION",
+    "S3_STORAGE_CLASS",
+    "ASSUME_ROLE",
+    "TRANSPORT",
+    "ACCOUNT",
+    "PROJECT",
+};
+constexpr std::string_view kRedacted = "redacted";
+
+bool is_scheme(std::string_view text) {
+  if (text.empty()) return false;
+  // Source: RFC 3986, section 3.1.
+  const auto letter = [](char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z'); };
+  return letter(text.front()) && std::all_of(text.begin(), text.end(), [&](char c) {
+           return letter(c) || (c >= '0' && c <= '9') || c == '+' || c == '-' || c == '.';
+         });
+}
+
+/// Absent when an escape is malformed or stands for NUL.
+std::optional<std::string> percent_decode(std::string_view text) {
+  std::string decoded;
+  decoded.reserve(text.size());
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    char c = text[i];
+    if (c == '%') {
+      const std::optional<Bytes> byte = from_hex(text.substr(i + 1, 2));
+      if (!byte || byte->size() != 1) return std::nullopt;
+      c = static_cast<char>(byte->front());
+      i += 2;
+    }
+    if (c == '\0') return std::nullopt;
+    decoded.push_back(c);
+  }
+  return decoded;
+}
+
+/// The text cut at its delimiters, still encoded.
+struct Parts {
+  std::string_view scheme;
+  std::string_view host;
+  std::string_view path;
+  std::string_view query;
+};
+
+std::optional<Parts> split(std::string_view text) {
+  const std::size_t colon = text.find("://");
+  if (colon == text.npos || !is_scheme(text.substr(0, colon))) return std::nullopt;
+  Parts parts{.scheme = text.substr(0, colon), .host = {}, .path = {}, .query = {}};
+  text.remove_prefix(colon + 3);
+  text = text.substr(0, text.find('#'));
+  if (const std::size_t question = text.find('?'); question != text.npos) {
+    parts.query = text.substr(question + 1);
+    text = text.substr(0, question);
+  }
+  const std::size_t slash = text.find('/');
+  parts.host = text.substr(0, slash);
+  if (slash != text.npos) parts.path = text.substr(slash + 1);
+  return parts;
+}
+
+template <typename Visit>
+void each_parameter(std::string_view query, const Visit& visit) {
+  while (!query.empty()) {
+    const std::size_t end = query.find('&');
+    const std::string_view one = query.substr(0, end);
+    query = end == query.npos ? std::string_view() : query.substr(end + 1);
+    if (one.empty()) continue;
+    const std::size_t equals = one.find('=');
+    visit(one.substr(0, equals), equals == one.npos ? std::string_view() : one.substr(equals + 1));
+  }
+}
+
+[[noreturn]] void refuse(std::string_view text, std::string_view why) {
+  throw Error(sqlstate::kInvalidParameterValue,
+              fmt::format("invalid storage URI \"{}\"", redact_uri(text)))
+      .detail(std::string(why));
+}
+
+}  // namespace
+
+StorageUri parse_uri(std::string_view text) {
+  const std::optional<Parts> parts = split(text);
+  if (!parts) refuse(text, "A storage URI looks like nodelocal://self/backups.");
+  StorageUri uri;
+  const auto decode = [&](std::string_view part) {
+    std::optional<std::string> decoded = percent_decode(part);
+    if (!decoded) refuse(text, "It has a malformed percent escape.");
+    return *decoded;
+  };
+  uri.scheme = parts->scheme;
+  std::transform(uri.scheme.begin(), uri.scheme.end(), uri.scheme.begin(), [](char c) {
+    return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
+  });
+  uri.host = decode(parts->host);
+  uri.path = decode(parts->path);
+  each_parameter(parts->query, [&](std::string_view name, std::string_view value) {
+    uri.parameters.emplace_back(decode(name), decode(value));
+  });
+  return uri;
+}
+
+std::string redact_uri(std::string_view text) {
+  const std::optional<Parts> parts = split(text);
+  if (!parts) return std::string(kRedacted);
+  std::string_view host = parts->host;
+  std::string shown = fmt::format("{}://", parts->scheme);
+  if (const std::size_t at = host.rfind('@'); at != host.npos) {
+    const std::size_t colon = host.find(':');
+    shown += host.substr(0, std::min(colon, at));
+    if (colon < at) shown += fmt::format(":{}", kRedacted);
+    host = host.substr(at);
+  }
+  shown += host;
+  if (!parts->path.empty()) shown += fmt::format("/{}", parts->path);
+  char separator = '?';
+  each_parameter(parts->query, [&](std::string_view name, std::string_view value) {
+    const bool safe =
+        std::find(kShownParameters.begin(), kShownParameters.end(), name) != kShownParameters.end();
+    shown += fmt::format("{}{}={}", separator, name, safe || value.empty() ? value : kRedacted);
+    separator = '&';
+  });
+  return shown;
+}
+
+}  // namespace holdfast::storage

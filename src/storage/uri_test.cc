@@ -1,0 +1,46 @@
+#include "storage/uri.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "base/error.h"
+
+namespace holdfast::storage {
+namespace {
+
+TEST(ParseUri, CutsAndDecodes) {
+  const StorageUri uri = parse_uri("S3://bucket/a%20b/c?AUTH=specified&KEY=a%2Fb%3D&EMPTY#ignored");
+  EXPECT_EQ(uri.scheme, "s3");
+  EXPECT_EQ(uri.host, "bucket");
+  EXPECT_EQ(uri.path, "a b/c");
+  EXPECT_THAT(uri.parameters,
+              testing::ElementsAre(testing::Pair("AUTH", "specified"), testing::Pair("KEY", "a/b="),
+                                   testing::Pair("EMPTY", "")));
+}
+
+TEST(ParseUri, TakesAHostWithoutPath) {
+  EXPECT_EQ(parse_uri("nodelocal://1").path, "");
+  EXPECT_EQ(parse_uri("nodelocal://1?X=/y").host, "1");
+}
+
+TEST(ParseUri, ItsErrorsHoldNoSecret) {
+  for (const char* text : {"s3://b/%zz?AWS_SECRET_ACCESS_KEY=hush", "no uri hush"}) {
+    try {
+      parse_uri(text);
+      ADD_FAILURE() << text;
+    } catch (const Error& error) {
+      EXPECT_EQ(error.message().find("hush"), std::string::npos) << error.message();
+    }
+  }
+}
+
+TEST(RedactUri, HidesEverythingThatMayBeSecret) {
+  EXPECT_EQ(redact_uri("s3://b/p?AWS_ACCESS_KEY_ID=id&AWS_SECRET_ACCESS_KEY=hush&NEW_SECRET=hush"),
+            "s3://b/p?AWS_ACCESS_KEY_ID=id&AWS_SECRET_ACCESS_KEY=redacted&NEW_SECRET=redacted");
+  EXPECT_EQ(redact_uri("http://user:hush@host/p"), "http://user:redacted@host/p");
+  EXPECT_EQ(redact_uri("nodelocal://1/a/b"), "nodelocal://1/a/b");
+  EXPECT_EQ(redact_uri("hush"), "redacted");
+}
+
+}  // namespace
+}  // namespace holdfast::storage

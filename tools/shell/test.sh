@@ -1,0 +1,169 @@
+# ./run test: every part, its time, and the sum as the last line.
+# shellcheck shell=bash
+source tools/shell/npm.sh
+
+TEST_PARTS=(layers format unit asan tsan fuzz tidy statements cluster versions frontdoor faults docs demo)
+# Modules whose code runs on several threads at once.
+TSAN_MODULES=(base jobs net pgwire storage backup restore)
+FUZZ_SECONDS=20
+JOBS=$(nproc)
+
+# Each part_* fills these; a part that could not run at all is one failure.
+part_passed=0 part_failed=0
+
+count_one() { # command…
+  if step "test-$part" "  $part" "$@"; then part_passed=1; else part_failed=1; fi
+}
+
+# count_junit <file>: adds up what ctest or pytest wrote. A skipped test counts as failed: nothing here may be skipped.
+count_junit() {
+  local counts
+  if counts=$(/usr/bin/python3 tools/junit_counts.py "$1"); then
+    read -r part_passed part_failed <<<"$counts"
+  else
+    part_failed=$((part_failed + 1))
+  fi
+}
+
+need() { # build step…: a failure of it fails the part
+  "$@" || {
+    part_failed=1
+    return 1
+  }
+}
+
+run_ctest() { # preset, further ctest arguments
+  local preset=$1
+  shift
+  rm -f "$LOGS/$part.xml"
+  step "test-$part" "  running" ctest --test-dir "build/$preset" -j "$JOBS" --output-on-failure \
+    --output-junit "$LOGS/$part.xml" "$@" || true
+  count_junit "$LOGS/$part.xml"
+}
+
+run_pytest() { # arguments
+  rm -f "$LOGS/$part.xml"
+  step "test-$part" "  running" /usr/bin/python3 -m pytest -p no:cacheprovider -q -ra --tb=short \
+    --junitxml="$LOGS/$part.xml" "$@" || true
+  count_junit "$LOGS/$part.xml"
+}
+
+part_layers() { count_one /usr/bin/python3 tools/check_layers.py; }
+
+check_format() { sources | xargs -0 clang-format-14 --dry-run -Werror; }
+part_format() { count_one check_format; }
+
+part_unit() {
+  need build_preset release || return 0
+  run_ctest release
+}
+
+part_asan() {
+  need build_preset asan || return 0
+  ASAN_OPTIONS=detect_leaks=1 UBSAN_OPTIONS=print_stacktrace=1 run_ctest asan
+}
+
+# Address space randomisation of new kernels is wider than what GCC 12's ThreadSanitizer expects.
+part_tsan() {
+  local module targets=()
+  for module in "${TSAN_MODULES[@]}"; do
+    if compgen -G "src/$module/*_test.cc" >/dev/null; then targets+=("${module}_test"); fi
+  done
+  need step configure-tsan "Configuring tsan" build_configure tsan || return 0
+  need step build-tsan "Building tsan" setarch -R cmake --build build/tsan --target "${targets[@]}" || return 0
+  TSAN_OPTIONS="suppressions=$PWD/tools/tsan.supp halt_on_error=1" \
+    run_in_setarch run_ctest tsan -R "^($(IFS='|' && echo "${TSAN_MODULES[*]}"))\\."
+}
+
+# The personality is inherited, so a shell that has it runs everything without randomisation.
+run_in_setarch() {
+  local output
+  export -f step run_ctest count_junit
+  export part LOGS JOBS RED GREEN DIM PLAIN
+  output=$LOGS/$part.counts
+  setarch -R bash -c 'part_passed=0 part_failed=0; "$@"; echo "$part_passed $part_failed" >"'"$output"'"' _ "$@" || true
+  read -r part_passed part_failed <"$output"
+}
+
+# Where the kept seeds of a target are: src/<module>/fuzz_seeds, or <name> in it for the target <…name…>_fuzz.
+fuzz_seeds() { # target
+  local source directory version
+  source=$(find src -name "$1.cc" -printf '%h\n' -quit)
+  if [ -n "$(find "$source/fuzz_seeds" -maxdepth 1 -type f -print -quit 2>/dev/null)" ]; then echo "$source/fuzz_seeds"; fi
+  for directory in "$source"/fuzz_seeds/*/; do
+    if [ -d "$directory" ] && [[ $1 == *"$(basename "$directory")"* ]]; then echo "$directory"; fi
+  done
+  if [ "$1" = wal_reader_fuzz ]; then
+    # Its seeds are real WAL behind a byte that chooses the version.
+    mkdir -p build/fuzz/seeds/wal
+    for version in 13 14 15 16 17 18; do
+      { printf "\\x$(printf '%02x' $((version - 13)))" && cat "$source/testdata/wal_$version.bin"; } >build/fuzz/seeds/wal/$version
+    done
+    echo build/fuzz/seeds/wal
+  fi
+}
+
+fuzz_one() { # target
+  local corpus=build/fuzz/corpus/$1 seeds
+  mkdir -p "$corpus" build/fuzz/findings
+  mapfile -t seeds < <(fuzz_seeds "$1")
+  [ ${#seeds[@]} -gt 0 ] || { echo "no seeds for $1" && return 1; }
+  "build/fuzz/$1" -max_total_time="$FUZZ_SECONDS" -timeout=10 -rss_limit_mb=2048 -print_final_stats=1 \
+    -artifact_prefix="build/fuzz/findings/$1-" "$corpus" "${seeds[@]}"
+}
+
+part_fuzz() {
+  need build_preset fuzz || return 0
+  local targets target
+  mapfile -t targets < <(find build/fuzz -maxdepth 1 -name '*_fuzz' -type f -executable -printf '%f\n' | sort)
+  [ ${#targets[@]} -gt 0 ] || { part_failed=1 && return 0; }
+  for target in "${targets[@]}"; do
+    if step "fuzz-$target" "  $target" fuzz_one "$target"; then
+      part_passed=$((part_passed + 1))
+    else
+      part_failed=$((part_failed + 1))
+    fi
+  done
+}
+
+part_tidy() {
+  need build_preset release || return 0
+  rm -f "$LOGS/$part.xml"
+  step test-tidy "  running clang-tidy" /usr/bin/python3 tools/tidy.py --junit "$LOGS/$part.xml" --jobs "$JOBS" || true
+  count_junit "$LOGS/$part.xml"
+}
+
+part_statements() { need build_preset release && run_pytest tests/statements; }
+part_cluster() { need build_preset release && run_pytest tests/cluster -m "not versions"; }
+part_versions() { need build_preset release && need npm_need_postgres && run_pytest tests/cluster -m versions; }
+part_frontdoor() { need build_preset release && need npm_need_node_postgres && run_pytest tests/frontdoor; }
+part_faults() { need build_preset release && run_pytest tests/faults; }
+part_docs() { need build_preset release && run_pytest tests/docs; }
+
+part_demo() {
+  need build_preset release holdfast || return 0
+  count_one bash tools/demo.sh
+}
+
+test_main() {
+  local part total_passed=0 total_failed=0 began all_began=$SECONDS summary=()
+  local parts=("$@")
+  [ ${#parts[@]} -gt 0 ] || parts=("${TEST_PARTS[@]}")
+  for part in "${parts[@]}"; do
+    [[ " ${TEST_PARTS[*]} " == *" $part "* ]] || die "no such part: $part (there are: ${TEST_PARTS[*]})"
+  done
+  packages_need build demo test
+
+  for part in "${parts[@]}"; do
+    echo "${BOLD}$part${PLAIN}"
+    part_passed=0 part_failed=0 began=$SECONDS
+    "part_$part" || true
+    summary+=("$(printf '%-11s %6d passed %5d failed %6d s' "$part" "$part_passed" "$part_failed" $((SECONDS - began)))")
+    total_passed=$((total_passed + part_passed)) total_failed=$((total_failed + part_failed))
+  done
+  echo
+  printf '%s\n' "${summary[@]}"
+  printf '%-40s %6d s\n\n' "all" $((SECONDS - all_began))
+  echo "$total_passed passed, $total_failed failed"
+  [ "$total_failed" -eq 0 ]
+}

@@ -1,0 +1,71 @@
+#!/usr/bin/env python3
+"""Runs clang-tidy (with clang's thread-safety analysis) over the sources, in parallel.
+
+A file whose text, headers and configuration did not change since it last passed is not run again.
+"""
+import argparse
+import concurrent.futures
+import hashlib
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from xml.sax.saxutils import quoteattr
+
+ROOT = Path(__file__).resolve().parent.parent
+BUILD = ROOT / "build/release"
+CACHE = ROOT / "build/tidy"
+
+
+def digest(paths):
+    result = hashlib.sha256()
+    for path in paths:
+        result.update(str(path).encode() + b"\0" + path.read_bytes())
+    return result.hexdigest()
+
+
+def check(source, common):
+    stamp = CACHE / hashlib.sha256((common + digest([source])).encode()).hexdigest()
+    if stamp.exists():
+        return source, 0.0, ""
+    began = time.monotonic()
+    run = subprocess.run(
+        ["clang-tidy-14", "-p", BUILD, "--quiet", "--extra-arg=-Wthread-safety", source],
+        capture_output=True, text=True, cwd=ROOT,
+    )
+    seconds = time.monotonic() - began
+    if run.returncode == 0:
+        stamp.touch()
+        return source, seconds, ""
+    return source, seconds, (run.stdout + run.stderr).strip() or f"exit code {run.returncode}"
+
+
+def main():
+    arguments = argparse.ArgumentParser()
+    arguments.add_argument("--junit", required=True)
+    arguments.add_argument("--jobs", type=int, default=2)
+    options = arguments.parse_args()
+    CACHE.mkdir(parents=True, exist_ok=True)
+
+    commands = json.loads((BUILD / "compile_commands.json").read_text())
+    sources = sorted(Path(entry["file"]) for entry in commands)
+    sources = [path for path in sources if ROOT / "src" in path.parents]
+    common = digest([ROOT / ".clang-tidy", *sorted((ROOT / "src").rglob("*.h")),
+                     *sorted((ROOT / "proto").glob("*.proto"))])
+    with concurrent.futures.ThreadPoolExecutor(options.jobs) as pool:
+        results = list(pool.map(lambda source: check(source, common), sources))
+
+    cases = []
+    for source, seconds, problem in results:
+        name = str(source.relative_to(ROOT))
+        body = f"<failure message={quoteattr(problem)}/>" if problem else ""
+        cases.append(f'<testcase classname="tidy" name={quoteattr(name)} time="{seconds:.1f}">{body}</testcase>')
+        if problem:
+            print(problem)
+    Path(options.junit).write_text(f"<testsuite>{''.join(cases)}</testsuite>\n")
+    return 1 if any(problem for _, _, problem in results) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
