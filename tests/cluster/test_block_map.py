@@ -13,6 +13,7 @@ MAPPED = {"main": 0, "init": 3}
 def prepare(server):
     server.sql("CREATE DATABASE work")
     server.sql("CREATE DATABASE will_be_dropped")
+    server.sql("CREATE TABLE was_there AS SELECT g AS id, repeat('x', 500) AS v FROM generate_series(1, 9000) g", "work")
     server.sql("CHECKPOINT")
 
 
@@ -24,7 +25,7 @@ def work(server):
             CREATE TABLE will_be_truncated AS SELECT * FROM t; CREATE TABLE will_be_dropped AS SELECT * FROM t;
             CREATE UNLOGGED TABLE unlogged_table (a int PRIMARY KEY); CREATE SEQUENCE numbers;
             CREATE INDEX ON t USING gin (to_tsvector('english', v)); CREATE INDEX ON t USING hash (v);
-            CHECKPOINT; UPDATE t SET v = 'y' WHERE id % 7 = 0; SELECT nextval('numbers');
+            UPDATE was_there SET v = 'y' WHERE id % 20 = 0; CHECKPOINT; UPDATE t SET v = 'y' WHERE id % 7 = 0; SELECT nextval('numbers');
             TRUNCATE will_be_truncated; INSERT INTO will_be_truncated SELECT * FROM t LIMIT 9;
             DELETE FROM t WHERE id > 4000; VACUUM t; INSERT INTO t SELECT g, 'again' FROM generate_series(4001, 4700) g;
             DROP TABLE will_be_dropped; CLUSTER t USING t_pkey; REINDEX INDEX t_pkey;
