@@ -13,7 +13,7 @@ namespace holdfast::daemon {
 
 namespace {
 
-constexpr std::array kTypes = {jobs::kBackupType, jobs::kRestoreType};
+constexpr std::array kTypes = {jobs::kBackupType, jobs::kRestoreType, jobs::kWalArchiveType};
 
 struct OfType {
   std::map<jobs::JobStatus, int> by_status;

@@ -20,6 +20,19 @@ TimelineId TimelinePath::of_segment(std::uint64_t segment, std::uint64_t wal_seg
   return timeline;
 }
 
+TimelineId TimelinePath::of_position(Lsn lsn) const {
+  TimelineId timeline = last_;
+  for (auto it = ancestors_.rbegin(); it != ancestors_.rend(); ++it) {
+    if (it->switch_point <= lsn) return timeline;
+    timeline = it->timeline;
+  }
+  return timeline;
+}
+
+Lsn TimelinePath::begin_of_last() const {
+  return ancestors_.empty() ? Lsn{} : ancestors_.back().switch_point;
+}
+
 bool TimelinePath::contains(TimelineId timeline, Lsn lsn) const {
   Lsn begin;
   for (const TimelineSwitch& ancestor : ancestors_) {

@@ -23,6 +23,10 @@ class TimelinePath {
   TimelineId of_segment(std::uint64_t segment, std::uint64_t wal_segment_bytes) const;
   /// Whether `lsn` of `timeline` is on the path: false once the path has left that timeline.
   bool contains(TimelineId timeline, Lsn lsn) const;
+  /// The newest timeline that had begun at `lsn`.
+  TimelineId of_position(Lsn lsn) const;
+  /// Where the last timeline begins; zero when it has no ancestors.
+  Lsn begin_of_last() const;
   /// Where the path leaves `timeline`; zero when it does not (yet), or never was on it.
   Lsn end_of(TimelineId timeline) const;
 
