@@ -13,6 +13,7 @@
 #include <thread>
 
 #include "backup/backup_job.h"
+#include "backup/wal_archives.h"
 #include "base/error.h"
 #include "base/log.h"
 #include "base/version.h"
@@ -30,6 +31,7 @@
 #include "statements/job_statements.h"
 #include "statements/restore_statement.h"
 #include "statements/show_backup_statement.h"
+#include "statements/wal_archive_statements.h"
 #include "storage/open_store.h"
 
 namespace holdfast::daemon {
@@ -123,6 +125,7 @@ struct Daemon::Parts {
   Parts(Configuration given, const Stop& stop);
   ~Parts();
 
+  backup::WalArchiveEnvironment archive_environment();
   void register_jobs();
   void register_statements();
   void start_listening();
@@ -133,6 +136,8 @@ struct Daemon::Parts {
   jobs::Runner runner;
   StoreFactory stores;
   Instance instance;
+  backup::WalArchiveBoard archive_board;
+  backup::WalArchives archives;
   FrontDoorUpstream upstream;
   statements::Dispatcher dispatcher;
   std::unique_ptr<pgwire::Server> front_door;
@@ -149,6 +154,7 @@ Daemon::Parts::Parts(Configuration given, const Stop& stop)
                         .pause_points = configuration.pause_points}),
       stores(configuration),
       instance(configuration, database),
+      archives(registry, runner, archive_environment()),
       upstream(instance, registry) {
   create_directory(configuration.external_io_dir, "external I/O directory");
   create_directory(configuration.socket_dir, "socket directory");
@@ -184,7 +190,21 @@ Daemon::Parts::~Parts() {
   if (front_door) front_door->stop();
 }
 
+backup::WalArchiveEnvironment Daemon::Parts::archive_environment() {
+  return {.stores = &stores,
+          .conninfo = [this] { return instance.conninfo(); },
+          .data_directory = configuration.pgdata,
+          .database = &database,
+          .board = &archive_board,
+          .flush_interval = std::chrono::milliseconds(configuration.wal_flush_interval_ms),
+          .keep_limit = configuration.wal_keep_limit};
+}
+
 void Daemon::Parts::register_jobs() {
+  runner.register_kind(
+      std::string(jobs::kWalArchiveType),
+      {.make = [this] { return std::make_unique<backup::WalArchiveJob>(archive_environment()); },
+       .slot = jobs::Slot::None});
   runner.register_kind(std::string(jobs::kBackupType), {.make = [this] {
                          return std::make_unique<backup::BackupJob>(backup::BackupEnvironment{
                              .stores = &stores,
@@ -216,6 +236,7 @@ void Daemon::Parts::register_statements() {
   dispatcher.add<sql::ShowBackups>(std::make_unique<statements::ShowBackupsStatement>(stores));
   dispatcher.add<sql::ShowBackup>(std::make_unique<statements::ShowBackupStatement>(stores));
   statements::add_job_statements(dispatcher, registry, runner);
+  statements::add_wal_archive_statements(dispatcher, stores, archives);
 }
 
 void Daemon::Parts::start_listening() {
@@ -233,7 +254,7 @@ void Daemon::Parts::start_listening() {
     http = std::make_unique<console::HttpServer>(
         in_words(address.host, "0.0.0.0"), address.port,
         console::HttpPages{.health = [this] { return health(instance); },
-                           .metrics = [this] { return metrics_text(registry, instance); }});
+                           .metrics = [this] { return metrics_text(registry, instance, archives); }});
   }
 }
 

@@ -76,6 +76,11 @@ constexpr FixedColumn kConnectionStatement[] = {
 constexpr FixedColumn kConnectionCheck[] = {
     {"node", kInt}, {"locality", kText}, {"ok", kBool}, {"error", kText}, {"transferred", kText},
     {"read_speed", kText}, {"write_speed", kText}, {"can_delete", kBool}};
+constexpr FixedColumn kNewWalArchive[] = {{"job_id", kInt}, {"slot", kText}};
+constexpr FixedColumn kWalArchives[] = {
+    {"collection", kText}, {"mode", kText}, {"job_id", kInt}, {"status", kText}, {"slot", kText},
+    {"archived_lsn", kText}, {"archived_time", kTime}, {"lag_bytes", kInt},
+    {"protected_bytes", kInt}, {"protected_since", kTime}, {"message", kText}};
 // clang-format on
 
 class Builder {
@@ -166,7 +171,10 @@ struct ColumnsOf {
   std::vector<Column> operator()(const CheckExternalConnection&) const {
     return fixed(kConnectionCheck);
   }
+  std::vector<Column> operator()(const CreateWalArchive&) const { return fixed(kNewWalArchive); }
+  std::vector<Column> operator()(const ShowWalArchives&) const { return fixed(kWalArchives); }
   // Those that return no rows, by name, so that a new statement has to be placed.
+  std::vector<Column> operator()(const DropWalArchive&) const { return {}; }
   std::vector<Column> operator()(const JobControl&) const { return {}; }
   std::vector<Column> operator()(const AlterJobOwner&) const { return {}; }
   std::vector<Column> operator()(const AlterBackupKms&) const { return {}; }

@@ -143,6 +143,11 @@ class Printer {
       put("SHOW CREATE ALL EXTERNAL CONNECTIONS");
     }
   }
+  void operator()(const CreateWalArchive& s) {
+    put("CREATE WAL ARCHIVE IN ").text(s.uri).options(s.options);
+  }
+  void operator()(const DropWalArchive& s) { put("DROP WAL ARCHIVE IN ").text(s.uri); }
+  void operator()(const ShowWalArchives&) { put("SHOW WAL ARCHIVES"); }
   void operator()(const CheckExternalConnection& s) {
     put("CHECK EXTERNAL CONNECTION ").text(s.uri).options(s.options);
   }

@@ -307,11 +307,32 @@ struct CheckExternalConnection {
   friend bool operator==(const CheckExternalConnection&, const CheckExternalConnection&) = default;
 };
 
+/// CREATE WAL ARCHIVE IN 'uri' [opts(kWalArchive)], an extension of ours
+struct CreateWalArchive {
+  Text uri;
+  Options options;
+
+  friend bool operator==(const CreateWalArchive&, const CreateWalArchive&) = default;
+};
+
+/// DROP WAL ARCHIVE IN 'uri', an extension of ours
+struct DropWalArchive {
+  Text uri;
+
+  friend bool operator==(const DropWalArchive&, const DropWalArchive&) = default;
+};
+
+/// SHOW WAL ARCHIVES, an extension of ours
+struct ShowWalArchives {
+  friend bool operator==(const ShowWalArchives&, const ShowWalArchives&) = default;
+};
+
 using Statement =
     std::variant<Backup, Restore, ShowBackups, ShowBackup, ShowJobs, JobControl, AlterJobOwner,
                  AlterBackupKms, CreateSchedule, AlterBackupSchedule, ShowSchedules,
                  ShowCreateSchedule, ScheduleControl, CreateExternalConnection,
                  AlterExternalConnection, DropExternalConnection, ShowExternalConnections,
-                 ShowCreateExternalConnections, CheckExternalConnection>;
+                 ShowCreateExternalConnections, CheckExternalConnection, CreateWalArchive,
+                 DropWalArchive, ShowWalArchives>;
 
 }  // namespace holdfast::sql
