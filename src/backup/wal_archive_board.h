@@ -17,11 +17,11 @@ namespace holdfast::backup {
 /// How one WAL archive stands, as its job saw it last.
 struct WalArchiveState {
   WalArchiveMode mode = WalArchiveMode::Maps;
-  postgres::Lsn archived{};          ///< everything before is in the collection
-  std::optional<Time> archived_time; ///< when everything written until then was
-  std::uint64_t lag_bytes = 0;       ///< written by the server, not in the collection
-  std::uint64_t protected_bytes = 0; ///< that the slot keeps in the server
-  std::string waiting_for;           ///< "PostgreSQL: …", "storage: …"; empty while it works
+  postgres::Lsn archived{};           ///< everything before is in the collection
+  std::optional<Time> archived_time;  ///< when everything written until then was
+  std::uint64_t lag_bytes = 0;        ///< written by the server, not in the collection
+  std::uint64_t protected_bytes = 0;  ///< that the slot keeps in the server
+  std::string waiting_for;            ///< "PostgreSQL: …", "storage: …"; empty while it works
 };
 
 /// What running WAL ARCHIVE jobs tell the statements and the metrics. Thread-safe.

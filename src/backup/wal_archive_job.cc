@@ -10,9 +10,9 @@
 
 #include "base/error.h"
 #include "base/log.h"
-#include "jobs/progress.h"
 #include "io/file.h"
 #include "io/file_system.h"
+#include "jobs/progress.h"
 #include "postgres/connection.h"
 #include "postgres/control_file.h"
 #include "postgres/wal_position.h"
@@ -53,7 +53,8 @@ Error archive_broken(std::string_view why, Lsn from) {
   return Error(sqlstate::kObjectNotInPrerequisiteState,
                fmt::format("the WAL archive ended at {}: {}", to_string(from), why))
       .detail(
-          "Moments after that cannot be restored, and incremental backups cannot tell from WAL what "
+          "Moments after that cannot be restored, and incremental backups cannot tell from WAL "
+          "what "
           "changed, until a new backup begins anew.")
       .hint("Take a full backup with BACKUP INTO; it starts a new WAL archive where it needs one.");
 }
@@ -177,10 +178,11 @@ class Stay {
   void warn_of_limit(const postgres::WalPosition& position) {
     if (!position.slot_limit) return;
     if (environment_.keep_limit != 0 && *position.slot_limit >= environment_.keep_limit) return;
-    job_.notice(fmt::format(
-        "PostgreSQL keeps at most {} of WAL for the archive (max_slot_wal_keep_size); if storage is "
-        "away for longer, the archive breaks",
-        jobs::format_bytes(*position.slot_limit)));
+    job_.notice(
+        fmt::format("PostgreSQL keeps at most {} of WAL for the archive (max_slot_wal_keep_size); "
+                    "if storage is "
+                    "away for longer, the archive breaks",
+                    jobs::format_bytes(*position.slot_limit)));
   }
 
   void archive(const postgres::WalPosition& position) {
@@ -240,11 +242,13 @@ class Stay {
   }
 
   void check_limit(const postgres::WalPosition& position) {
-    const std::uint64_t kept = position.flushed.value - std::min(position.flushed, kept_from(position)).value;
+    const std::uint64_t kept =
+        position.flushed.value - std::min(position.flushed, kept_from(position)).value;
     if (environment_.keep_limit != 0 && kept > environment_.keep_limit) {
       throw archive_broken(
-          fmt::format("PostgreSQL would have to keep {} of WAL for it, more than --wal-keep-limit ({})",
-                      jobs::format_bytes(kept), jobs::format_bytes(environment_.keep_limit)),
+          fmt::format(
+              "PostgreSQL would have to keep {} of WAL for it, more than --wal-keep-limit ({})",
+              jobs::format_bytes(kept), jobs::format_bytes(environment_.keep_limit)),
           archiver_->archived());
     }
   }
@@ -264,9 +268,9 @@ class Stay {
       return;
     }
     if (now - last_progress_ < kPatience) return;
-    throw Error(sqlstate::kDataCorrupted,
-                fmt::format("WAL at {} cannot be read: {}", to_string(read),
-                            archiver_->read_end_reason()))
+    throw Error(
+        sqlstate::kDataCorrupted,
+        fmt::format("WAL at {} cannot be read: {}", to_string(read), archiver_->read_end_reason()))
         .hint("Take a full backup with BACKUP INTO, and check the server's disk.");
   }
 
@@ -276,15 +280,15 @@ class Stay {
     const std::uint64_t lag = flushed.value - std::min(flushed, archived).value;
     const Time now = environment_.clock->now();
     if (lag == 0 || !caught_up_) caught_up_ = now;
-    const double seconds =
-        lag == 0 ? 0 : std::chrono::duration<double>(now - *caught_up_).count();
+    const double seconds = lag == 0 ? 0 : std::chrono::duration<double>(now - *caught_up_).count();
     environment_.board->set(
-        job_.id(), {.mode = mode,
-                    .archived = archived,
-                    .archived_time = caught_up_,
-                    .lag_bytes = lag,
-                    .protected_bytes = flushed.value - std::min(flushed, archiver_->durable()).value,
-                    .waiting_for = {}});
+        job_.id(),
+        {.mode = mode,
+         .archived = archived,
+         .archived_time = caught_up_,
+         .lag_bytes = lag,
+         .protected_bytes = flushed.value - std::min(flushed, archiver_->durable()).value,
+         .waiting_for = {}});
     job_.report({.phase = fmt::format("archived up to {}, {} and {:.1f} s behind",
                                       to_string(archived), jobs::format_bytes(lag), seconds)});
   }
@@ -355,8 +359,7 @@ void WalArchiveJob::revert(jobs::JobContext& job) {
   const proto::WalArchiveJobSpec spec = specification_of(job);
   environment_.board->remove(job.id());
   try {
-    auto connection =
-        postgres::Connection::open({.conninfo = environment_.conninfo()}, job.stop());
+    auto connection = postgres::Connection::open({.conninfo = environment_.conninfo()}, job.stop());
     postgres::drop_physical_slot(connection, spec.slot(), job.stop());
   } catch (Error& error) {
     error.at(fmt::format("could not drop replication slot \"{}\"", spec.slot()));

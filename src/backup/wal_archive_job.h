@@ -45,8 +45,8 @@ void raise_archive_mode(state::Database& database, const std::string& slot);
 /// another one, or when PostgreSQL would have to keep more than keep_limit for it. Giving up, as a
 /// cancel, drops the slot: nothing fills the user's disk silently.
 ///
-/// Pause points: archive.after_connect, archive.after_put (once per batch), archive.after_checkpoint,
-/// archive.after_advance, archive.after_tail.
+/// Pause points: archive.after_connect, archive.after_put (once per batch),
+/// archive.after_checkpoint, archive.after_advance, archive.after_tail.
 class WalArchiveJob final : public jobs::JobBody {
  public:
   explicit WalArchiveJob(WalArchiveEnvironment environment);

@@ -34,11 +34,11 @@ void check_pages(ByteView bytes, postgres::Lsn start, const std::string& path) {
     const ByteView page = bytes.subspan(at, kWalPageBytes);
     const auto address = load<std::uint64_t>(page, kPageAddressAt);
     if (address == start.value + at) continue;
-    const bool zero = std::all_of(page.begin(), page.end(),
-                                  [](std::byte byte) { return byte == std::byte{0}; });
+    const bool zero =
+        std::all_of(page.begin(), page.end(), [](std::byte byte) { return byte == std::byte{0}; });
     if (zero) continue;
-    throw Error(sqlstate::kDataCorrupted, fmt::format("WAL file \"{}\" is not what it should be",
-                                                      path))
+    throw Error(sqlstate::kDataCorrupted,
+                fmt::format("WAL file \"{}\" is not what it should be", path))
         .detail(fmt::format("The page at {} says that it is the one at {}.",
                             to_string(postgres::Lsn{start.value + at}),
                             to_string(postgres::Lsn{address})));
@@ -72,13 +72,13 @@ class SegmentFile {
 WalArchiver::WalArchiver(WalArchiverOptions options, std::uint64_t segment)
     : options_(std::move(options)),
       next_(segment),
-      maps_({.system_identifier = options_.system_identifier,
-             .major = options_.major,
-             .wal_segment_bytes = options_.wal_segment_bytes,
-             .segment = segment,
-             .path = options_.path},
-            wal_directory_input(options_.wal_directory, options_.path,
-                                options_.wal_segment_bytes)) {}
+      maps_(
+          {.system_identifier = options_.system_identifier,
+           .major = options_.major,
+           .wal_segment_bytes = options_.wal_segment_bytes,
+           .segment = segment,
+           .path = options_.path},
+          wal_directory_input(options_.wal_directory, options_.path, options_.wal_segment_bytes)) {}
 
 collection::WalSegmentId WalArchiver::id_of(std::uint64_t segment) const {
   return {.system_identifier = options_.system_identifier,
@@ -89,9 +89,8 @@ collection::WalSegmentId WalArchiver::id_of(std::uint64_t segment) const {
 
 std::string WalArchiver::path_of(std::uint64_t segment) const {
   return options_.wal_directory + '/' +
-         postgres::wal_segment_name(
-             options_.path.of_segment(segment, options_.wal_segment_bytes), segment,
-             options_.wal_segment_bytes);
+         postgres::wal_segment_name(options_.path.of_segment(segment, options_.wal_segment_bytes),
+                                    segment, options_.wal_segment_bytes);
 }
 
 bool WalArchiver::has_first_segment() const {

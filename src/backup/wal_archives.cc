@@ -30,9 +30,8 @@ bool is_secret(std::string_view parameter) {
   std::string name(parameter.substr(0, parameter.find('=')));
   std::transform(name.begin(), name.end(), name.begin(),
                  [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
-  return std::any_of(kSecretNames.begin(), kSecretNames.end(), [&](std::string_view word) {
-    return name.find(word) != std::string::npos;
-  });
+  return std::any_of(kSecretNames.begin(), kSecretNames.end(),
+                     [&](std::string_view word) { return name.find(word) != std::string::npos; });
 }
 
 /// The URI without user, secrets and the order of its parameters.
@@ -152,8 +151,8 @@ std::vector<WalArchives::Listed> WalArchives::list() const {
       checkpoint.ParseFromArray(bytes->data(), static_cast<int>(bytes->size()));
       since = Time(std::chrono::microseconds(checkpoint.time_us()));
     }
-    const auto first = spec.mode() == proto::WAL_ARCHIVE_MODE_FULL ? WalArchiveMode::Full
-                                                                   : WalArchiveMode::Maps;
+    const auto first =
+        spec.mode() == proto::WAL_ARCHIVE_MODE_FULL ? WalArchiveMode::Full : WalArchiveMode::Maps;
     listed.push_back({.job = job,
                       .collection_uri = spec.collection_uri(),
                       .slot = spec.slot(),

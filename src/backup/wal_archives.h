@@ -27,7 +27,8 @@ class WalArchives {
     std::string collection_uri;
     WalArchiveMode mode = WalArchiveMode::Maps;
     /// From here on (on the server's present timeline) nothing may be missing; zero: from the
-    /// moment of the call. Must be at or after the last checkpoint's redo point, or covered already.
+    /// moment of the call. Must be at or after the last checkpoint's redo point, or covered
+    /// already.
     postgres::Lsn start{};
     /// For the job's row; secrets redacted.
     std::string description;

@@ -69,8 +69,8 @@ class Source {
       throw Error(sqlstate::kConfigFileError, "invalid wal-segment-size");
     }
     const std::string node = values_.contains("node-id") ? values_["node-id"] : "1";
-    store_ = storage::open_store(
-        text("collection"), {.external_io_dir = values_["external-io-dir"], .node_id = node});
+    store_ = storage::open_store(text("collection"),
+                                 {.external_io_dir = values_["external-io-dir"], .node_id = node});
   }
 
   storage::ObjectStore& store() const { return *store_; }
@@ -95,8 +95,7 @@ class Source {
   std::uint64_t number(const std::string& name) const {
     const std::string& digits = text(name);
     std::uint64_t value = 0;
-    const auto [end, error] =
-        std::from_chars(digits.data(), digits.data() + digits.size(), value);
+    const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), value);
     if (error != std::errc() || end != digits.data() + digits.size()) {
       throw Error(sqlstate::kConfigFileError, fmt::format("\"{}\" is no number", name));
     }
@@ -178,8 +177,8 @@ bool fetch_tail(const Source& source, const WalSegmentId& id, const std::string&
   if (lengths.empty()) return false;
   // Only the last segment may be unfinished. Otherwise there is a gap, and recovery must not take
   // it for the end.
-  const auto whole = collection::list_wal_segments(source.store(), id.system_identifier, id.timeline,
-                                       id.segment_bytes, stop);
+  const auto whole = collection::list_wal_segments(source.store(), id.system_identifier,
+                                                   id.timeline, id.segment_bytes, stop);
   if (!whole.empty() && whole.back() > id.segment) {
     throw Error(sqlstate::kUndefinedFile,
                 fmt::format("WAL segment {} is missing in the archive, which goes on after it",
@@ -210,8 +209,8 @@ bool fetch_segment(const Source& source, const WalSegmentId& id, const std::stri
 /// Lets a child of its own session fetch on, so that PostgreSQL need not wait for it.
 void start_prefetch(const WalFetchOptions& options) {
   const std::array<const char*, 8> arguments = {
-      "holdfast", "wal-fetch", "--config", options.config.c_str(), "--prefetch",
-      options.name.c_str(), "-", nullptr};
+      "holdfast",   "wal-fetch",          "--config", options.config.c_str(),
+      "--prefetch", options.name.c_str(), "-",        nullptr};
   posix_spawn_file_actions_t actions;
   posix_spawn_file_actions_init(&actions);
   for (const int fd : {0, 1, 2}) {
@@ -268,8 +267,8 @@ int serve_history(const WalFetchOptions& options, const Source& source, const Sp
                   postgres::TimelineId timeline) {
   // Asked for when recovery begins and when it ends.
   spool.clear();
-  const auto content = collection::get_timeline_history(source.store(), source.system_identifier(), timeline,
-                                            Stop::never());
+  const auto content = collection::get_timeline_history(source.store(), source.system_identifier(),
+                                                        timeline, Stop::never());
   if (!content) return kNotThere;
   write_file(options.target, [&](const std::string& part) {
     io::FileSystem& files = io::FileSystem::real();
@@ -283,8 +282,7 @@ int serve_history(const WalFetchOptions& options, const Source& source, const Sp
 int fetch(const WalFetchOptions& options) {
   const Source source(options.config);
   const Spool spool(options.config);
-  if (const auto segment =
-          postgres::parse_wal_segment_name(options.name, source.segment_bytes())) {
+  if (const auto segment = postgres::parse_wal_segment_name(options.name, source.segment_bytes())) {
     if (options.prefetch) return prefetch(source, spool, *segment);
     return serve_segment(options, source, spool, *segment);
   }

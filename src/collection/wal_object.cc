@@ -31,9 +31,8 @@ Error corrupt(const ObjectKey& key, std::string_view why) {
 
 BackupUuid wal_object_uuid(const ObjectKey& key) { return to_bytes(hash128(as_bytes(key))); }
 
-
 std::uint64_t put_wal_object(ObjectStore& store, const ObjectKey& key, PackBuilder& builder,
-                       const Stop& stop) {
+                             const Stop& stop) {
   const PackSummary summary = builder.finish();
   if (store.put(key, builder.bytes(), storage::PutMode::OnlyIfAbsent, stop) ==
       storage::PutResult::Stored) {
@@ -51,11 +50,10 @@ std::uint64_t put_wal_object(ObjectStore& store, const ObjectKey& key, PackBuild
   return there.summary.size;
 }
 
-
 std::optional<std::uint64_t> get_wal_object(ObjectStore& store, const ObjectKey& key,
-                                        std::uint64_t limit,
-                                        const std::function<void(ByteView)>& write,
-                                        const Stop& stop) {
+                                            std::uint64_t limit,
+                                            const std::function<void(ByteView)>& write,
+                                            const Stop& stop) {
   const std::optional<Bytes> object = get_whole(store, key, storage::kMaxObjectBytes, stop);
   if (!object) return std::nullopt;
   const OpenedPack pack = parse_pack(*object, key);

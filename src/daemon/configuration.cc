@@ -86,9 +86,10 @@ void Configuration::declare(CLI::App& app) {
                  "At most this many milliseconds of WAL are missing in a WAL archive")
       ->check(CLI::Range(100, 3'600'000))
       ->capture_default_str();
-  app.add_option("--wal-keep-limit", wal_keep_limit,
-                 "The most WAL that PostgreSQL keeps for a WAL archive whose storage is away, such as "
-                 "100GB; 0 for no bound")
+  app.add_option(
+         "--wal-keep-limit", wal_keep_limit,
+         "The most WAL that PostgreSQL keeps for a WAL archive whose storage is away, such as "
+         "100GB; 0 for no bound")
       ->transform(CLI::AsSizeValue(false))
       ->capture_default_str();
   app.add_option("--log-level", log_level, "debug, info, warning or error")->capture_default_str();

@@ -253,8 +253,9 @@ void Daemon::Parts::start_listening() {
     const net::HostPort address = parse_address(configuration.http, "--http");
     http = std::make_unique<console::HttpServer>(
         in_words(address.host, "0.0.0.0"), address.port,
-        console::HttpPages{.health = [this] { return health(instance); },
-                           .metrics = [this] { return metrics_text(registry, instance, archives); }});
+        console::HttpPages{
+            .health = [this] { return health(instance); },
+            .metrics = [this] { return metrics_text(registry, instance, archives); }});
   }
 }
 

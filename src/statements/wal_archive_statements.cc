@@ -34,8 +34,8 @@ class Create final : public Handler<sql::CreateWalArchive> {
  public:
   Create(Stores& stores, WalArchives& archives) : stores_(stores), archives_(archives) {}
 
-  void run(const sql::CreateWalArchive& statement, sql::SessionContext& session,
-           sql::RowSink& sink, const Stop& stop) override {
+  void run(const sql::CreateWalArchive& statement, sql::SessionContext& session, sql::RowSink& sink,
+           const Stop& stop) override {
     require_cluster_privilege(session, ClusterPrivilege::Backup);
     const WalArchiveMode mode = mode_option(statement.options);
     open_for_user(stores_, statement.uri.value, session);  // refused now rather than by the job
@@ -64,9 +64,8 @@ class Drop final : public Handler<sql::DropWalArchive> {
            const Stop& stop) override {
     require_cluster_privilege(session, ClusterPrivilege::Backup);
     if (!archives_.drop(statement.uri.value, stop)) {
-      throw Error(sqlstate::kUndefinedObject,
-                  fmt::format("WAL archive in '{}' does not exist",
-                              sql::redact_uri(statement.uri.value)))
+      throw Error(sqlstate::kUndefinedObject, fmt::format("WAL archive in '{}' does not exist",
+                                                          sql::redact_uri(statement.uri.value)))
           .hint("SHOW WAL ARCHIVES lists those that there are.");
     }
     sink.complete("DROP WAL ARCHIVE");
@@ -80,16 +79,14 @@ sql::Row row_of(const WalArchives::Listed& archive) {
   const auto time = [](const std::optional<Time>& moment) -> sql::Value {
     return moment ? sql::Value(format_timestamptz(*moment)) : std::nullopt;
   };
-  sql::Row row = {sql::redact_uri(archive.collection_uri),
-                  std::string(name_of_mode(archive.mode)),
-                  fmt::format("{}", archive.job.id),
-                  std::string(jobs::name_of(archive.job.status)),
+  sql::Row row = {sql::redact_uri(archive.collection_uri), std::string(name_of_mode(archive.mode)),
+                  fmt::format("{}", archive.job.id), std::string(jobs::name_of(archive.job.status)),
                   archive.slot};
   std::string message = archive.job.error ? archive.job.error->message() : std::string();
   if (const auto& state = archive.state) {
-    row.insert(row.end(), {to_string(state->archived), time(state->archived_time),
-                           fmt::format("{}", state->lag_bytes),
-                           fmt::format("{}", state->protected_bytes)});
+    row.insert(row.end(),
+               {to_string(state->archived), time(state->archived_time),
+                fmt::format("{}", state->lag_bytes), fmt::format("{}", state->protected_bytes)});
     if (!state->waiting_for.empty()) message = "waiting: " + state->waiting_for;
   } else {
     row.insert(row.end(), 4, std::nullopt);

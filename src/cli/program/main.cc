@@ -70,7 +70,8 @@ int main(int argc, char** argv) {
       "Bring WAL out of a collection's archive, as restore_command = 'holdfast wal-fetch --config "
       "FILE %f %p'",
       "holdfast wal-fetch");
-  fetch_app.add_option("--config", fetch.config, "Names the collection; only the owner may read it")
+  fetch_app
+      .add_option("--config", fetch.config, "Names the collection; only the owner may read it")
       ->required();
   fetch_app.add_flag("--prefetch", fetch.prefetch)->group("");
   fetch_app.add_option("name", fetch.name, "%f")->required();
