@@ -9,8 +9,6 @@
 
 namespace holdfast::collection {
 
-using postgres::Lsn;
-
 storage::ObjectKey block_map_key(const WalSegmentId& id) {
   return fmt::format("{}/{}{}", wal_timeline_directory(id.system_identifier, id.timeline),
                      postgres::wal_segment_name(id.timeline, id.segment, id.segment_bytes),

@@ -1,8 +1,10 @@
 """The WAL archive: nothing missing, nothing wrong, whatever is killed; and recovery from it."""
 import subprocess
 
+import pytest
+
 from harness import environment as env
-from harness.postgres import Postgres, wait_until
+from harness.postgres import ALL_VERSIONS, Postgres, wait_until
 
 COLLECTION = "nodelocal://self/archive"
 SEGMENT = 1 << 20
@@ -192,3 +194,20 @@ def test_promotion_slot_and_limits(lab):
     assert server.value("SELECT count(*) FROM pg_replication_slots") == "0"
     assert archive(daemon)["status"] == "failed" and "--wal-keep-limit" in archive(daemon)["message"]
     assert away.exists()
+
+
+@pytest.mark.versions
+@pytest.mark.parametrize("version", ALL_VERSIONS)
+def test_every_version_is_archived(lab, version):
+    server = lab.postgres(version=version)
+    server.sql("CREATE TABLE t (id int, v text)")
+    daemon = lab.holdfast(server)
+    daemon.sql(f"CREATE WAL ARCHIVE IN '{COLLECTION}'")
+    first = server.value("SELECT pg_walfile_name(pg_current_wal_lsn())")
+    work(server, 500)
+    server.sql("SELECT pg_switch_wal()")
+    work(server, 500)
+    wait_archived(daemon, server)
+    wait_until(lambda: any(f.endswith(f"{first}.blocks") for f in daemon.files("archive")), 20, "the block map")
+    assert any(f.endswith(f"{first}.wal") for f in daemon.files("archive"))
+    assert int(server.value("SELECT pg_current_wal_lsn() - restart_lsn FROM pg_replication_slots")) < 16 * SEGMENT
