@@ -157,9 +157,9 @@ AccessToken implicit_token(const CloudEnvironment& environment, const AzureAuthO
   if (!tenant.empty() && !client.empty() && !token_file.empty()) {
     const auto assertion = environment.file(token_file);
     if (!assertion) {
-      throw Error(sqlstate::kConfigFileError,
-                  fmt::format("file \"{}\" of AZURE_FEDERATED_TOKEN_FILE does not exist",
-                              token_file));
+      throw Error(
+          sqlstate::kConfigFileError,
+          fmt::format("file \"{}\" of AZURE_FEDERATED_TOKEN_FILE does not exist", token_file));
     }
     return token_of_client(
         environment, authority, tenant,
@@ -217,10 +217,9 @@ std::unique_ptr<AzureAuth> make_azure_auth(const AzureAuthOptions& options,
     case AzureAuthKind::ClientSecret:
       return std::make_unique<TokenAuth>(
           [options, environment](const Stop& stop) {
-            return token_of_client(environment, options.authority, options.tenant_id,
-                                   {{"client_id", options.client_id},
-                                    {"client_secret", options.client_secret}},
-                                   stop);
+            return token_of_client(
+                environment, options.authority, options.tenant_id,
+                {{"client_id", options.client_id}, {"client_secret", options.client_secret}}, stop);
           },
           *environment.clock);
     case AzureAuthKind::Implicit:

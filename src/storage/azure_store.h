@@ -16,6 +16,7 @@ struct AzureOptions {
   std::string prefix = {};  ///< a key, or empty
   std::string account = {};
   std::string endpoint = {};  ///< "https://account.blob.core.windows.net", without a trailing "/"
+  bool own_endpoint = false;  ///< given in the URI
   AzureAuthOptions auth = {};
 };
 

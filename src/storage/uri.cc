@@ -15,7 +15,7 @@ namespace {
 
 /// Parameters whose values are no secrets. All others are redacted, so that a parameter nobody
 /// thought of is never shown.
-constexpr std::array<std::string_view, 22> kShownParameters = {
+constexpr std::array<std::string_view, 24> kShownParameters = {
     "AUTH",
     "AWS_ACCESS_KEY_ID",
     "AWS_ENDPOINT",
@@ -27,11 +27,13 @@ constexpr std::array<std::string_view, 22> kShownParameters = {
     "AWS_USE_PATH_STYLE",
     "AZURE_ACCOUNT_NAME",
     "AZURE_CLIENT_ID",
+    "AZURE_ENDPOINT",
     "AZURE_ENVIRONMENT",
     "AZURE_TENANT_ID",
     "AZURE_VAULT_NAME",
     "COCKROACH_LOCALITY",
     "GOOGLE_BILLING_PROJECT",
+    "GOOGLE_ENDPOINT",
     "REGION",
     "S3_STORAGE_CLASS",
     "ASSUME_ROLE",
