@@ -6,7 +6,7 @@ PACKAGES_build=(g++ cmake ninja-build pkg-config libpg-query-dev libspdlog-dev l
   libsqlite3-dev libcurl4-openssl-dev libpq-dev libssl-dev nlohmann-json3-dev libpugixml-dev libgtest-dev libgmock-dev)
 PACKAGES_demo=(postgresql-15)
 PACKAGES_test=(postgresql-15 python3-pytest python3-psycopg clang-14 clang-format-14 clang-tidy-14
-  libclang-rt-14-dev libbenchmark-dev nodejs npm)
+  libclang-rt-14-dev libbenchmark-dev nodejs npm python3-venv)
 PACKAGES_package=(dpkg-dev)
 PACKAGES_bench=(postgresql-15 python3-psycopg pgbackrest pgbouncer zstd libbenchmark-dev)
 
