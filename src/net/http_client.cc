@@ -70,9 +70,6 @@ class Exchange {
     return done;
   }
 
-  /// libcurl asks for the beginning when a reused connection turns out to be closed.
-  void rewind() { part_ = at_ = 0; }
-
   void header(std::string_view line) {
     if (line.starts_with("HTTP/")) {
       // The headers before are those of a redirect or of "100 Continue".
@@ -156,10 +153,11 @@ std::size_t on_read(char* into, std::size_t size, std::size_t count, void* excha
   return static_cast<Exchange*>(exchange)->read({reinterpret_cast<std::byte*>(into), size * count});
 }
 
-int on_seek(void* exchange, curl_off_t offset, int origin) {
-  if (offset != 0 || origin != SEEK_SET) return CURL_SEEKFUNC_CANTSEEK;
-  static_cast<Exchange*>(exchange)->rewind();
-  return CURL_SEEKFUNC_OK;
+// libcurl wants the beginning again when a kept connection ends without an answer. What was sent
+// may have arrived, and then a second "put if absent" finds the first one's object: the caller must
+// know of it.
+int on_seek(void* /*exchange*/, curl_off_t /*offset*/, int /*origin*/) {
+  return CURL_SEEKFUNC_FAIL;
 }
 
 // libcurl calls this at least once a second, also while nothing moves.
@@ -183,7 +181,7 @@ bool may_pass(CURLcode code) {
     case CURLE_GOT_NOTHING:
     case CURLE_SEND_ERROR:
     case CURLE_RECV_ERROR:
-    case CURLE_HTTP2:
+    case CURLE_SEND_FAIL_REWIND:
       return true;
     default:
       return false;
@@ -308,7 +306,8 @@ HttpResponse HttpClient::send(const HttpRequest& request, const Stop& stop) {
       handle->set(CURLOPT_READFUNCTION, &on_read);
       handle->set(CURLOPT_READDATA, static_cast<void*>(&exchange));
       handle->set(CURLOPT_SEEKFUNCTION, &on_seek);
-      handle->set(CURLOPT_SEEKDATA, static_cast<void*>(&exchange));
+      // Without a body nothing would be rewound, and libcurl would repeat the request unseen.
+      if (exchange.body_bytes() == 0) handle->set(CURLOPT_FRESH_CONNECT, 1L);
       break;
   }
   HeaderList headers;

@@ -112,6 +112,22 @@ TEST_F(HttpClientTest, ABrokenAnswerMayBeAskedForAgain) {
   }
 }
 
+TEST_F(HttpClientTest, NeverSendsAPutTwiceByItself) {
+  for (const std::string_view body : {"a body", ""}) {
+    int puts = 0;
+    RawHttpServer server([&](const std::string& request) {
+      if (request.starts_with("GET")) return RawAnswer{http_answer("200 OK", "")};
+      ++puts;
+      return RawAnswer{"", RawAnswer::Then::Reset};
+    });
+    client_.send({.url = server.url()}, stop_);
+    const Error error =
+        error_of({.method = HttpMethod::Put, .url = server.url(), .body = {as_bytes(body)}});
+    EXPECT_TRUE(error.retry_is_safe()) << error.message();
+    EXPECT_EQ(puts, 1) << "with a body of " << body.size() << " bytes";
+  }
+}
+
 TEST_F(HttpClientTest, NobodyListens) {
   std::string url;
   {

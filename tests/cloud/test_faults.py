@@ -74,15 +74,6 @@ def test_a_stalled_request_does_not_hold_a_pause_or_cancel(daemon, minio, proxy)
     assert len({name.split("/data/")[0] for name in minio.objects("stall/20") if "/data/" in name}) == 1
 
 
-def test_a_store_that_is_gone_is_named(daemon, minio):
-    proxy = FaultProxy(minio.port)
-    proxy.close()
-    uri = minio.uri("gone", endpoint=proxy.endpoint)
-    job = daemon.detached(f"BACKUP INTO '{uri}' WITH detached")
-    wait_until(lambda: "trying again" in daemon.log_text() and proxy.endpoint in daemon.log_text(), 30, "a second try")
-    daemon.sql(f"CANCEL JOB {job}")
-
-
 def test_expired_credentials_are_fetched_anew(module_lab, minio, moto, proxy):
     """The role's keys are refused in the middle of a job: the next request has others."""
     role = "&ASSUME_ROLE=arn:aws:iam::123456789012:role/backup"
