@@ -1,11 +1,10 @@
 #include <gtest/gtest.h>
-#include <openssl/evp.h>
-#include <openssl/pem.h>
 
 #include "base/error.h"
 #include "crypto/base64.h"
 #include "crypto/digest.h"
 #include "crypto/rsa.h"
+#include "crypto/testing/rsa_key.h"
 
 namespace holdfast::crypto {
 namespace {
@@ -50,16 +49,11 @@ TEST(Base64, RefusesWhatIsNone) {
 }
 
 TEST(Rsa, SignsWhatThePublicKeyVerifies) {
-  EVP_PKEY* key = EVP_RSA_gen(2048);
-  BIO* out = BIO_new(BIO_s_mem());
-  PEM_write_bio_PrivateKey(out, key, nullptr, nullptr, 0, nullptr, nullptr);
-  char* pem = nullptr;
-  const long length = BIO_get_mem_data(out, &pem);
-  const Bytes signature =
-      sign_rs256({pem, static_cast<std::size_t>(length)}, as_bytes("header.claims"));
+  const RsaKey key;
+  const Bytes signature = sign_rs256(key.pem, as_bytes("header.claims"));
 
   EVP_MD_CTX* context = EVP_MD_CTX_new();
-  EVP_DigestVerifyInit(context, nullptr, EVP_sha256(), nullptr, key);
+  EVP_DigestVerifyInit(context, nullptr, EVP_sha256(), nullptr, key.key.get());
   const auto verify = [&](std::string_view message) {
     return EVP_DigestVerify(context, reinterpret_cast<const unsigned char*>(signature.data()),
                             signature.size(),
@@ -67,8 +61,6 @@ TEST(Rsa, SignsWhatThePublicKeyVerifies) {
   };
   EXPECT_EQ(verify("header.claims"), 1);
   EVP_MD_CTX_free(context);
-  BIO_free(out);
-  EVP_PKEY_free(key);
 }
 
 TEST(Rsa, NamesNoPartOfABadKey) {

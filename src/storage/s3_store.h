@@ -12,7 +12,7 @@
 namespace holdfast::storage {
 
 struct S3Options {
-  std::string bucket;
+  std::string bucket = {};
   std::string prefix = {};    ///< a key, or empty
   std::string endpoint = {};  ///< "https://host:port"; empty: Amazon's
   std::string region = {};    ///< empty: found out
