@@ -22,6 +22,7 @@ THIRD_PARTY = {
     "fuse": {"mount"},
     "openssl/": {"crypto", "net"},
     "pg_query": {"sql"},
+    "pugixml": {"storage"},
     "httplib.h": {"console"},
     "CLI/": {"daemon", "cli"},
     "zstd": {"io", "collection"},

@@ -445,7 +445,7 @@ void BackupRun::remove_leftovers() {
         if (!wanted.contains(object.key)) orphans.push_back(object.key);
       },
       stop_);
-  for (const auto& key : orphans) store_->remove(key, stop_);
+  for (const auto& key : orphans) storage::remove_if_allowed(*store_, key, stop_);
 
   proto::BackupJobCheckpoint before_start;
   {

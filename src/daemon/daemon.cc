@@ -43,7 +43,24 @@ class StoreFactory final : public statements::Stores, public backup::StoreOpener
  public:
   explicit StoreFactory(const Configuration& configuration)
       : config_{.external_io_dir = configuration.external_io_dir,
-                .node_id = configuration.node_id} {}
+                .node_id = configuration.node_id,
+                .ca_file = configuration.storage_ca_file,
+                .disable_implicit_credentials = configuration.disable_implicit_credentials,
+                .disable_http = configuration.disable_http} {
+    const auto reads = parse_storage_rates(configuration.storage_read_rate, "--storage-read-rate");
+    const auto writes =
+        parse_storage_rates(configuration.storage_write_rate, "--storage-write-rate");
+    const auto rate_of = [](const auto& rates, const std::string& driver) {
+      const auto found = rates.find(driver);
+      return found == rates.end() ? 0 : found->second;
+    };
+    for (const auto* rates : {&reads, &writes}) {
+      for (const auto& [driver, rate] : *rates) {
+        config_.rate_limits[driver] =
+            std::make_shared<storage::RateLimits>(rate_of(reads, driver), rate_of(writes, driver));
+      }
+    }
+  }
 
   std::unique_ptr<storage::ObjectStore> open(const std::string& uri) override {
     return storage::open_store(uri, config_);

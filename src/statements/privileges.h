@@ -24,7 +24,7 @@ enum class ClusterPrivilege { Backup, Restore };
 /// Throws kInsufficientPrivilege unless is_administrator().
 void require_cluster_privilege(sql::SessionContext& session, ClusterPrivilege privilege);
 
-/// The same for storage that every user of the host's own files would reach ("nodelocal").
+/// The same for storage that only the daemon's own rights open: see open_for_user().
 void require_storage_privilege(sql::SessionContext& session, std::string_view scheme);
 
 /// For giving things away: throws kUndefinedObject when there is no such role,

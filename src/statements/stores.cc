@@ -1,14 +1,14 @@
 #include "statements/stores.h"
 
-#include "statements/option_checks.h"
 #include "statements/privileges.h"
+#include "storage/uri.h"
 
 namespace holdfast::statements {
 
 std::unique_ptr<storage::ObjectStore> open_for_user(Stores& stores, const std::string& uri,
                                                     sql::SessionContext& session) {
-  std::string scheme = uri_scheme(uri);
-  if (scheme == "nodelocal") require_storage_privilege(session, scheme);
+  const storage::StorageUri parsed = storage::parse_uri(uri);
+  if (storage::reaches_as_daemon(parsed)) require_storage_privilege(session, parsed.scheme);
   return stores.open(uri);
 }
 

@@ -16,7 +16,8 @@ class Stores {
   virtual std::unique_ptr<storage::ObjectStore> open(const std::string& uri) = 0;
 };
 
-/// Opens it for a user's statement: checks that the user may reach this kind of storage first.
+/// Opens it for a user's statement. What only the daemon's own rights open (storage's
+/// reaches_as_daemon()) is for administrators.
 std::unique_ptr<storage::ObjectStore> open_for_user(Stores& stores, const std::string& uri,
                                                     sql::SessionContext& session);
 
