@@ -143,7 +143,7 @@ JobId Registry::create(const NewJob& job) {
       {id, job.type, job.description, job.statement, job.user_name, name_of(JobStatus::Pending),
        now, now, job.created_by_schedule});
   transaction.execute("INSERT INTO job_blobs (job_id, specification) VALUES (?, ?)",
-                      {id, job.specification});
+                      {id, database_.seal(job.specification, state::specification_place(id))});
   transaction.commit();
   return id;
 }
@@ -199,7 +199,7 @@ Bytes Registry::specification(JobId id) const {
   Transaction transaction(database_);
   Statement row = transaction.query("SELECT specification FROM job_blobs WHERE job_id = ?", {id});
   if (!row.step()) throw_unknown(id);
-  return row.bytes(0);
+  return database_.unseal(row.bytes(0), state::specification_place(id));
 }
 
 std::optional<Bytes> Registry::checkpoint(JobId id) const {

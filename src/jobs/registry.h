@@ -21,7 +21,7 @@ inline constexpr std::string_view kBackupType = "BACKUP";
 inline constexpr std::string_view kRestoreType = "RESTORE";
 
 /// What a job is created from. Secrets are redacted by the caller, everywhere but in
-/// `specification`.
+/// `specification`, which is stored encrypted.
 struct NewJob {
   std::string type;
   std::string description = {};
