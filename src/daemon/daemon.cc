@@ -25,11 +25,14 @@
 #include "pgwire/server.h"
 #include "restore/restore_job.h"
 #include "state/database.h"
+#include "state/external_connections.h"
 #include "statements/backup_statement.h"
 #include "statements/dispatcher.h"
+#include "statements/external_connection_statements.h"
 #include "statements/job_statements.h"
 #include "statements/restore_statement.h"
 #include "statements/show_backup_statement.h"
+#include "storage/external_uri.h"
 #include "storage/open_store.h"
 
 namespace holdfast::daemon {
@@ -41,19 +44,34 @@ constexpr std::chrono::seconds kObserveInterval{2};
 /// One way to open storage, for statements and for both engines.
 class StoreFactory final : public statements::Stores, public backup::StoreOpener {
  public:
-  explicit StoreFactory(const Configuration& configuration)
-      : config_{.external_io_dir = configuration.external_io_dir,
-                .node_id = configuration.node_id} {}
+  StoreFactory(const Configuration& configuration, const state::ExternalConnections& connections)
+      : config_{.external_io_dir = configuration.external_io_dir, .node_id = configuration.node_id},
+        connections_(connections) {}
 
   std::unique_ptr<storage::ObjectStore> open(const std::string& uri) override {
-    return storage::open_store(uri, config_);
+    return storage::open_store(resolve(uri), config_);
   }
   std::unique_ptr<storage::ObjectStore> open_store(std::string_view uri) override {
-    return storage::open_store(uri, config_);
+    return open(std::string(uri));
   }
+  const state::ExternalConnections* connections() const override { return &connections_; }
 
  private:
+  /// Jobs and schedules keep external:// URIs as they are, so that they follow when the connection
+  /// is altered.
+  std::string resolve(const std::string& uri) const {
+    if (!storage::is_external(uri)) return uri;
+    const storage::ExternalUri external = storage::parse_external_uri(uri);
+    const auto connection = connections_.find(external.name);
+    if (!connection) {
+      throw Error(sqlstate::kUndefinedObject,
+                  fmt::format("external connection \"{}\" does not exist", external.name));
+    }
+    return storage::resolve_external_uri(external, connection->uri);
+  }
+
   storage::StorageConfig config_;
+  const state::ExternalConnections& connections_;
 };
 
 /// What the front door asks about PostgreSQL.
@@ -131,6 +149,7 @@ struct Daemon::Parts {
   state::Database database;
   jobs::Registry registry;
   jobs::Runner runner;
+  state::ExternalConnections connections;
   StoreFactory stores;
   Instance instance;
   FrontDoorUpstream upstream;
@@ -147,7 +166,8 @@ Daemon::Parts::Parts(Configuration given, const Stop& stop)
       registry(database, node_number(configuration.node_id)),
       runner(registry, {.concurrency = configuration.jobs_concurrency,
                         .pause_points = configuration.pause_points}),
-      stores(configuration),
+      connections(database),
+      stores(configuration, connections),
       instance(configuration, database),
       upstream(instance, registry) {
   create_directory(configuration.external_io_dir, "external I/O directory");
@@ -216,6 +236,10 @@ void Daemon::Parts::register_statements() {
   dispatcher.add<sql::ShowBackups>(std::make_unique<statements::ShowBackupsStatement>(stores));
   dispatcher.add<sql::ShowBackup>(std::make_unique<statements::ShowBackupStatement>(stores));
   statements::add_job_statements(dispatcher, registry, runner);
+  statements::add_external_connection_statements(dispatcher, {.connections = &connections,
+                                                              .stores = &stores,
+                                                              .node_id = configuration.node_id,
+                                                              .locality = configuration.locality});
 }
 
 void Daemon::Parts::start_listening() {

@@ -54,7 +54,17 @@ CREATE TABLE job_execution_errors (
 ) STRICT, WITHOUT ROWID;
 )sql";
 
-constexpr const char* kMigrations[] = {kJobs};
+// `uri` is sealed (Database::seal).
+constexpr const char* kExternalConnections = R"sql(
+CREATE TABLE external_connections (
+  name TEXT PRIMARY KEY NOT NULL,
+  uri BLOB NOT NULL,
+  owner TEXT NOT NULL,
+  created INTEGER NOT NULL
+) STRICT;
+)sql";
+
+constexpr const char* kMigrations[] = {kJobs, kExternalConnections};
 
 }  // namespace
 
