@@ -20,10 +20,12 @@
 #include "daemon/background.h"
 #include "daemon/instance.h"
 #include "daemon/metrics.h"
+#include "daemon/schedule_launcher.h"
 #include "jobs/registry.h"
 #include "jobs/runner.h"
 #include "pgwire/server.h"
 #include "restore/restore_job.h"
+#include "schedule/scheduler.h"
 #include "state/database.h"
 #include "state/external_connections.h"
 #include "statements/backup_statement.h"
@@ -31,6 +33,7 @@
 #include "statements/external_connection_statements.h"
 #include "statements/job_statements.h"
 #include "statements/restore_statement.h"
+#include "statements/schedule_services.h"
 #include "statements/show_backup_statement.h"
 #include "storage/external_uri.h"
 #include "storage/open_store.h"
@@ -154,6 +157,9 @@ struct Daemon::Parts {
   Instance instance;
   FrontDoorUpstream upstream;
   statements::Dispatcher dispatcher;
+  schedule::Schedules schedules;
+  ScheduleLauncher launcher;
+  schedule::Scheduler scheduler;
   std::unique_ptr<pgwire::Server> front_door;
   std::unique_ptr<console::HttpServer> http;
   StopSource observer_stop;
@@ -169,7 +175,10 @@ Daemon::Parts::Parts(Configuration given, const Stop& stop)
       connections(database),
       stores(configuration, connections),
       instance(configuration, database),
-      upstream(instance, registry) {
+      upstream(instance, registry),
+      schedules(database, node_number(configuration.node_id)),
+      launcher(instance, registry, dispatcher),
+      scheduler(schedules, launcher, Clock::system()) {
   create_directory(configuration.external_io_dir, "external I/O directory");
   create_directory(configuration.socket_dir, "socket directory");
   instance.check(stop);
@@ -179,6 +188,7 @@ Daemon::Parts::Parts(Configuration given, const Stop& stop)
   // them an attempt.
   start_listening();
   runner.start();
+  scheduler.start();
   observer = std::jthread([this] {
     Stop until = observer_stop.stop();
     try {
@@ -196,6 +206,7 @@ Daemon::Parts::Parts(Configuration given, const Stop& stop)
 }
 
 Daemon::Parts::~Parts() {
+  scheduler.shutdown();
   observer_stop.request(StopReason::Shutdown);
   if (observer.joinable()) observer.join();
   http.reset();
@@ -240,6 +251,11 @@ void Daemon::Parts::register_statements() {
                                                               .stores = &stores,
                                                               .node_id = configuration.node_id,
                                                               .locality = configuration.locality});
+  statements::add_schedule_statements(dispatcher, {.schedules = &schedules,
+                                                   .registry = &registry,
+                                                   .stores = &stores,
+                                                   .statements = &dispatcher,
+                                                   .wake = [this] { scheduler.wake(); }});
 }
 
 void Daemon::Parts::start_listening() {

@@ -61,7 +61,7 @@ constexpr FixedColumn kExecutionDetails[] = {
     {"plan_diagram", kText}, {"component_fraction_progressed", kJson}};
 
 constexpr FixedColumn kNewSchedule[] = {
-    {"schedule_id", kInt}, {"label", kText}, {"status", kText}, {"first_run", kTime},
+    {"schedule_id", kInt}, {"name", kText}, {"status", kText}, {"first_run", kTime},
     {"schedule", kText}, {"backup_stmt", kText}};
 constexpr FixedColumn kSchedules[] = {
     {"id", kInt}, {"label", kText}, {"schedule_status", kText}, {"next_run", kTime},

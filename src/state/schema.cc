@@ -64,7 +64,39 @@ CREATE TABLE external_connections (
 ) STRICT;
 )sql";
 
-constexpr const char* kMigrations[] = {kJobs, kExternalConnections};
+// `statement` is sealed (Database::seal). schedule/schedules.h tells what the columns mean.
+constexpr const char* kSchedules = R"sql(
+CREATE TABLE schedules (
+  id INTEGER PRIMARY KEY NOT NULL,
+  label TEXT NOT NULL,
+  owner TEXT NOT NULL,
+  database_name TEXT NOT NULL,
+  created INTEGER NOT NULL,
+  statement BLOB NOT NULL,
+  incremental INTEGER NOT NULL,
+  recurrence TEXT NOT NULL,
+  time_zone TEXT NOT NULL DEFAULT '',
+  on_previous_running TEXT NOT NULL,
+  on_execution_failure TEXT NOT NULL,
+  updates_last_backup_metric INTEGER NOT NULL DEFAULT 0,
+  ignore_existing_backups INTEGER NOT NULL DEFAULT 0,
+  partner INTEGER,
+  unpause_partner INTEGER NOT NULL DEFAULT 0,
+  paused INTEGER NOT NULL DEFAULT 0,
+  next_run INTEGER,
+  next_run_recurs INTEGER NOT NULL DEFAULT 1,
+  state TEXT NOT NULL DEFAULT '',
+  claimed INTEGER,
+  claimed_after_job INTEGER NOT NULL DEFAULT 0,
+  running_jobs TEXT NOT NULL DEFAULT '',
+  last_run INTEGER,
+  last_success INTEGER,
+  successes INTEGER NOT NULL DEFAULT 0,
+  failures INTEGER NOT NULL DEFAULT 0
+) STRICT;
+)sql";
+
+constexpr const char* kMigrations[] = {kJobs, kExternalConnections, kSchedules};
 
 }  // namespace
 
