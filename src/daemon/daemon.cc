@@ -28,9 +28,11 @@
 #include "schedule/scheduler.h"
 #include "state/database.h"
 #include "state/external_connections.h"
+#include "state/history.h"
 #include "statements/backup_statement.h"
 #include "statements/dispatcher.h"
 #include "statements/external_connection_statements.h"
+#include "statements/history_statements.h"
 #include "statements/job_statements.h"
 #include "statements/restore_statement.h"
 #include "statements/schedule_services.h"
@@ -158,6 +160,7 @@ struct Daemon::Parts {
   FrontDoorUpstream upstream;
   statements::Dispatcher dispatcher;
   schedule::Schedules schedules;
+  state::History history;
   ScheduleLauncher launcher;
   schedule::Scheduler scheduler;
   std::unique_ptr<pgwire::Server> front_door;
@@ -177,7 +180,8 @@ Daemon::Parts::Parts(Configuration given, const Stop& stop)
       instance(configuration, database),
       upstream(instance, registry),
       schedules(database, node_number(configuration.node_id)),
-      launcher(instance, registry, dispatcher),
+      history(database),
+      launcher(instance, registry, history, dispatcher),
       scheduler(schedules, launcher, Clock::system()) {
   create_directory(configuration.external_io_dir, "external I/O directory");
   create_directory(configuration.socket_dir, "socket directory");
@@ -251,6 +255,7 @@ void Daemon::Parts::register_statements() {
                                                               .stores = &stores,
                                                               .node_id = configuration.node_id,
                                                               .locality = configuration.locality});
+  statements::add_history_statements(dispatcher, history, registry);
   statements::add_schedule_statements(dispatcher, {.schedules = &schedules,
                                                    .registry = &registry,
                                                    .stores = &stores,

@@ -8,6 +8,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "postgres/connection.h"
+#include "sql/printer.h"
 
 namespace holdfast::daemon {
 
@@ -97,7 +98,20 @@ schedule::JobEnd ScheduleLauncher::end_of(schedule::JobId id, std::string& why) 
 }
 
 void ScheduleLauncher::record_failure(const schedule::Schedule& schedule, const Error& error) {
-  log::error("schedule {} could not start its backup: {}", schedule.id, error.message());
+  const std::string statement = sql::redact_text(schedule.statement);
+  const Time now = registry_.clock().now();
+  history_.add({.job_id = {},
+                .type = std::string(jobs::kBackupType),
+                .description = statement,
+                .statement = statement,
+                .user_name = schedule.owner,
+                .status = std::string(jobs::name_of(jobs::JobStatus::Failed)),
+                .started = now,
+                .finished = now,
+                .error_state = std::string(error.state().view()),
+                .error_message = error.message(),
+                .schedule_id = schedule.id,
+                .server_version = instance_.last_server_version()});
 }
 
 }  // namespace holdfast::daemon

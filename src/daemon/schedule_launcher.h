@@ -6,6 +6,7 @@
 #include "jobs/registry.h"
 #include "schedule/scheduler.h"
 #include "sql/statement_runner.h"
+#include "state/history.h"
 
 namespace holdfast::daemon {
 
@@ -13,8 +14,9 @@ namespace holdfast::daemon {
 /// database, through the one path that all statements take.
 class ScheduleLauncher final : public schedule::Launcher {
  public:
-  ScheduleLauncher(Instance& instance, jobs::Registry& registry, sql::StatementRunner& statements)
-      : instance_(instance), registry_(registry), statements_(statements) {}
+  ScheduleLauncher(Instance& instance, jobs::Registry& registry, state::History& history,
+                   sql::StatementRunner& statements)
+      : instance_(instance), registry_(registry), history_(history), statements_(statements) {}
 
   bool ready() override { return instance_.target().has_value(); }
   schedule::JobId launch(const schedule::Schedule& schedule, const Stop& stop) override;
@@ -25,6 +27,7 @@ class ScheduleLauncher final : public schedule::Launcher {
  private:
   Instance& instance_;
   jobs::Registry& registry_;
+  state::History& history_;
   sql::StatementRunner& statements_;
 };
 

@@ -316,6 +316,12 @@ void Registry::set_progress(JobId id, double fraction_completed, std::string_vie
   transaction.commit();
 }
 
+void Registry::set_result_bytes(JobId id, std::int64_t bytes) {
+  Transaction transaction(database_);
+  transaction.execute("UPDATE jobs SET result_bytes = ? WHERE id = ?", {bytes, id});
+  transaction.commit();
+}
+
 void Registry::set_owner(JobId id, std::string_view user_name) {
   Transaction transaction(database_);
   if (transaction.execute("UPDATE jobs SET user_name = ?, modified = ? WHERE id = ?",

@@ -117,6 +117,8 @@ class Registry {
   void add_execution_error(JobId id, std::string_view text);
   void set_progress(JobId id, double fraction_completed, std::string_view running_status);
 
+  void set_result_bytes(JobId id, std::int64_t bytes);
+
   void set_owner(JobId id, std::string_view user_name);
 
   /// Forgets the jobs that ended before `moment`; gives their number.

@@ -96,7 +96,51 @@ CREATE TABLE schedules (
 ) STRICT;
 )sql";
 
-constexpr const char* kMigrations[] = {kJobs, kExternalConnections, kSchedules};
+// Backups and restores that have ended, for longer than their jobs are kept. The trigger writes the
+// row in the very transaction that ends the job, so none can be missed. AUTOINCREMENT: a cleared id
+// does not come back.
+constexpr const char* kHistory = R"sql(
+ALTER TABLE jobs ADD COLUMN result_bytes INTEGER NOT NULL DEFAULT 0;
+
+CREATE TABLE backup_history (
+  id INTEGER PRIMARY KEY AUTOINCREMENT NOT NULL,
+  job_id INTEGER,
+  type TEXT NOT NULL,
+  description TEXT NOT NULL,
+  statement TEXT NOT NULL,
+  user_name TEXT NOT NULL,
+  status TEXT NOT NULL,
+  started INTEGER NOT NULL,
+  finished INTEGER NOT NULL,
+  error_state TEXT,
+  error_message TEXT,
+  result_rows INTEGER NOT NULL DEFAULT 0,
+  result_bytes INTEGER NOT NULL DEFAULT 0,
+  schedule_id INTEGER,
+  server_version TEXT
+) STRICT;
+
+CREATE VIEW ended_jobs AS
+  SELECT id AS job_id, type, description, statement, user_name, status, created AS started,
+    finished, error_state, error_message, result_rows, result_bytes,
+    created_by_schedule AS schedule_id,
+    (SELECT value FROM settings WHERE name = 'instance.server_version') AS server_version
+  FROM jobs WHERE finished IS NOT NULL AND type IN ('BACKUP', 'RESTORE');
+
+INSERT INTO backup_history (job_id, type, description, statement, user_name, status, started,
+    finished, error_state, error_message, result_rows, result_bytes, schedule_id, server_version)
+  SELECT * FROM ended_jobs ORDER BY finished;
+
+CREATE TRIGGER jobs_leave_history AFTER UPDATE OF finished ON jobs
+WHEN OLD.finished IS NULL AND NEW.finished IS NOT NULL
+BEGIN
+  INSERT INTO backup_history (job_id, type, description, statement, user_name, status, started,
+      finished, error_state, error_message, result_rows, result_bytes, schedule_id, server_version)
+    SELECT * FROM ended_jobs WHERE job_id = NEW.id;
+END;
+)sql";
+
+constexpr const char* kMigrations[] = {kJobs, kExternalConnections, kSchedules, kHistory};
 
 }  // namespace
 

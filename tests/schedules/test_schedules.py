@@ -126,6 +126,12 @@ def test_storage_that_is_away(lab):
     soon = daemon.sql("SELECT next_run < now() + interval '61 seconds' FROM [SHOW SCHEDULES] WHERE label = 'retry'")
     assert soon.value() == "t"
 
+    # The history tells of runs that came to nothing before they had a job.
+    failures = daemon.sql("SELECT schedule_id, status, error_code, job_id IS NULL FROM information_schema.mv_backup_history "
+                          f"WHERE schedule_id IN ({ids['reschedule']}, {ids['pause']})").rows
+    assert sorted(int(row[0]) for row in failures) == sorted([ids["reschedule"], ids["pause"]])
+    assert all(status == "Failure" and code and no_job == "t" for _, status, code, no_job in failures)
+
     # Back again: the connection leads to the same collection, and a run succeeds.
     archive.unlink()
     (daemon.io / "kept").rename(archive)
