@@ -18,6 +18,7 @@
 #include "base/version.h"
 #include "console/http_server.h"
 #include "daemon/background.h"
+#include "daemon/backup_metrics.h"
 #include "daemon/instance.h"
 #include "daemon/metrics.h"
 #include "daemon/schedule_launcher.h"
@@ -278,7 +279,11 @@ void Daemon::Parts::start_listening() {
     http = std::make_unique<console::HttpServer>(
         in_words(address.host, "0.0.0.0"), address.port,
         console::HttpPages{.health = [this] { return health(instance); },
-                           .metrics = [this] { return metrics_text(registry, instance); }});
+                           .metrics =
+                               [this] {
+                                 return metrics_text(registry, instance) +
+                                        backup_metrics(schedules, history, Clock::system().now());
+                               }});
   }
 }
 

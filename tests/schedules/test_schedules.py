@@ -1,5 +1,6 @@
 """Schedules that really run: the pair, crashes, storage that is away."""
 import sqlite3
+import urllib.request
 
 from harness.bank import make_bank
 from harness.postgres import wait_until
@@ -50,6 +51,12 @@ def test_runs_at_once_again_on_request_and_after_a_restart(lab):
 
     daemon.sql(f"ALTER BACKUP SCHEDULE {daily} EXECUTE IMMEDIATELY")
     wait_succeeded(daemon, daily, 2)
+
+    def metrics():
+        return urllib.request.urlopen(f"http://127.0.0.1:{daemon.http_port}/metrics", timeout=10).read().decode()
+    run = f'holdfast_schedule_runs_total{{schedule_id="{daily}",label="daily",backup_type="full",result="success"}} 2.000'
+    wait_until(lambda: run in metrics(), 10, "the second run in the metrics")
+    assert 'holdfast_collection_last_success_stored_bytes{collection="nodelocal://self/daily"}' in metrics()
 
     # The pair: its incremental is let loose by the first full.
     incremental, full = create(daemon, "pair", "'@hourly'", "on_execution_failure = 'retry'")
@@ -126,11 +133,9 @@ def test_storage_that_is_away(lab):
     soon = daemon.sql("SELECT next_run < now() + interval '61 seconds' FROM [SHOW SCHEDULES] WHERE label = 'retry'")
     assert soon.value() == "t"
 
-    # The history tells of runs that came to nothing before they had a job.
-    failures = daemon.sql("SELECT schedule_id, status, error_code, job_id IS NULL FROM information_schema.mv_backup_history "
-                          f"WHERE schedule_id IN ({ids['reschedule']}, {ids['pause']})").rows
-    assert sorted(int(row[0]) for row in failures) == sorted([ids["reschedule"], ids["pause"]])
-    assert all(status == "Failure" and code and no_job == "t" for _, status, code, no_job in failures)
+    failures = daemon.sql("SELECT schedule_id, status, error_message <> '' FROM information_schema.mv_backup_history "
+                          f"WHERE schedule_id IN ({ids['reschedule']}, {ids['pause']}) ORDER BY 1").rows
+    assert failures == [[str(schedule_id), "Failure", "t"] for schedule_id in sorted([ids["reschedule"], ids["pause"]])]
 
     # Back again: the connection leads to the same collection, and a run succeeds.
     archive.unlink()
@@ -140,3 +145,12 @@ def test_storage_that_is_away(lab):
     wait_until(lambda: schedule(daemon, ids["retry"])["state"] is None, 20, "the state is clear")
     daemon.sql(f"RESUME SCHEDULE {ids['pause']}")
     assert schedule(daemon, ids["pause"])["state"] is None
+
+    # A run that fails before it has a job leaves its row too.
+    daemon.sql("DROP EXTERNAL CONNECTION archive")
+    daemon.sql(f"ALTER BACKUP SCHEDULE {ids['reschedule']} EXECUTE IMMEDIATELY")
+    missing = 'external connection "archive" does not exist'
+    wait_until(lambda: schedule(daemon, ids["reschedule"])["state"] == f"last run failed: {missing}", 20, "the failure")
+    last = daemon.sql("SELECT job_id, error_code, error_message, backup_path FROM information_schema.mv_backup_history "
+                      f"WHERE schedule_id = {ids['reschedule']} ORDER BY backup_id DESC LIMIT 1").rows
+    assert last == [[None, "42704", missing, "external://archive/reschedule"]]
