@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <fstream>
 #include <functional>
+#include <future>
 #include <map>
 #include <memory>
 
@@ -337,6 +338,17 @@ TEST_F(SchedulerTest, RunsNothingThatIsPausedOrDropped) {
   pass(hours(5), minutes(10));
   EXPECT_EQ(runs(), 1U);
   EXPECT_EQ(row(paused).successes, 0);
+}
+
+TEST_F(SchedulerTest, RunsOnItsThreadAndWakesUp) {
+  std::promise<void> launched;
+  launcher_.on_launch = [&] { launched.set_value(); };
+  scheduler_->start();
+  add("@hourly", [&](Schedule& schedule) { schedule.next_run = clock_.time; });
+  scheduler_->wake();
+  launched.get_future().wait();
+  scheduler_->shutdown();
+  EXPECT_EQ(runs(), 1U);
 }
 
 TEST_F(SchedulerTest, WritesNoSecretInClear) {

@@ -102,6 +102,9 @@ std::vector<Schedule> CreateScheduleStatement::make(const sql::CreateSchedule& s
                                                     const Stop& stop) const {
   const Time now = services_.clock->now();
   const ScheduleOptions options = read_schedule_options(statement.schedule_options, now);
+  if (options.updates_last_backup_metric.value_or(false)) {
+    require_administrator(session, "set updates_cluster_last_backup_time_metric");
+  }
   const std::string zone = options.time_zone.value_or("");
   const Cadence cadence = cadence_of(statement, zone, now);
 
