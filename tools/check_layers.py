@@ -29,6 +29,7 @@ THIRD_PARTY = {
     "lz4": {"io", "collection"},
     "xxhash.h": {"io", "collection"},
     "spdlog/": {"base"},
+    "date/": {"schedule"},
 }
 TEST_ONLY = ("gtest/", "gmock/", "benchmark/")
 INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]', re.M)

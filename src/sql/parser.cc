@@ -299,6 +299,24 @@ Statement parse_drop(TokenReader& reader) {
   return parse_schedule_control(reader, ScheduleControl::Action::Drop);
 }
 
+Statement parse_clear(TokenReader& reader) {
+  using What = ClearBackupHistory::What;
+  reader.expect({"backup_history"});
+  if (reader.accept({"success"})) return ClearBackupHistory{.what = What::Success};
+  if (reader.accept({"failure"})) return ClearBackupHistory{.what = What::Failure};
+  if (!reader.accept({"backup_id"})) return ClearBackupHistory{};
+  reader.expect_symbol("=");
+  return ClearBackupHistory{.what = What::One, .backup_id = expect_id(reader)};
+}
+
+Statement parse_view(TokenReader& reader) {
+  using View = InformationSchemaView::View;
+  reader.expect_symbol(".");
+  if (reader.accept({"mv_backup_history"})) return InformationSchemaView{View::BackupHistory};
+  reader.expect({"mv_backup_status"});
+  return InformationSchemaView{View::BackupStatus};
+}
+
 Statement parse_statement(TokenReader& reader) {
   using Job = JobControl::Action;
   using Schedule = ScheduleControl::Action;
@@ -313,6 +331,8 @@ Statement parse_statement(TokenReader& reader) {
   if (reader.accept({"drop"})) return parse_drop(reader);
   if (reader.accept({"execute"})) return parse_schedule_control(reader, Schedule::Execute);
   if (reader.accept({"check", "external", "connection"})) return parse_check(reader);
+  if (reader.accept({"clear"})) return parse_clear(reader);
+  if (reader.accept({"information_schema"})) return parse_view(reader);
   reader.fail();
 }
 

@@ -143,6 +143,17 @@ class Printer {
       put("SHOW CREATE ALL EXTERNAL CONNECTIONS");
     }
   }
+  void operator()(const ClearBackupHistory& s) {
+    put("CLEAR BACKUP_HISTORY");
+    if (s.what == ClearBackupHistory::What::One) put(fmt::format(" backup_id = {}", s.backup_id));
+    if (s.what == ClearBackupHistory::What::Success) put(" SUCCESS");
+    if (s.what == ClearBackupHistory::What::Failure) put(" FAILURE");
+  }
+  void operator()(const InformationSchemaView& s) {
+    put(s.view == InformationSchemaView::View::BackupHistory
+            ? "information_schema.mv_backup_history"
+            : "information_schema.mv_backup_status");
+  }
   void operator()(const CheckExternalConnection& s) {
     put("CHECK EXTERNAL CONNECTION ").text(s.uri).options(s.options);
   }

@@ -56,9 +56,15 @@ bool show_follows(std::string_view text, std::size_t after_bracket) {
          word_is(text.substr(i, 4), "show");
 }
 
+/// Our tables in information_schema have names that begin so.
+bool ends_in_mv(std::string_view text) {
+  return text.size() >= 2 && word_is(text.substr(text.size() - 2), "mv");
+}
+
 StatementKind query_kind(std::string_view text) {
   for (std::size_t i = 0; i < text.size(); ++i) {
-    if ((text[i] == '[' || text[i] == '(') && show_follows(text, i + 1)) {
+    if (((text[i] == '[' || text[i] == '(') && show_follows(text, i + 1)) ||
+        (text[i] == '_' && ends_in_mv(text.substr(0, i)))) {
       return find_row_sources(text).empty() ? StatementKind::NotOurs : StatementKind::Rewritten;
     }
   }
@@ -88,6 +94,7 @@ StatementKind recognise(std::string_view text) noexcept {
     case 'c':
       if (is("cancel")) return StatementKind::Ours;
       if (is("check")) return ours_if(one_of(skimmer.next(), text, {"external"}));
+      if (is("clear")) return ours_if(one_of(skimmer.next(), text, {"backup_history"}));
       if (is("copy")) return query_kind(text);
       if (is("create")) {
         Piece second = skimmer.next();

@@ -229,6 +229,10 @@ inline constexpr StatementSample kStatementSamples[] = {
     {"SHOW CREATE ALL EXTERNAL CONNECTIONS", "SHOW CREATE ALL EXTERNAL CONNECTIONS"},
     {"CHECK EXTERNAL CONNECTION 'x' WITH CONCURRENTLY = 3",
      "CHECK EXTERNAL CONNECTION 'x' WITH OPTIONS (concurrently = 3)"},
+    {"clear backup_history", "CLEAR BACKUP_HISTORY"},
+    {"CLEAR BACKUP_HISTORY backup_id = 7", "CLEAR BACKUP_HISTORY backup_id = 7"},
+    {"CLEAR BACKUP_HISTORY success", "CLEAR BACKUP_HISTORY SUCCESS"},
+    {"CLEAR BACKUP_HISTORY failure", "CLEAR BACKUP_HISTORY FAILURE"},
 
     // Spelling
     {"  /* a /* nested */ b */ -- c\n ShOw\tjObS ; -- d", "SHOW JOBS"},

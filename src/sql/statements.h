@@ -307,11 +307,33 @@ struct CheckExternalConnection {
   friend bool operator==(const CheckExternalConnection&, const CheckExternalConnection&) = default;
 };
 
+/// CLEAR BACKUP_HISTORY [backup_id = int | SUCCESS | FAILURE]
+/// Source: SingleStore 9.1; its grammar, like that of the views below.
+struct ClearBackupHistory {
+  enum class What { All, One, Success, Failure };
+
+  What what = What::All;
+  std::int64_t backup_id = 0;  ///< One
+
+  friend bool operator==(const ClearBackupHistory&, const ClearBackupHistory&) = default;
+};
+
+/// information_schema.mv_backup_history | information_schema.mv_backup_status
+/// No statement by itself: a table of ours inside of a query (row_source.h).
+struct InformationSchemaView {
+  enum class View { BackupHistory, BackupStatus };
+
+  View view = View::BackupHistory;
+
+  friend bool operator==(const InformationSchemaView&, const InformationSchemaView&) = default;
+};
+
 using Statement =
     std::variant<Backup, Restore, ShowBackups, ShowBackup, ShowJobs, JobControl, AlterJobOwner,
                  AlterBackupKms, CreateSchedule, AlterBackupSchedule, ShowSchedules,
                  ShowCreateSchedule, ScheduleControl, CreateExternalConnection,
                  AlterExternalConnection, DropExternalConnection, ShowExternalConnections,
-                 ShowCreateExternalConnections, CheckExternalConnection>;
+                 ShowCreateExternalConnections, CheckExternalConnection, ClearBackupHistory,
+                 InformationSchemaView>;
 
 }  // namespace holdfast::sql

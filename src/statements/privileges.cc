@@ -77,6 +77,19 @@ void require_cluster_privilege(sql::SessionContext& session, ClusterPrivilege pr
       .hint(fmt::format("A superuser can grant the role {}.", kAdministratorRole));
 }
 
+void require_administrator(sql::SessionContext& session, std::string_view what) {
+  if (is_administrator(session)) return;
+  throw Error(sqlstate::kInsufficientPrivilege, refusal(what, session))
+      .hint(fmt::format("A superuser can grant the role {}.", kAdministratorRole));
+}
+
+bool is_member(sql::SessionContext& session, std::string_view role) {
+  if (!session.server_available()) return session.user() == role;
+  if (current_user(session) == role) return true;
+  const sql::QueryResult result = session.query(fmt::format(kMembershipQuery, quote(role)));
+  return !result.rows.empty() && result.rows[0].at(1).value_or("f") == "t";
+}
+
 void require_membership(sql::SessionContext& session, std::string_view role) {
   if (!session.server_available()) {
     throw Error(sqlstate::kCannotConnectNow,

@@ -59,6 +59,12 @@ struct Namer {
   std::string_view operator()(const sql::ShowCreateExternalConnections&) const {
     return "SHOW CREATE EXTERNAL CONNECTION";
   }
+  std::string_view operator()(const sql::ClearBackupHistory&) const {
+    return "CLEAR BACKUP_HISTORY";
+  }
+  std::string_view operator()(const sql::InformationSchemaView&) const {
+    return "the information schema of backups";
+  }
   std::string_view operator()(const sql::CheckExternalConnection&) const {
     return "CHECK EXTERNAL CONNECTION";
   }

@@ -2,9 +2,9 @@
 # shellcheck shell=bash
 source tools/shell/emulators.sh
 
-TEST_PARTS=(layers format unit asan tsan fuzz tidy statements cluster versions frontdoor faults cloud docs demo)
+TEST_PARTS=(layers format unit asan tsan fuzz tidy statements cluster versions frontdoor faults cloud schedules docs demo)
 # Modules whose code runs on several threads at once.
-TSAN_MODULES=(base jobs net pgwire storage backup restore)
+TSAN_MODULES=(base jobs schedule net pgwire storage backup restore)
 FUZZ_SECONDS=20
 JOBS=$(nproc)
 
@@ -157,6 +157,7 @@ part_versions() { need build_preset release && need npm_need_postgres && run_pyt
 part_frontdoor() { need build_preset release && need npm_need_node_postgres && run_pytest tests/frontdoor; }
 part_faults() { need build_preset release && run_pytest tests/faults; }
 part_cloud() { need build_preset release && need emulators_need && run_pytest tests/cloud; }
+part_schedules() { need build_preset release && run_pytest tests/schedules; }
 part_docs() { need build_preset release && run_pytest tests/docs; }
 
 part_demo() {
