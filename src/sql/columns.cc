@@ -190,6 +190,7 @@ struct ColumnsOf {
   std::vector<Column> operator()(const AlterBackupKms&) const { return {}; }
   std::vector<Column> operator()(const ScheduleControl&) const { return {}; }
   std::vector<Column> operator()(const ClearBackupHistory&) const { return {}; }
+  std::vector<Column> operator()(const GrantOnConnection&) const { return {}; }
   std::vector<Column> operator()(const CreateExternalConnection&) const { return {}; }
   std::vector<Column> operator()(const AlterExternalConnection&) const { return {}; }
   std::vector<Column> operator()(const DropExternalConnection&) const { return {}; }

@@ -47,6 +47,18 @@ bool external_connection(Skimmer& skimmer, std::string_view text) {
   return one_of(skimmer.next(), text, {"connection"});
 }
 
+/// GRANT and REVOKE … ON EXTERNAL CONNECTION; all others are PostgreSQL's.
+bool grant_is_ours(Skimmer& skimmer, std::string_view text) {
+  constexpr int kFurthest = 16;  // pieces before ON: a list of privileges
+  for (int i = 0; i < kFurthest; ++i) {
+    const Piece piece = skimmer.next();
+    if (piece.kind == Piece::Kind::End || piece.kind == Piece::Kind::Broken) return false;
+    if (!one_of(piece, text, {"on"})) continue;
+    return one_of(skimmer.next(), text, {"external"}) && external_connection(skimmer, text);
+  }
+  return false;
+}
+
 bool show_follows(std::string_view text, std::size_t after_bracket) {
   std::size_t i = after_bracket;
   while (i < text.size() && is_blank(text[i])) ++i;
@@ -117,6 +129,8 @@ StatementKind recognise(std::string_view text) noexcept {
       if (is("execute")) return ours_if(execute_is_ours(skimmer, text));
       if (is("explain")) return query_kind(text);
       break;
+    case 'g':
+      return ours_if(is("grant") && grant_is_ours(skimmer, text));
     case 'i':
       if (is("insert")) return query_kind(text);
       break;
@@ -126,6 +140,7 @@ StatementKind recognise(std::string_view text) noexcept {
     case 'p':
       return ours_if(is("pause"));
     case 'r':
+      if (is("revoke")) return ours_if(grant_is_ours(skimmer, text));
       return ours_if(is("restore") || is("resume"));
     case 's':
       if (is("select")) return query_kind(text);

@@ -82,6 +82,8 @@ TEST(Recognise, ClaimsOurStatementsBehindCommentsAndInAnyCase) {
            "DROP EXTERNAL CONNECTION x",
            "CHECK EXTERNAL CONNECTION 'x'",
            "clear backup_history",
+           "GRANT ALL PRIVILEGES ON EXTERNAL CONNECTION x TO y",
+           "revoke usage, drop on external connection x from y",
            "EXECUTE SCHEDULE 1",
            "EXECUTE SCHEDULES (SELECT 1)",
            "EXECUTE SCHEDULE ((SELECT 1))",

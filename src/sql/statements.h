@@ -298,6 +298,19 @@ struct ShowCreateExternalConnections {
                          const ShowCreateExternalConnections&) = default;
 };
 
+/// GRANT {{USAGE|UPDATE|DROP},… | ALL [PRIVILEGES]} ON EXTERNAL CONNECTION name,… TO role,…
+///   | REVOKE … ON EXTERNAL CONNECTION name,… FROM role,…
+struct GrantOnConnection {
+  enum class Action { Grant, Revoke };
+
+  Action action = Action::Grant;
+  std::vector<std::string> privileges;  ///< "usage", "update", "drop"; ALL is all of these
+  std::vector<std::string> connections;
+  std::vector<std::string> roles;
+
+  friend bool operator==(const GrantOnConnection&, const GrantOnConnection&) = default;
+};
+
 /// CHECK EXTERNAL CONNECTION 'uri' [opts(kCheckConnection)]
 ///   | SHOW BACKUP CONNECTION 'uri' [opts(kCheckConnection)], its spelling up to 24.3
 struct CheckExternalConnection {
@@ -333,7 +346,7 @@ using Statement =
                  AlterBackupKms, CreateSchedule, AlterBackupSchedule, ShowSchedules,
                  ShowCreateSchedule, ScheduleControl, CreateExternalConnection,
                  AlterExternalConnection, DropExternalConnection, ShowExternalConnections,
-                 ShowCreateExternalConnections, CheckExternalConnection, ClearBackupHistory,
-                 InformationSchemaView>;
+                 ShowCreateExternalConnections, CheckExternalConnection, GrantOnConnection,
+                 ClearBackupHistory, InformationSchemaView>;
 
 }  // namespace holdfast::sql

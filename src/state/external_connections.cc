@@ -47,6 +47,36 @@ bool ExternalConnections::remove(std::string_view name) {
   return removed > 0;
 }
 
+void ExternalConnections::grant(std::string_view name, std::string_view role,
+                                std::string_view privilege) {
+  Transaction transaction(database_);
+  transaction.execute(
+      "INSERT INTO external_connection_grants (name, role, privilege) VALUES (?, ?, ?) "
+      "ON CONFLICT DO NOTHING",
+      {name, role, privilege});
+  transaction.commit();
+}
+
+void ExternalConnections::revoke(std::string_view name, std::string_view role,
+                                 std::string_view privilege) {
+  Transaction transaction(database_);
+  transaction.execute(
+      "DELETE FROM external_connection_grants WHERE name = ? AND role = ? AND privilege = ?",
+      {name, role, privilege});
+  transaction.commit();
+}
+
+std::vector<std::string> ExternalConnections::grantees(std::string_view name,
+                                                       std::string_view privilege) const {
+  Transaction transaction(database_);
+  Statement row = transaction.query(
+      "SELECT role FROM external_connection_grants WHERE name = ? AND privilege = ? ORDER BY role",
+      {name, privilege});
+  std::vector<std::string> roles;
+  while (row.step()) roles.push_back(row.text(0));
+  return roles;
+}
+
 std::optional<ExternalConnection> ExternalConnections::find(std::string_view name) const {
   Transaction transaction(database_);
   Statement row = transaction.query(

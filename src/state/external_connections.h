@@ -31,6 +31,13 @@ class ExternalConnections {
   bool set_uri(std::string_view name, std::string_view uri);
   bool remove(std::string_view name);
 
+  /// `privilege` is usage, update or drop; `role` may be "public". The connection exists. Doing it
+  /// twice is fine.
+  void grant(std::string_view name, std::string_view role, std::string_view privilege);
+  void revoke(std::string_view name, std::string_view role, std::string_view privilege);
+  /// The roles that have this privilege.
+  std::vector<std::string> grantees(std::string_view name, std::string_view privilege) const;
+
   std::optional<ExternalConnection> find(std::string_view name) const;
   /// By name.
   std::vector<ExternalConnection> list() const;

@@ -43,6 +43,20 @@ TEST_F(ExternalConnectionsTest, ChangesAndRemoves) {
   EXPECT_FALSE(connections_.set_uri("a", "s3://c"));
 }
 
+TEST_F(ExternalConnectionsTest, ForgetsGrantsWithTheConnection) {
+  connections_.create({.name = "a", .uri = "s3://a", .owner = "ann"});
+  connections_.grant("a", "bob", "usage");
+  connections_.grant("a", "bob", "usage");
+  connections_.grant("a", "public", "usage");
+  EXPECT_EQ(connections_.grantees("a", "usage"), (std::vector<std::string>{"bob", "public"}));
+  connections_.revoke("a", "public", "usage");
+  EXPECT_EQ(connections_.grantees("a", "usage"), std::vector<std::string>{"bob"});
+  EXPECT_TRUE(connections_.grantees("a", "drop").empty());
+  connections_.remove("a");
+  connections_.create({.name = "a", .uri = "s3://other", .owner = "ann"});
+  EXPECT_TRUE(connections_.grantees("a", "usage").empty());
+}
+
 TEST_F(ExternalConnectionsTest, RefusesAUriThatWasCopiedIntoAnotherRow) {
   connections_.create({.name = "a", .uri = "s3://a", .owner = "ann"});
   connections_.create({.name = "b", .uri = "s3://b", .owner = "ann"});

@@ -140,7 +140,17 @@ BEGIN
 END;
 )sql";
 
-constexpr const char* kMigrations[] = {kJobs, kExternalConnections, kSchedules, kHistory};
+constexpr const char* kConnectionGrants = R"sql(
+CREATE TABLE external_connection_grants (
+  name TEXT NOT NULL REFERENCES external_connections (name) ON DELETE CASCADE,
+  role TEXT NOT NULL,
+  privilege TEXT NOT NULL,
+  PRIMARY KEY (name, role, privilege)
+) STRICT, WITHOUT ROWID;
+)sql";
+
+constexpr const char* kMigrations[] = {kJobs, kExternalConnections, kSchedules, kHistory,
+                                       kConnectionGrants};
 
 }  // namespace
 

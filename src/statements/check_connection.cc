@@ -62,20 +62,30 @@ std::uint64_t parse_amount(std::string_view option, const std::string& text, con
 /// What the workers share.
 class Meter {
  public:
-  Meter(const CheckLimits& limits) : limits_(limits), started_(Clock::now()) {}
+  explicit Meter(const CheckLimits& limits) : limits_(limits), started_(Clock::now()) {}
 
   /// How large the next object may be; 0 when it is enough.
   std::uint64_t claim() {
-    if (limits_.time && Clock::now() - started_ >= *limits_.time) return 0;
     MutexLock lock(mutex_);
+    // However short the time: without one object there would be no answer.
+    const bool time_is_over = limits_.time && Clock::now() - started_ >= *limits_.time;
+    if (claimed_ > 0 && time_is_over) return 0;
     const std::uint64_t left =
         limits_.bytes ? *limits_.bytes - claimed_ : std::numeric_limits<std::uint64_t>::max();
     const std::uint64_t size = std::min(left, kObjectBytes);
     claimed_ += size;
     return size;
   }
-  void written(std::uint64_t bytes, Clock::duration took) { add(bytes, took, written_, writing_); }
-  void read(std::uint64_t bytes, Clock::duration took) { add(bytes, took, read_, reading_); }
+  void written(std::uint64_t bytes, Clock::duration took) {
+    MutexLock lock(mutex_);
+    written_ += bytes;
+    writing_ += took;
+  }
+  void read(std::uint64_t bytes, Clock::duration took) {
+    MutexLock lock(mutex_);
+    read_ += bytes;
+    reading_ += took;
+  }
   void not_removed() {
     MutexLock lock(mutex_);
     can_delete_ = false;
@@ -97,12 +107,6 @@ class Meter {
   }
 
  private:
-  void add(std::uint64_t bytes, Clock::duration took, std::uint64_t& sum, Clock::duration& time) {
-    MutexLock lock(mutex_);
-    sum += bytes;
-    time += took;
-  }
-
   const CheckLimits limits_;
   const Clock::time_point started_;
   Mutex mutex_;

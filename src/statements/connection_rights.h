@@ -7,15 +7,19 @@
 
 namespace holdfast::statements {
 
-/// What may be done with an external connection: by its owner (which may be a role that the user is
-/// a member of) and by administrators. Using one needs no right to what it stands for.
-enum class ConnectionRight { Usage, Update, Drop, Show };
+/// What may be done with an external connection. Administrators and members of the role that owns
+/// it may do all; USAGE, UPDATE and DROP can be granted to other roles. Using one needs no right to
+/// what it stands for.
+enum class ConnectionRight {
+  Usage,
+  Update,
+  Drop,
+  See,  ///< that it exists, without its secrets: anybody who may do anything with it
+  Own   ///< its secrets, and to grant rights on it: cannot be granted
+};
 
-bool has_right(sql::SessionContext& session, const state::ExternalConnection& connection);
-
-/// Throws kInsufficientPrivilege.
-void require_right(sql::SessionContext& session, const state::ExternalConnection& connection,
-                   ConnectionRight right);
+bool has_right(const state::ExternalConnections& connections, sql::SessionContext& session,
+               const state::ExternalConnection& connection, ConnectionRight right);
 
 /// The connection, when the user has that right. Throws kUndefinedObject, kInsufficientPrivilege.
 state::ExternalConnection find_connection(const state::ExternalConnections& connections,

@@ -138,13 +138,15 @@ class DropConnection final : public Handler<sql::DropExternalConnection> {
   const ConnectionServices services_;
 };
 
-/// The connection of that name, or all that the user has rights on.
+/// The connection of that name, or all that the user has this right on.
 std::vector<state::ExternalConnection> shown(const state::ExternalConnections& connections,
                                              const std::optional<sql::Text>& name,
-                                             sql::SessionContext& session) {
-  if (name) return {find_connection(connections, name->value, session, ConnectionRight::Show)};
+                                             sql::SessionContext& session, ConnectionRight right) {
+  if (name) return {find_connection(connections, name->value, session, right)};
   std::vector<state::ExternalConnection> list = connections.list();
-  std::erase_if(list, [&](const auto& connection) { return !has_right(session, connection); });
+  std::erase_if(list, [&](const auto& connection) {
+    return !has_right(connections, session, connection, right);
+  });
   return list;
 }
 
@@ -154,7 +156,7 @@ class ShowConnections final : public Handler<sql::ShowExternalConnections> {
 
   void run(const sql::ShowExternalConnections& statement, sql::SessionContext& session,
            sql::RowSink& sink, const Stop&) override {
-    const auto list = shown(*services_.connections, statement.name, session);
+    const auto list = shown(*services_.connections, statement.name, session, ConnectionRight::See);
     sink.columns(sql::columns_of(statement));
     for (const auto& connection : list) {
       sink.row(
@@ -174,7 +176,7 @@ class ShowCreateConnections final : public Handler<sql::ShowCreateExternalConnec
 
   void run(const sql::ShowCreateExternalConnections& statement, sql::SessionContext& session,
            sql::RowSink& sink, const Stop&) override {
-    const auto list = shown(*services_.connections, statement.name, session);
+    const auto list = shown(*services_.connections, statement.name, session, ConnectionRight::Own);
     sink.columns(sql::columns_of(statement));
     for (const auto& connection : list) {
       const sql::CreateExternalConnection create{
@@ -187,6 +189,44 @@ class ShowCreateConnections final : public Handler<sql::ShowCreateExternalConnec
   }
 
  private:
+  const ConnectionServices services_;
+};
+
+class Grant final : public Handler<sql::GrantOnConnection> {
+ public:
+  explicit Grant(ConnectionServices services) : services_(std::move(services)) {}
+
+  void run(const sql::GrantOnConnection& statement, sql::SessionContext& session,
+           sql::RowSink& sink, const Stop&) override {
+    const bool grants = statement.action == sql::GrantOnConnection::Action::Grant;
+    // All is checked before anything is changed.
+    for (const std::string& name : statement.connections) {
+      find_connection(*services_.connections, name, session, ConnectionRight::Own);
+    }
+    for (const std::string& role : statement.roles) {
+      if (grants && role != "public") require_role(session, role);
+    }
+    each(statement,
+         [&](const std::string& name, const std::string& role, const std::string& privilege) {
+           if (grants) {
+             services_.connections->grant(name, role, privilege);
+           } else {
+             services_.connections->revoke(name, role, privilege);
+           }
+         });
+    sink.complete(grants ? "GRANT" : "REVOKE");
+  }
+
+ private:
+  template <typename F>
+  static void each(const sql::GrantOnConnection& statement, const F& change) {
+    for (const std::string& name : statement.connections) {
+      for (const std::string& role : statement.roles) {
+        for (const std::string& privilege : statement.privileges) change(name, role, privilege);
+      }
+    }
+  }
+
   const ConnectionServices services_;
 };
 
@@ -222,6 +262,7 @@ void add_external_connection_statements(Dispatcher& dispatcher,
   dispatcher.add<sql::ShowExternalConnections>(std::make_unique<ShowConnections>(services));
   dispatcher.add<sql::ShowCreateExternalConnections>(
       std::make_unique<ShowCreateConnections>(services));
+  dispatcher.add<sql::GrantOnConnection>(std::make_unique<Grant>(services));
   dispatcher.add<sql::CheckExternalConnection>(std::make_unique<CheckConnection>(services));
 }
 

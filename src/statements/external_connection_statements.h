@@ -16,7 +16,7 @@ struct ConnectionServices {
   std::string locality;
 };
 
-/// Adds CREATE, ALTER, DROP, SHOW, SHOW CREATE and CHECK EXTERNAL CONNECTION.
+/// Adds CREATE, ALTER, DROP, SHOW, SHOW CREATE, CHECK, and GRANT and REVOKE ON EXTERNAL CONNECTION.
 void add_external_connection_statements(Dispatcher& dispatcher, const ConnectionServices& services);
 
 }  // namespace holdfast::statements

@@ -34,6 +34,10 @@ void require_administrator(sql::SessionContext& session, std::string_view what);
 /// while PostgreSQL is down, true for the login name alone.
 bool is_member(sql::SessionContext& session, std::string_view role);
 
+/// Throws kUndefinedObject when there is no such role, and kCannotConnectNow while PostgreSQL, who
+/// knows, is down.
+void require_role(sql::SessionContext& session, std::string_view role);
+
 /// For giving things away: throws kUndefinedObject when there is no such role,
 /// kInsufficientPrivilege when the session's user is neither a member of it nor an administrator,
 /// and kCannotConnectNow while PostgreSQL, who knows, is down.
