@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""./run bench [backup] [restore] [delta] [proxy]: holdfast beside pgBackRest, pg_basebackup and PgBouncer.
+"""./run bench [backup] [restore] [delta] [proxy] [archive]: holdfast beside pgBackRest, pg_basebackup and PgBouncer.
 
 One run, interleaved, medians. The table goes to standard output and to bench/results/latest.md.
 
@@ -18,6 +18,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "tests/lib")]
 
+from archive import ArchiveBench  # noqa: E402
 from cluster import bench_directory, cluster  # noqa: E402
 from harness import environment as env  # noqa: E402
 from harness.daemon import Holdfast  # noqa: E402
@@ -265,6 +266,14 @@ ignore_startup_parameters = extra_float_digits
             process.terminate()
             process.wait(20)
 
+    def archive(self):
+        bench = ArchiveBench(self.work)
+        try:
+            for _ in range(ROUNDS):
+                bench.round(self.note)
+        finally:
+            bench.close()
+
     # -- the report
 
     def report(self):
@@ -274,7 +283,8 @@ ignore_startup_parameters = extra_float_digits
                  f"{env.run('pgbackrest', 'version').stdout.strip()}; cluster of {size / 1e9:.2f} GB, "
                  f"page checksums on; {ROUNDS} interleaved rounds, warm cache, medians. CPU seconds are those of every process involved, the "
                  "server's included. Memory: private memory of the tool's processes; for holdfast the daemon's whole resident set (VmHWM).", ""]
-        titles = {"backup": "Full backup", "restore": "Restore to a directory", "delta": "Delta restore over an intact directory"}
+        titles = {"backup": "Full backup", "restore": "Restore to a directory", "delta": "Delta restore over an intact directory",
+                  "archive": "Archiving a burst of about 1 GB of WAL"}
         for group, title in titles.items():
             if group in self.samples:
                 lines += [f"## {title}", "", *self.table(group), ""]
@@ -311,9 +321,10 @@ def cpu_name():
 
 
 def main():
-    names = sys.argv[1:] or ["backup", "restore", "delta", "proxy"]
+    known = ["backup", "restore", "delta", "proxy", "archive"]
+    names = sys.argv[1:] or known
     for name in names:
-        if name not in ("backup", "restore", "delta", "proxy"):
+        if name not in known:
             raise SystemExit(f"no such benchmark: {name}")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated"))
     bench = Bench()

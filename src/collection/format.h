@@ -22,6 +22,8 @@ inline constexpr std::string_view kProgressDirectory = "progress";  // of checkp
 inline constexpr std::string_view kPackSuffix = ".pack";
 inline constexpr std::string_view kWalSuffix = ".wal";
 inline constexpr std::string_view kHistorySuffix = ".history";
+inline constexpr std::string_view kBlockMapSuffix = ".blocks";
+inline constexpr std::string_view kWalTailSuffix = ".partial";
 
 /// A frame is this much of one file (128 pages of 8 KiB): the unit of compression, checksum and
 /// random access. The last frame of a file is shorter.
@@ -44,6 +46,10 @@ inline constexpr std::uint32_t kEnvelopeHeaderBytes = 48;
 
 inline constexpr std::string_view kPackMagic = "HFPACK\r\n";      // 8 bytes, at the start
 inline constexpr std::string_view kPackEndMagic = "HFPKEND\n";    // 8 bytes, at the very end
-inline constexpr std::string_view kEnvelopeMagic = "HFMETA\r\n";  // manifests and checkpoints
+inline constexpr std::string_view kEnvelopeMagic = "HFMETA\r\n";  // manifests, checkpoints, maps
+
+/// Inside its envelope, a block map begins with these and this version.
+inline constexpr std::string_view kBlockMapMagic = "HFBM";
+inline constexpr std::uint32_t kBlockMapVersion = 1;
 
 }  // namespace holdfast::collection

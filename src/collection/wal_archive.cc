@@ -12,6 +12,7 @@
 #include "collection/names_internal.h"
 #include "collection/pack.h"
 #include "collection/pack_internal.h"
+#include "collection/wal_object_internal.h"
 #include "io/file.h"
 
 namespace holdfast::collection {
@@ -40,9 +41,6 @@ void check_id(const WalSegmentId& id) {
   }
 }
 
-/// Ties a WAL object to its place, as a layer's uuid ties its packs.
-BackupUuid uuid_of(const ObjectKey& key) { return to_bytes(hash128(as_bytes(key))); }
-
 ObjectKey part_key(const WalSegmentId& id, std::uint32_t part) {
   return wal_part_key(id.system_identifier, id.timeline, id.segment, id.segment_bytes, part);
 }
@@ -51,65 +49,9 @@ std::uint32_t part_count(const WalSegmentId& id) {
   return static_cast<std::uint32_t>((id.segment_bytes + kWalPartBytes - 1) / kWalPartBytes);
 }
 
-bool same_content(const std::vector<FrameEntry>& left, const std::vector<FrameEntry>& right) {
-  return std::equal(left.begin(), left.end(), right.begin(), right.end(),
-                    [](const FrameEntry& a, const FrameEntry& b) {
-                      return a.plain_bytes == b.plain_bytes && a.hash == b.hash;
-                    });
-}
-
-/// Puts what `builder` holds; one that is there already must have the same content. Returns the
-/// bytes of the object that is there then.
-std::uint64_t put_once(ObjectStore& store, const ObjectKey& key, PackBuilder& builder,
-                       const Stop& stop) {
-  const PackSummary summary = builder.finish();
-  if (store.put(key, builder.bytes(), storage::PutMode::OnlyIfAbsent, stop) ==
-      storage::PutResult::Stored) {
-    return summary.size;
-  }
-  const OpenedPack there = open_pack(store, key, stop);
-  if (there.uuid != uuid_of(key) || !same_content(there.entries, builder.entries())) {
-    throw Error(sqlstate::kDuplicateFile,
-                fmt::format("WAL archive already has a different \"{}\"", key))
-        .detail(
-            "Two servers with the same system identifier and timeline write to one collection, or "
-            "the server's WAL was reset.")
-        .hint("Give each server a collection of its own; after pg_resetwal, start a new one.");
-  }
-  return there.summary.size;
-}
-
 Error corrupt(const ObjectKey& key, std::string_view why) {
   return Error(sqlstate::kDataCorrupted, fmt::format("WAL object \"{}\" is corrupt", key))
       .detail(std::string(why));
-}
-
-/// Reads an object of at most `limit` plain bytes that put_once() wrote, verifying all of it, and
-/// hands its frames to `write`. Returns its plain bytes; absent when there is no such object.
-std::optional<std::uint64_t> get_object(ObjectStore& store, const ObjectKey& key,
-                                        std::uint64_t limit,
-                                        const std::function<void(ByteView)>& write,
-                                        const Stop& stop) {
-  const std::optional<Bytes> object = get_whole(store, key, storage::kMaxObjectBytes, stop);
-  if (!object) return std::nullopt;
-  const OpenedPack pack = parse_pack(*object, key);
-  if (pack.uuid != uuid_of(key)) throw corrupt(key, "It belongs to another place.");
-  check_pack_header(ByteView(*object), pack.summary.number, pack.uuid, key);
-  FrameDecoder decoder;
-  Bytes plain(kFrameBytes);
-  std::uint64_t done = 0;
-  for (const FrameEntry& entry : pack.entries) {
-    stop.check();
-    if (entry.file_id != 0 || entry.frame != done / kFrameBytes || done % kFrameBytes != 0 ||
-        entry.plain_bytes > limit - done) {
-      throw corrupt(key, "Its frames are not in order.");
-    }
-    const MutableByteView into(plain.data(), entry.plain_bytes);
-    decoder.decode(entry, ByteView(*object).subspan(entry.offset, entry.stored_bytes), into, key);
-    write(into);
-    done += entry.plain_bytes;
-  }
-  return done;
 }
 
 }  // namespace
@@ -126,13 +68,13 @@ std::uint64_t put_wal_segment(ObjectStore& store, const WalSegmentId& id, const 
     const ObjectKey key = part_key(id, part);
     const std::uint64_t begin = part * kWalPartBytes;
     const std::uint64_t end = std::min(begin + kWalPartBytes, id.segment_bytes);
-    builder.reset(part, uuid_of(key));
+    builder.reset(part, wal_object_uuid(key));
     for (std::uint64_t at = begin; at < end; at += kFrameBytes) {
       stop.check();
       read(at, plain);
       builder.add(encoder, 0, static_cast<std::uint32_t>((at - begin) / kFrameBytes), plain);
     }
-    stored += put_once(store, key, builder, stop);
+    stored += put_wal_object(store, key, builder, stop);
   }
   return stored;
 }
@@ -164,7 +106,7 @@ bool get_wal_segment(ObjectStore& store, const WalSegmentId& id, const WalWriter
   for (std::uint32_t part = 0; part < part_count(id); ++part) {
     const ObjectKey key = part_key(id, part);
     const std::uint64_t expected = std::min(kWalPartBytes, id.segment_bytes - at);
-    const std::optional<std::uint64_t> got = get_object(
+    const std::optional<std::uint64_t> got = get_wal_object(
         store, key, expected,
         [&](ByteView bytes) {
           write(at, bytes);
@@ -260,16 +202,16 @@ void put_timeline_history(ObjectStore& store, std::uint64_t system_identifier,
   const ObjectKey key = history_key(system_identifier, timeline);
   FrameEncoder encoder(Compression{});
   PackBuilder builder(kSmallBytes);
-  builder.reset(0, uuid_of(key));
+  builder.reset(0, wal_object_uuid(key));
   builder.add(encoder, 0, 0, content);
-  put_once(store, key, builder, stop);
+  put_wal_object(store, key, builder, stop);
 }
 
 std::optional<Bytes> get_timeline_history(ObjectStore& store, std::uint64_t system_identifier,
                                           std::uint32_t timeline, const Stop& stop) {
   const ObjectKey key = history_key(system_identifier, timeline);
   Bytes content;
-  const auto got = get_object(
+  const auto got = get_wal_object(
       store, key, kLongestHistory,
       [&](ByteView bytes) { content.insert(content.end(), bytes.begin(), bytes.end()); }, stop);
   if (!got) return std::nullopt;

@@ -117,6 +117,16 @@ void Configuration::declare(CLI::App& app) {
   app.add_option("--jobs-concurrency", jobs_concurrency, "How many jobs run at once")
       ->check(CLI::Range(1, 64))
       ->capture_default_str();
+  app.add_option("--wal-flush-interval", wal_flush_interval_ms,
+                 "At most this many milliseconds of WAL are missing in a WAL archive")
+      ->check(CLI::Range(100, 3'600'000))
+      ->capture_default_str();
+  app.add_option(
+         "--wal-keep-limit", wal_keep_limit,
+         "The most WAL that PostgreSQL keeps for a WAL archive whose storage is away, such as "
+         "100GB; 0 for no bound")
+      ->transform(CLI::AsSizeValue(false))
+      ->capture_default_str();
   app.add_option("--log-level", log_level, "debug, info, warning or error")->capture_default_str();
   app.add_option("--log-file", log_file, "Log here instead of to standard error");
   app.add_flag("--background", background, "Return when the daemon is ready, and leave it running");

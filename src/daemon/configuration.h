@@ -44,6 +44,8 @@ struct Configuration {
   std::string tls_cert;
   std::string tls_key;
   std::size_t jobs_concurrency = 4;
+  std::uint32_t wal_flush_interval_ms = 1000;
+  std::uint64_t wal_keep_limit = 64ULL << 30;  ///< bytes; 0: no bound
   std::string log_level = "info";
   std::string log_file;  ///< empty: standard error (with --background: <store>/holdfast.log)
   bool background = false;

@@ -13,6 +13,7 @@
 #include <thread>
 
 #include "backup/backup_job.h"
+#include "backup/wal_archives.h"
 #include "base/error.h"
 #include "base/log.h"
 #include "base/version.h"
@@ -38,6 +39,7 @@
 #include "statements/restore_statement.h"
 #include "statements/schedule_services.h"
 #include "statements/show_backup_statement.h"
+#include "statements/wal_archive_statements.h"
 #include "storage/external_uri.h"
 #include "storage/open_store.h"
 
@@ -165,6 +167,7 @@ struct Daemon::Parts {
   Parts(Configuration given, const Stop& stop);
   ~Parts();
 
+  backup::WalArchiveEnvironment archive_environment();
   void register_jobs();
   void register_statements();
   void start_listening();
@@ -176,6 +179,8 @@ struct Daemon::Parts {
   state::ExternalConnections connections;
   StoreFactory stores;
   Instance instance;
+  backup::WalArchiveBoard archive_board;
+  backup::WalArchives archives;
   FrontDoorUpstream upstream;
   statements::Dispatcher dispatcher;
   schedule::Schedules schedules;
@@ -197,6 +202,7 @@ Daemon::Parts::Parts(Configuration given, const Stop& stop)
       connections(database),
       stores(configuration, connections),
       instance(configuration, database),
+      archives(registry, runner, archive_environment()),
       upstream(instance, registry),
       schedules(database, node_number(configuration.node_id)),
       history(database),
@@ -238,7 +244,21 @@ Daemon::Parts::~Parts() {
   if (front_door) front_door->stop();
 }
 
+backup::WalArchiveEnvironment Daemon::Parts::archive_environment() {
+  return {.stores = &stores,
+          .conninfo = [this] { return instance.conninfo(); },
+          .data_directory = configuration.pgdata,
+          .database = &database,
+          .board = &archive_board,
+          .flush_interval = std::chrono::milliseconds(configuration.wal_flush_interval_ms),
+          .keep_limit = configuration.wal_keep_limit};
+}
+
 void Daemon::Parts::register_jobs() {
+  runner.register_kind(
+      std::string(jobs::kWalArchiveType),
+      {.make = [this] { return std::make_unique<backup::WalArchiveJob>(archive_environment()); },
+       .slot = jobs::Slot::None});
   runner.register_kind(std::string(jobs::kBackupType), {.make = [this] {
                          return std::make_unique<backup::BackupJob>(backup::BackupEnvironment{
                              .stores = &stores,
@@ -280,6 +300,7 @@ void Daemon::Parts::register_statements() {
                                                    .stores = &stores,
                                                    .statements = &dispatcher,
                                                    .wake = [this] { scheduler.wake(); }});
+  statements::add_wal_archive_statements(dispatcher, stores, archives);
 }
 
 void Daemon::Parts::start_listening() {
@@ -299,7 +320,7 @@ void Daemon::Parts::start_listening() {
         console::HttpPages{.health = [this] { return health(instance); },
                            .metrics =
                                [this] {
-                                 return metrics_text(registry, instance) +
+                                 return metrics_text(registry, instance, archives) +
                                         backup_metrics(schedules, history, Clock::system().now());
                                }});
   }

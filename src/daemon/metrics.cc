@@ -13,7 +13,7 @@ namespace holdfast::daemon {
 
 namespace {
 
-constexpr std::array kTypes = {jobs::kBackupType, jobs::kRestoreType};
+constexpr std::array kTypes = {jobs::kBackupType, jobs::kRestoreType, jobs::kWalArchiveType};
 
 struct OfType {
   std::map<jobs::JobStatus, int> by_status;
@@ -22,7 +22,8 @@ struct OfType {
 
 }  // namespace
 
-std::string metrics_text(const jobs::Registry& registry, Instance& instance) {
+std::string metrics_text(const jobs::Registry& registry, Instance& instance,
+                         const backup::WalArchives& archives) {
   std::map<std::string, OfType, std::less<>> types;
   for (const jobs::Job& job : registry.list({})) {
     OfType& type = types[job.type];
@@ -58,6 +59,28 @@ std::string metrics_text(const jobs::Registry& registry, Instance& instance) {
     fmt::format_to(out, "holdfast_last_success_timestamp_seconds{{type=\"{}\"}} {:.3f}\n", name,
                    types[std::string(name)].last_success_seconds);
   }
+  const std::vector<backup::WalArchives::Listed> listed = archives.list();
+  const auto gauge = [&](std::string_view name, std::string_view help, const auto& value) {
+    fmt::format_to(out, "# HELP {0} {1}\n# TYPE {0} gauge\n", name, help);
+    for (const auto& archive : listed) {
+      // The slot names the collection: a URI may be long, and hold secrets.
+      if (archive.state) {
+        fmt::format_to(out, "{}{{slot=\"{}\"}} {}\n", name, archive.slot, value(*archive.state));
+      }
+    }
+  };
+  const Time now = Clock::system().now();
+  gauge("holdfast_wal_archive_lag_bytes", "WAL that is not in the archive yet.",
+        [](const backup::WalArchiveState& state) { return state.lag_bytes; });
+  gauge("holdfast_wal_archive_lag_seconds", "How old the oldest of it is.",
+        [&](const backup::WalArchiveState& state) {
+          if (state.lag_bytes == 0 && state.waiting_for.empty()) return 0.0;
+          return state.archived_time
+                     ? std::chrono::duration<double>(now - *state.archived_time).count()
+                     : 0.0;
+        });
+  gauge("holdfast_wal_archive_protected_bytes", "WAL that PostgreSQL keeps for the archive.",
+        [](const backup::WalArchiveState& state) { return state.protected_bytes; });
   return text;
 }
 

@@ -19,6 +19,7 @@ namespace holdfast::jobs {
 /// The types of jobs that users see in SHOW JOBS.
 inline constexpr std::string_view kBackupType = "BACKUP";
 inline constexpr std::string_view kRestoreType = "RESTORE";
+inline constexpr std::string_view kWalArchiveType = "WAL ARCHIVE";
 
 /// What a job is created from. Secrets are redacted by the caller, everywhere but in
 /// `specification`, which is stored encrypted.

@@ -39,6 +39,7 @@ class Runner::Run final : public JobContext {
   void start();
   void join() { thread_.join(); }
   bool reverting() const { return reverting_.load(); }
+  bool takes_slot() const { return runner_.takes_slot(type_); }
   /// Tells the thread; the row has been written. Only under status_mutex_.
   void request_stop(StopReason reason) { source_.request(reason); }
   /// Writes the row's progress if it has changed.

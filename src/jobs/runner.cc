@@ -161,10 +161,16 @@ void Runner::deliver(JobId id, JobStatus status) {
   wake();
 }
 
+bool Runner::takes_slot(std::string_view type) const {
+  const auto found = kinds_.find(type);
+  return found == kinds_.end() || found->second.slot == Slot::Takes;
+}
+
 void Runner::enqueue(JobId id, Queue queue) {
+  const bool takes = takes_slot(registry_.get(id).type);
   MutexLock lock(mutex_);
   if (queue == Queue::Forward) {
-    queue_.push_back(id);
+    (takes ? queue_ : services_).push_back(id);
   } else {
     reverts_.push_back(id);
   }
@@ -173,6 +179,7 @@ void Runner::enqueue(JobId id, Queue queue) {
 void Runner::drop_from_queue(JobId id) {
   MutexLock lock(mutex_);
   std::erase(queue_, id);
+  std::erase(services_, id);
   std::erase(reverts_, id);
 }
 
@@ -234,7 +241,8 @@ void Runner::start_ready() {
       start_run(*id);
     } catch (const std::exception&) {
       MutexLock lock(mutex_);
-      queue_.push_front(*id);
+      // Where it came from does not matter: it goes first.
+      reverts_.push_front(*id);
       throw;
     }
   }
@@ -248,8 +256,14 @@ std::optional<JobId> Runner::next_ready() {
     reverts_.pop_front();
     return id;
   }
-  const auto working =
-      std::ranges::count_if(runs_, [](const auto& entry) { return !entry.second->reverting(); });
+  if (!services_.empty()) {
+    const JobId id = services_.front();
+    services_.pop_front();
+    return id;
+  }
+  const auto working = std::ranges::count_if(runs_, [](const auto& entry) {
+    return !entry.second->reverting() && entry.second->takes_slot();
+  });
   if (queue_.empty() || static_cast<std::size_t>(working) >= options_.concurrency) {
     return std::nullopt;
   }

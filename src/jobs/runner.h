@@ -27,10 +27,17 @@ enum class OnDiskFull {
   Pause  ///< pause, so that RESUME JOB goes on after somebody has made room
 };
 
+/// Whether a job of a kind takes one of the slots that RunnerOptions::concurrency counts.
+enum class Slot {
+  Takes,
+  None  ///< a service that runs for as long as it is wanted; it must not keep others waiting
+};
+
 /// One type of job. `make` may be called many times, from any thread; a body serves one run.
 struct JobKind {
   std::function<std::unique_ptr<JobBody>()> make;
   OnDiskFull on_disk_full = OnDiskFull::Fail;
+  Slot slot = Slot::Takes;
 };
 
 struct RunnerOptions {
@@ -115,6 +122,7 @@ class Runner {
   void deliver(JobId id, JobStatus status);
   void enqueue(JobId id, Queue queue);
   void drop_from_queue(JobId id);
+  bool takes_slot(std::string_view type) const;
   std::shared_ptr<Run> active_run(JobId id);
   std::shared_ptr<Notices> notices_of(JobId id);
 
@@ -145,6 +153,7 @@ class Runner {
   bool shutting_down_ HF_GUARDED_BY(mutex_) = false;
   std::uint64_t version_ HF_GUARDED_BY(mutex_) = 0;
   std::deque<JobId> queue_ HF_GUARDED_BY(mutex_);
+  std::deque<JobId> services_ HF_GUARDED_BY(mutex_);  // that take no slot
   std::deque<JobId> reverts_ HF_GUARDED_BY(mutex_);
   std::map<JobId, std::shared_ptr<Run>> runs_ HF_GUARDED_BY(mutex_);
   // Last owner: the supervisor, which joins the thread.

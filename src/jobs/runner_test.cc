@@ -305,6 +305,19 @@ TEST_F(RunnerTest, StartsJobsInOrderAndNoMoreThanTheLimitAtOnce) {
   EXPECT_EQ(order.size(), 6U);
 }
 
+TEST_F(RunnerTest, AServiceTakesNoSlot) {
+  open({.concurrency = 1});
+  runner_->register_kind(
+      "WAL ARCHIVE", {.make = [this] { return std::make_unique<ScriptedBody>(forward_, back_); },
+                      .slot = Slot::None});
+  forward_ = work_until_stopped;
+  runner_->start();
+  const JobId waits_for_nothing = submit("WAL ARCHIVE");
+  const JobId takes_the_slot = submit();
+  const JobId another = submit("WAL ARCHIVE");
+  for (const JobId id : {waits_for_nothing, takes_the_slot, another}) until(id, JobStatus::Running);
+}
+
 TEST_F(RunnerTest, AWaitingJobCanBePausedResumedAndCanceled) {
   std::atomic<bool> go = false;
   forward_ = [&](JobContext& job) {

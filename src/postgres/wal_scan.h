@@ -4,32 +4,13 @@
 #include <functional>
 #include <optional>
 #include <set>
-#include <vector>
 
 #include "base/clock.h"
 #include "base/stop.h"
+#include "postgres/wal_changes.h"
 #include "postgres/wal_reader.h"
 
 namespace holdfast::postgres {
-
-/// Resource managers whose records holdfast looks into.
-/// Source: PostgreSQL src/include/access/rmgrlist.h (13-18; the numbers never changed).
-namespace rmgr {
-inline constexpr std::uint8_t kXlog = 0;
-inline constexpr std::uint8_t kXact = 1;
-inline constexpr std::uint8_t kSmgr = 2;
-inline constexpr std::uint8_t kDatabase = 4;
-}  // namespace rmgr
-
-/// The parts of a commit or abort record that matter here.
-struct XactRecord {
-  bool commit = false;  ///< false: abort
-  Time time;
-  std::vector<RelationLocator> dropped;  ///< relations whose files go away with it
-};
-/// Absent when `record` ends no transaction. Throws kDataCorrupted when its content is impossible.
-/// Source: PostgreSQL src/backend/access/rmgrdesc/xactdesc.c (ParseCommitRecord).
-std::optional<XactRecord> parse_xact_record(const WalRecord& record, int major);
 
 /// The WAL between two positions.
 struct WalRange {

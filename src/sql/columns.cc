@@ -90,6 +90,11 @@ constexpr FixedColumn kBackupStatus[] = {
     {"origin_node_id", kInt}, {"database_name", kText}, {"target", kText},
     {"rowstore_progress", kFloat}, {"columnstore_progress", kFloat}, {"status", kText},
     {"step_est_sec_remain", kInt}, {"job_id", kInt}};
+constexpr FixedColumn kNewWalArchive[] = {{"job_id", kInt}, {"slot", kText}};
+constexpr FixedColumn kWalArchives[] = {
+    {"collection", kText}, {"mode", kText}, {"job_id", kInt}, {"status", kText}, {"slot", kText},
+    {"archived_lsn", kText}, {"archived_time", kTime}, {"lag_bytes", kInt},
+    {"protected_bytes", kInt}, {"protected_since", kTime}, {"message", kText}};
 // clang-format on
 
 class Builder {
@@ -184,7 +189,10 @@ struct ColumnsOf {
     return fixed(s.view == InformationSchemaView::View::BackupHistory ? Fixed(kBackupHistory)
                                                                       : Fixed(kBackupStatus));
   }
+  std::vector<Column> operator()(const CreateWalArchive&) const { return fixed(kNewWalArchive); }
+  std::vector<Column> operator()(const ShowWalArchives&) const { return fixed(kWalArchives); }
   // Those that return no rows, by name, so that a new statement has to be placed.
+  std::vector<Column> operator()(const DropWalArchive&) const { return {}; }
   std::vector<Column> operator()(const JobControl&) const { return {}; }
   std::vector<Column> operator()(const AlterJobOwner&) const { return {}; }
   std::vector<Column> operator()(const AlterBackupKms&) const { return {}; }

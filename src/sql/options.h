@@ -48,6 +48,7 @@ enum OptionList : unsigned {
   kShowJob = 1u << 4,
   kSchedule = 1u << 5,  ///< WITH SCHEDULE OPTIONS, SET SCHEDULE OPTION
   kCheckConnection = 1u << 6,
+  kWalArchive = 1u << 7,
 };
 
 struct OptionSpec {
@@ -126,6 +127,9 @@ inline constexpr OptionSpec kOptions[] = {
      "ours: 'OID-or-old-path=new-path,…'"},
     {"delta", OptionType::Flag, Secret::No, kRestore,
      "ours: keep the parts of an existing directory that are right"},
+
+    {"mode", OptionType::String, Secret::No, kWalArchive,
+     "ours: 'full' stores WAL and block maps, 'maps' block maps only"},
 
     {"as_json", OptionType::Flag, Secret::No, kShowBackup, "one row per layer: its manifest"},
     {"check_files", OptionType::Flag, Secret::No, kShowBackup, "verify that every object is there"},

@@ -171,6 +171,7 @@ Statement parse_show(TokenReader& reader) {
   if (reader.accept({"backup"})) return parse_show_backup(reader);
   if (reader.accept({"jobs"})) return parse_show_jobs(reader);
   if (reader.accept({"job"})) return parse_show_job(reader);
+  if (reader.accept({"wal", "archives"})) return ShowWalArchives{};
   if (reader.accept({"automatic", "jobs"})) {
     ShowJobs show;
     show.form = ShowJobs::Form::Automatic;
@@ -283,6 +284,12 @@ Statement parse_alter(TokenReader& reader) {
 
 Statement parse_create(TokenReader& reader) {
   if (reader.accept({"schedule"})) return parse_create_schedule(reader);
+  if (reader.accept({"wal", "archive", "in"})) {
+    CreateWalArchive archive;
+    archive.uri = reader.expect_text();
+    archive.options = parse_options(reader, kWalArchive);
+    return archive;
+  }
   reader.expect({"external", "connection"});
   CreateExternalConnection create;
   create.if_not_exists = reader.accept({"if", "not", "exists"});
@@ -293,6 +300,7 @@ Statement parse_create(TokenReader& reader) {
 }
 
 Statement parse_drop(TokenReader& reader) {
+  if (reader.accept({"wal", "archive", "in"})) return DropWalArchive{.uri = reader.expect_text()};
   if (reader.accept({"external", "connection"})) {
     return DropExternalConnection{.name = parse_name_or_string(reader)};
   }

@@ -166,6 +166,11 @@ class Printer {
             ? "information_schema.mv_backup_history"
             : "information_schema.mv_backup_status");
   }
+  void operator()(const CreateWalArchive& s) {
+    put("CREATE WAL ARCHIVE IN ").text(s.uri).options(s.options);
+  }
+  void operator()(const DropWalArchive& s) { put("DROP WAL ARCHIVE IN ").text(s.uri); }
+  void operator()(const ShowWalArchives&) { put("SHOW WAL ARCHIVES"); }
   void operator()(const CheckExternalConnection& s) {
     put("CHECK EXTERNAL CONNECTION ").text(s.uri).options(s.options);
   }

@@ -20,6 +20,7 @@ bool one_of(const Piece& piece, std::string_view text, Words words) {
 /// SHOW jobs.limit reads a setting of that name, so a point after the word makes it PostgreSQL's.
 bool show_is_ours(Skimmer& skimmer, std::string_view text) {
   Piece second = skimmer.next();
+  if (one_of(second, text, {"wal"})) return one_of(skimmer.next(), text, {"archives"});
   if (one_of(second, text, {"create"})) {
     return one_of(skimmer.next(), text, {"schedule", "all", "external"});
   }
@@ -57,6 +58,10 @@ bool grant_is_ours(Skimmer& skimmer, std::string_view text) {
     return one_of(skimmer.next(), text, {"external"}) && external_connection(skimmer, text);
   }
   return false;
+}
+
+bool wal_archive(Skimmer& skimmer, std::string_view text) {
+  return one_of(skimmer.next(), text, {"archive"});
 }
 
 bool show_follows(std::string_view text, std::size_t after_bracket) {
@@ -112,6 +117,7 @@ StatementKind recognise(std::string_view text) noexcept {
         Piece second = skimmer.next();
         if (one_of(second, text, {"external"})) return ours_if(external_connection(skimmer, text));
         if (one_of(second, text, {"schedule"})) return StatementKind::Ours;
+        if (one_of(second, text, {"wal"})) return ours_if(wal_archive(skimmer, text));
         if (one_of(second, text, {"table", "temp", "temporary", "unlogged", "local", "global"})) {
           return query_kind(text);
         }
@@ -121,6 +127,7 @@ StatementKind recognise(std::string_view text) noexcept {
       if (is("drop")) {
         Piece second = skimmer.next();
         if (one_of(second, text, {"external"})) return ours_if(external_connection(skimmer, text));
+        if (one_of(second, text, {"wal"})) return ours_if(wal_archive(skimmer, text));
         return ours_if(one_of(second, text, {"schedule", "schedules"}));
       }
       if (is("delete") || is("declare")) return query_kind(text);

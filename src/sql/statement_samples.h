@@ -238,6 +238,13 @@ inline constexpr StatementSample kStatementSamples[] = {
     {"CLEAR BACKUP_HISTORY success", "CLEAR BACKUP_HISTORY SUCCESS"},
     {"CLEAR BACKUP_HISTORY failure", "CLEAR BACKUP_HISTORY FAILURE"},
 
+    // WAL archives
+    {"CREATE WAL ARCHIVE IN 'external://coll'", "CREATE WAL ARCHIVE IN 'external://coll'"},
+    {"create wal archive in $1 with mode = 'maps'",
+     "CREATE WAL ARCHIVE IN $1 WITH OPTIONS (mode = 'maps')"},
+    {"DROP WAL ARCHIVE IN 's3://b/x'", "DROP WAL ARCHIVE IN 's3://b/x'"},
+    {"SHOW WAL ARCHIVES", "SHOW WAL ARCHIVES"},
+
     // Spelling
     {"  /* a /* nested */ b */ -- c\n ShOw\tjObS ; -- d", "SHOW JOBS"},
     {"BACKUP INTO 'it''s' WITH encryption_passphrase = E'a\\\\b\\n\\x41\\u00e4'",

@@ -341,12 +341,33 @@ struct InformationSchemaView {
   friend bool operator==(const InformationSchemaView&, const InformationSchemaView&) = default;
 };
 
+/// CREATE WAL ARCHIVE IN 'uri' [opts(kWalArchive)], an extension of ours
+struct CreateWalArchive {
+  Text uri;
+  Options options;
+
+  friend bool operator==(const CreateWalArchive&, const CreateWalArchive&) = default;
+};
+
+/// DROP WAL ARCHIVE IN 'uri', an extension of ours
+struct DropWalArchive {
+  Text uri;
+
+  friend bool operator==(const DropWalArchive&, const DropWalArchive&) = default;
+};
+
+/// SHOW WAL ARCHIVES, an extension of ours
+struct ShowWalArchives {
+  friend bool operator==(const ShowWalArchives&, const ShowWalArchives&) = default;
+};
+
 using Statement =
     std::variant<Backup, Restore, ShowBackups, ShowBackup, ShowJobs, JobControl, AlterJobOwner,
                  AlterBackupKms, CreateSchedule, AlterBackupSchedule, ShowSchedules,
                  ShowCreateSchedule, ScheduleControl, CreateExternalConnection,
                  AlterExternalConnection, DropExternalConnection, ShowExternalConnections,
                  ShowCreateExternalConnections, CheckExternalConnection, GrantOnConnection,
-                 ClearBackupHistory, InformationSchemaView>;
+                 ClearBackupHistory, InformationSchemaView,
+                 CreateWalArchive, DropWalArchive, ShowWalArchives>;
 
 }  // namespace holdfast::sql

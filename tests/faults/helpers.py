@@ -13,6 +13,10 @@ BACKUP_POINTS = (
     "backup.after_verify", "backup.before_manifest", "backup.after_manifest", "backup.after_latest")
 
 
+# Those of the WAL archive; tests/cluster/test_wal_archive.py kills at each.
+ARCHIVE_POINTS = ("archive.after_connect", "archive.after_put", "archive.after_checkpoint", "archive.after_advance", "archive.after_tail")
+
+
 def points_in_source(module):
     """The pause points that the code names."""
     names = set()

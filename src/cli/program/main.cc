@@ -9,6 +9,7 @@
 
 #include "base/version.h"
 #include "cli/sql_client.h"
+#include "cli/wal_fetch.h"
 #include "daemon/configuration.h"
 #include "daemon/daemon.h"
 
@@ -50,6 +51,9 @@ int main(int argc, char** argv) {
   CLI::App* sql = add_subcommand(
       app, "sql", "Send statements to a running daemon; psql does as well (holdfast sql --help)");
 
+  CLI::App* wal_fetch = add_subcommand(
+      app, "wal-fetch", "A restore_command: bring WAL out of a collection's archive");
+
   holdfast::daemon::Configuration configuration;
   CLI::App start_app("Run the daemon beside a PostgreSQL instance", "holdfast start");
   configuration.declare(start_app);
@@ -61,14 +65,30 @@ int main(int argc, char** argv) {
   sql_app.add_option("-e,--execute", client.statements,
                      "Execute this and exit; may be given several times");
 
+  holdfast::cli::WalFetchOptions fetch;
+  CLI::App fetch_app(
+      "Bring WAL out of a collection's archive, as restore_command = 'holdfast wal-fetch --config "
+      "FILE %f %p'",
+      "holdfast wal-fetch");
+  fetch_app
+      .add_option("--config", fetch.config, "Names the collection; only the owner may read it")
+      ->required();
+  fetch_app.add_flag("--prefetch", fetch.prefetch)->group("");
+  fetch_app.add_option("name", fetch.name, "%f")->required();
+  fetch_app.add_option("path", fetch.target, "%p")->required();
+
   CLI::App* parsing = &app;
   try {
     app.parse(argc, argv);
-    parsing = start->parsed() ? &start_app : &sql_app;
-    parse_rest(*parsing, start->parsed() ? *start : *sql);
+    CLI::App* chosen = start->parsed() ? start : sql->parsed() ? sql : wal_fetch;
+    parsing = start->parsed() ? &start_app : sql->parsed() ? &sql_app : &fetch_app;
+    parse_rest(*parsing, *chosen);
   } catch (const CLI::ParseError& error) {
-    return parsing->exit(error);
+    const int status = parsing->exit(error);
+    // Whatever is wrong with its arguments must not look like the end of WAL.
+    return parsing == &fetch_app && status != 0 ? 126 : status;
   }
+  if (wal_fetch->parsed()) return holdfast::cli::run_wal_fetch(fetch);
   if (start->parsed()) return holdfast::daemon::run_daemon(configuration);
   return holdfast::cli::run_sql_client(client, std::cin, std::cout, std::cerr);
 }

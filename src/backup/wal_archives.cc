@@ -1,0 +1,166 @@
+#include "backup/wal_archives.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <cctype>
+#include <set>
+#include <utility>
+
+#include "base/error.h"
+#include "base/log.h"
+#include "collection/frame.h"
+#include "postgres/connection.h"
+#include "postgres/wal_position.h"
+#include "postgres/wal_receiver.h"
+#include "wal_archive_job.pb.h"
+
+namespace holdfast::backup {
+
+namespace {
+
+constexpr std::chrono::seconds kLongestDrop{60};
+
+/// Parts of the names of parameters that hold secrets, or change when credentials do.
+constexpr std::array<std::string_view, 6> kSecretNames = {"secret", "token",      "key",
+                                                          "pass",   "credential", "auth"};
+
+bool is_secret(std::string_view parameter) {
+  std::string name(parameter.substr(0, parameter.find('=')));
+  std::transform(name.begin(), name.end(), name.begin(),
+                 [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+  return std::any_of(kSecretNames.begin(), kSecretNames.end(),
+                     [&](std::string_view word) { return name.find(word) != std::string::npos; });
+}
+
+/// The URI without user, secrets and the order of its parameters.
+std::string identity_of(std::string_view uri) {
+  const auto question = uri.find('?');
+  std::string base(uri.substr(0, question));
+  while (base.ends_with('/')) base.pop_back();
+  if (question == std::string_view::npos) return base;
+  std::set<std::string> kept;
+  std::string_view rest = uri.substr(question + 1);
+  while (!rest.empty()) {
+    const auto end = std::min(rest.find('&'), rest.size());
+    if (!is_secret(rest.substr(0, end))) kept.emplace(rest.substr(0, end));
+    rest.remove_prefix(std::min(end + 1, rest.size()));
+  }
+  for (const std::string& parameter : kept) base += "&" + parameter;
+  return base;
+}
+
+proto::WalArchiveJobSpec parse_spec(const Bytes& bytes) {
+  proto::WalArchiveJobSpec spec;
+  spec.ParseFromArray(bytes.data(), static_cast<int>(bytes.size()));
+  return spec;
+}
+
+}  // namespace
+
+std::string archive_slot_name(std::string_view collection_uri) {
+  const std::string identity = identity_of(collection_uri);
+  const auto hash = collection::to_bytes(collection::hash128(as_bytes(identity)));
+  return "holdfast_" + to_hex(ByteView(hash).first(8));
+}
+
+WalArchives::WalArchives(jobs::Registry& registry, jobs::Runner& runner,
+                         WalArchiveEnvironment environment)
+    : registry_(registry), runner_(runner), environment_(std::move(environment)) {}
+
+std::optional<jobs::Job> WalArchives::find(std::string_view collection_uri) const {
+  const std::string slot = archive_slot_name(collection_uri);
+  for (const jobs::Job& job : registry_.list({.type = std::string(jobs::kWalArchiveType)})) {
+    if (jobs::is_terminal(job.status) || job.status == jobs::JobStatus::Reverting) continue;
+    if (parse_spec(registry_.specification(job.id)).slot() == slot) return job;
+  }
+  return std::nullopt;
+}
+
+jobs::JobId WalArchives::ensure(const Wanted& wanted, const Stop& stop) {
+  MutexLock lock(changes_);
+  const std::string slot = archive_slot_name(wanted.collection_uri);
+  if (const auto job = find(wanted.collection_uri)) {
+    if (wanted.mode == WalArchiveMode::Full) raise_archive_mode(*environment_.database, slot);
+    return job->id;
+  }
+  auto connection = postgres::Connection::open({.conninfo = environment_.conninfo()}, stop);
+  auto position = postgres::wal_position(connection, slot, stop);
+  if (!position) {
+    throw Error(sqlstate::kObjectNotInPrerequisiteState,
+                "the standby receives no WAL, so it cannot be archived");
+  }
+  // One that an ended job, or an earlier store, left behind.
+  if (position->slot) postgres::drop_physical_slot(connection, slot, stop);
+  postgres::create_physical_slot(connection, slot, stop);
+  const auto reserved = postgres::wal_position(connection, slot, stop);
+  const postgres::Lsn from = wanted.start.valid() ? wanted.start : position->flushed;
+  if (!reserved || !reserved->slot ||
+      segment_of(from, position->wal_segment_bytes) <
+          segment_of(reserved->slot->restart, position->wal_segment_bytes)) {
+    postgres::drop_physical_slot(connection, slot, stop);
+    throw Error(sqlstate::kObjectNotInPrerequisiteState,
+                fmt::format("PostgreSQL does not keep the WAL from {} on", to_string(from)))
+        .hint("Take a full backup with BACKUP INTO.");
+  }
+  environment_.database->set_setting("wal_archive_mode." + slot, "");
+  proto::WalArchiveJobSpec spec;
+  spec.set_collection_uri(wanted.collection_uri);
+  spec.set_mode(wanted.mode == WalArchiveMode::Full ? proto::WAL_ARCHIVE_MODE_FULL
+                                                    : proto::WAL_ARCHIVE_MODE_MAPS);
+  spec.set_slot(slot);
+  spec.set_system_identifier(position->system_identifier);
+  spec.set_timeline(position->timeline);
+  spec.set_start(from.value);
+  const std::string bytes = spec.SerializeAsString();
+  const ByteView view = as_bytes(bytes);
+  return runner_.submit({.type = std::string(jobs::kWalArchiveType),
+                         .description = wanted.description,
+                         .statement = wanted.statement,
+                         .user_name = wanted.user_name,
+                         .specification = Bytes(view.begin(), view.end())});
+}
+
+bool WalArchives::drop(std::string_view collection_uri, const Stop& stop) {
+  MutexLock lock(changes_);
+  const auto job = find(collection_uri);
+  if (!job) return false;
+  runner_.cancel(job->id);
+  if (!runner_.wait_all({job->id}, std::chrono::steady_clock::now() + kLongestDrop, stop) ||
+      registry_.get(job->id).status == jobs::JobStatus::RevertFailed) {
+    throw Error(sqlstate::kObjectNotInPrerequisiteState,
+                fmt::format("the WAL archive ends, but its replication slot \"{}\" is still there",
+                            archive_slot_name(collection_uri)))
+        .hint("Look at SHOW JOBS; drop it with pg_drop_replication_slot() if the job cannot.");
+  }
+  return true;
+}
+
+std::vector<WalArchives::Listed> WalArchives::list() const {
+  std::vector<Listed> listed;
+  std::set<std::string> seen;
+  // Unfinished ones come first, then the newest.
+  for (const jobs::Job& job : registry_.list({.type = std::string(jobs::kWalArchiveType)})) {
+    const auto spec = parse_spec(registry_.specification(job.id));
+    // What was dropped on purpose is no archive any more.
+    if (!seen.insert(spec.slot()).second || job.status == jobs::JobStatus::Canceled) continue;
+    proto::WalArchiveCheckpoint checkpoint;
+    std::optional<Time> since;
+    if (const auto bytes = registry_.checkpoint(job.id)) {
+      checkpoint.ParseFromArray(bytes->data(), static_cast<int>(bytes->size()));
+      since = Time(std::chrono::microseconds(checkpoint.time_us()));
+    }
+    const auto first =
+        spec.mode() == proto::WAL_ARCHIVE_MODE_FULL ? WalArchiveMode::Full : WalArchiveMode::Maps;
+    listed.push_back({.job = job,
+                      .collection_uri = spec.collection_uri(),
+                      .slot = spec.slot(),
+                      .mode = archive_mode(*environment_.database, spec.slot(), first),
+                      .state = environment_.board->find(job.id),
+                      .protected_since = since ? since : job.created});
+  }
+  return listed;
+}
+
+}  // namespace holdfast::backup

@@ -1,0 +1,68 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "backup/wal_archive_job.h"
+#include "base/mutex.h"
+#include "jobs/registry.h"
+#include "jobs/runner.h"
+
+namespace holdfast::backup {
+
+/// "holdfast_<16 hex>", from the collection's URI without its secrets: the same for every spelling
+/// of its credentials, so that changing them keeps the archive.
+std::string archive_slot_name(std::string_view collection_uri);
+
+/// The WAL archives of this daemon's instance: one job and one physical replication slot for each
+/// collection. Thread-safe.
+class WalArchives {
+ public:
+  WalArchives(jobs::Registry& registry, jobs::Runner& runner, WalArchiveEnvironment environment);
+
+  struct Wanted {
+    std::string collection_uri;
+    WalArchiveMode mode = WalArchiveMode::Maps;
+    /// From here on (on the server's present timeline) nothing may be missing; zero: from the
+    /// moment of the call. Must be at or after the last checkpoint's redo point, or covered
+    /// already.
+    postgres::Lsn start{};
+    /// For the job's row; secrets redacted.
+    std::string description;
+    std::string statement;
+    std::string user_name;
+  };
+  /// Makes the collection's archive if there is none, and raises it from Maps to Full. When it
+  /// returns, the slot holds WAL back from `start` on and the job's row is durable. Throws
+  /// kObjectNotInPrerequisiteState when PostgreSQL no longer has the WAL from `start` on.
+  jobs::JobId ensure(const Wanted& wanted, const Stop& stop);
+
+  /// The unfinished job of the collection's archive.
+  std::optional<jobs::Job> find(std::string_view collection_uri) const;
+
+  /// Ends the archive and drops its slot; what is stored stays. False when there is none.
+  bool drop(std::string_view collection_uri, const Stop& stop);
+
+  struct Listed {
+    jobs::Job job;
+    std::string collection_uri;  ///< with its secrets: print it redacted
+    std::string slot;
+    WalArchiveMode mode = WalArchiveMode::Maps;
+    std::optional<WalArchiveState> state;  ///< absent when it does not run
+    std::optional<Time> protected_since;   ///< when the slot was last moved on
+  };
+  /// The newest job of every collection, ended ones that gave up included.
+  std::vector<Listed> list() const;
+
+ private:
+  jobs::Registry& registry_;
+  jobs::Runner& runner_;
+  WalArchiveEnvironment environment_;
+  // One ensure() or drop() at a time: two jobs must not share a slot.
+  Mutex changes_;
+};
+
+}  // namespace holdfast::backup

@@ -1,0 +1,310 @@
+#include "cli/wal_fetch.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <spawn.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <array>
+#include <atomic>
+#include <charconv>
+#include <cstdio>
+#include <filesystem>
+#include <fstream>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string_view>
+
+#include "base/error.h"
+#include "base/worker_pool.h"
+#include "collection/wal_archive.h"
+#include "collection/wal_tail.h"
+#include "io/file.h"
+#include "io/file_system.h"
+#include "postgres/lsn.h"
+#include "storage/open_store.h"
+
+extern char** environ;
+
+namespace holdfast::cli {
+
+namespace {
+
+namespace fs = std::filesystem;
+using collection::WalSegmentId;
+
+constexpr int kServed = 0;
+constexpr int kNotThere = 1;
+/// Above 125 PostgreSQL aborts recovery. Source: PostgreSQL src/common/wait_error.c
+/// (wait_result_is_any_signal).
+constexpr int kFailed = 126;
+
+/// How far ahead is fetched, and with how many threads.
+constexpr std::uint64_t kAheadBytes = 256ULL << 20;
+constexpr std::uint64_t kMostAhead = 16;
+constexpr std::size_t kWorkers = 4;
+
+/// The configuration file and what it leads to.
+class Source {
+ public:
+  explicit Source(const std::string& path) {
+    struct stat status {};
+    if (::stat(path.c_str(), &status) != 0) throw_errno(fmt::format("read file \"{}\"", path));
+    if ((status.st_mode & 077) != 0) {
+      throw Error(sqlstate::kConfigFileError,
+                  fmt::format("file \"{}\" is open to other users", path))
+          .hint("It holds credentials: chmod 600.");
+    }
+    std::ifstream file(path);
+    for (std::string line; std::getline(file, line);) {
+      const auto equals = line.find('=');
+      if (equals != std::string::npos) values_[line.substr(0, equals)] = line.substr(equals + 1);
+    }
+    system_identifier_ = number("system-identifier");
+    segment_bytes_ = number("wal-segment-size");
+    if (!postgres::valid_wal_segment_bytes(segment_bytes_)) {
+      throw Error(sqlstate::kConfigFileError, "invalid wal-segment-size");
+    }
+    const std::string node = values_.contains("node-id") ? values_["node-id"] : "1";
+    store_ = storage::open_store(text("collection"),
+                                 {.external_io_dir = values_["external-io-dir"], .node_id = node});
+  }
+
+  storage::ObjectStore& store() const { return *store_; }
+  std::uint64_t system_identifier() const { return system_identifier_; }
+  std::uint64_t segment_bytes() const { return segment_bytes_; }
+  WalSegmentId id(const postgres::WalSegment& segment) const {
+    return {.system_identifier = system_identifier_,
+            .timeline = segment.timeline,
+            .segment = segment.segment,
+            .segment_bytes = segment_bytes_};
+  }
+
+ private:
+  const std::string& text(const std::string& name) const {
+    const auto found = values_.find(name);
+    if (found == values_.end() || found->second.empty()) {
+      throw Error(sqlstate::kConfigFileError,
+                  fmt::format("the configuration of wal-fetch lacks \"{}\"", name));
+    }
+    return found->second;
+  }
+  std::uint64_t number(const std::string& name) const {
+    const std::string& digits = text(name);
+    std::uint64_t value = 0;
+    const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), value);
+    if (error != std::errc() || end != digits.data() + digits.size()) {
+      throw Error(sqlstate::kConfigFileError, fmt::format("\"{}\" is no number", name));
+    }
+    return value;
+  }
+
+  std::map<std::string, std::string> values_;
+  std::unique_ptr<storage::ObjectStore> store_;
+  std::uint64_t system_identifier_ = 0;
+  std::uint64_t segment_bytes_ = 0;
+};
+
+/// Segments that were fetched ahead. A file in it is whole: it gets its name when it is.
+class Spool {
+ public:
+  explicit Spool(const std::string& config) : directory_(config + ".spool") {}
+
+  fs::path path_of(const std::string& name) const { return directory_ / name; }
+  bool has(const std::string& name) const { return fs::exists(path_of(name)); }
+
+  bool take(const std::string& name, const std::string& target) const {
+    std::error_code failure;
+    fs::rename(path_of(name), target, failure);
+    if (!failure) return true;
+    if (failure == std::errc::no_such_file_or_directory) return false;
+    // Another file system.
+    fs::copy_file(path_of(name), target, fs::copy_options::overwrite_existing, failure);
+    if (failure) return false;
+    fs::remove(path_of(name), failure);
+    return true;
+  }
+
+  /// What recovery has passed, or left for another timeline.
+  void forget_all_but_after(const std::string& name) const {
+    std::error_code ignored;
+    for (const auto& entry : fs::directory_iterator(directory_, ignored)) {
+      const std::string found = entry.path().filename();
+      if (found.size() == 24 && (found.substr(0, 8) != name.substr(0, 8) || found < name)) {
+        fs::remove(entry.path(), ignored);
+      }
+    }
+  }
+  void clear() const {
+    std::error_code ignored;
+    fs::remove_all(directory_, ignored);
+  }
+
+  /// Held by the one process that fills the spool; absent when another does.
+  std::optional<UniqueFd> lock() const {
+    fs::create_directories(directory_);
+    fs::permissions(directory_, fs::perms::owner_all);
+    UniqueFd file(::open(path_of("lock").c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
+    if (!file) throw_errno("lock the spool of wal-fetch");
+    if (::flock(file.get(), LOCK_EX | LOCK_NB) != 0) return std::nullopt;
+    return file;
+  }
+
+ private:
+  fs::path directory_;
+};
+
+std::string name_of(const Source& source, const postgres::WalSegment& segment) {
+  return postgres::wal_segment_name(segment.timeline, segment.segment, source.segment_bytes());
+}
+
+/// Writes `target` whole or not at all.
+template <typename Write>
+bool write_file(const std::string& target, Write write) {
+  const std::string part = target + ".holdfast";
+  if (!write(part)) return false;
+  fs::rename(part, target);
+  return true;
+}
+
+/// The segment's beginning, as far as the archive has it, and zeros. False when there is none.
+bool fetch_tail(const Source& source, const WalSegmentId& id, const std::string& target) {
+  const Stop stop = Stop::never();
+  const auto lengths = list_wal_tails(source.store(), id, stop);
+  if (lengths.empty()) return false;
+  // Only the last segment may be unfinished. Otherwise there is a gap, and recovery must not take
+  // it for the end.
+  const auto whole = collection::list_wal_segments(source.store(), id.system_identifier,
+                                                   id.timeline, id.segment_bytes, stop);
+  if (!whole.empty() && whole.back() > id.segment) {
+    throw Error(sqlstate::kUndefinedFile,
+                fmt::format("WAL segment {} is missing in the archive, which goes on after it",
+                            postgres::wal_segment_name(id.timeline, id.segment, id.segment_bytes)));
+  }
+  return write_file(target, [&](const std::string& part) {
+    io::FileSystem& files = io::FileSystem::real();
+    const UniqueFd file = io::open_file(files, part, O_WRONLY | O_CREAT | O_TRUNC);
+    const bool got = get_wal_tail(
+        source.store(), id, lengths.front(),
+        [&](std::uint64_t offset, ByteView bytes) {
+          io::pwrite_all(files, file.get(), bytes, offset, part);
+        },
+        stop);
+    if (got && ::ftruncate(file.get(), static_cast<off_t>(id.segment_bytes)) != 0) {
+      throw_errno(fmt::format("extend file \"{}\"", part));
+    }
+    return got;
+  });
+}
+
+bool fetch_segment(const Source& source, const WalSegmentId& id, const std::string& target) {
+  return write_file(target, [&](const std::string& part) {
+    return get_wal_segment_file(source.store(), id, part, Stop::never());
+  });
+}
+
+/// Lets a child of its own session fetch on, so that PostgreSQL need not wait for it.
+void start_prefetch(const WalFetchOptions& options) {
+  const std::array<const char*, 8> arguments = {
+      "holdfast",   "wal-fetch",          "--config", options.config.c_str(),
+      "--prefetch", options.name.c_str(), "-",        nullptr};
+  posix_spawn_file_actions_t actions;
+  posix_spawn_file_actions_init(&actions);
+  for (const int fd : {0, 1, 2}) {
+    posix_spawn_file_actions_addopen(&actions, fd, "/dev/null", O_RDWR, 0);
+  }
+  posix_spawnattr_t attributes;
+  posix_spawnattr_init(&attributes);
+  posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSID);
+  pid_t child = 0;
+  // Without it recovery is slower, nothing else.
+  posix_spawn(&child, "/proc/self/exe", &actions, &attributes,
+              const_cast<char* const*>(arguments.data()), environ);
+  posix_spawnattr_destroy(&attributes);
+  posix_spawn_file_actions_destroy(&actions);
+}
+
+std::uint64_t ahead(const Source& source) {
+  return std::clamp<std::uint64_t>(kAheadBytes / source.segment_bytes(), 1, kMostAhead);
+}
+
+int prefetch(const Source& source, const Spool& spool, const postgres::WalSegment& after) {
+  const auto lock = spool.lock();
+  if (!lock) return kServed;
+  std::atomic<std::uint64_t> drawn = after.segment + 1;
+  const std::uint64_t end = after.segment + 1 + ahead(source);
+  run_workers(kWorkers, Stop::never(), [&](std::size_t, const Stop& stop) {
+    for (std::uint64_t next = drawn++; next < end && !stop.requested(); next = drawn++) {
+      const postgres::WalSegment segment{after.timeline, next};
+      const std::string name = name_of(source, segment);
+      if (!spool.has(name) && !fetch_segment(source, source.id(segment), spool.path_of(name))) {
+        return;
+      }
+    }
+  });
+  return kServed;
+}
+
+int serve_segment(const WalFetchOptions& options, const Source& source, const Spool& spool,
+                  const postgres::WalSegment& segment) {
+  const WalSegmentId id = source.id(segment);
+  spool.forget_all_but_after(options.name);
+  bool served = spool.take(options.name, options.target);
+  if (!served) served = fetch_segment(source, id, options.target);
+  if (served) {
+    // Half of the way ahead is done: time to go on.
+    const postgres::WalSegment middle{segment.timeline, segment.segment + (ahead(source) + 1) / 2};
+    if (!spool.has(name_of(source, middle))) start_prefetch(options);
+    return kServed;
+  }
+  return fetch_tail(source, id, options.target) ? kServed : kNotThere;
+}
+
+int serve_history(const WalFetchOptions& options, const Source& source, const Spool& spool,
+                  postgres::TimelineId timeline) {
+  // Asked for when recovery begins and when it ends.
+  spool.clear();
+  const auto content = collection::get_timeline_history(source.store(), source.system_identifier(),
+                                                        timeline, Stop::never());
+  if (!content) return kNotThere;
+  write_file(options.target, [&](const std::string& part) {
+    io::FileSystem& files = io::FileSystem::real();
+    const UniqueFd file = io::open_file(files, part, O_WRONLY | O_CREAT | O_TRUNC);
+    io::pwrite_all(files, file.get(), *content, 0, part);
+    return true;
+  });
+  return kServed;
+}
+
+int fetch(const WalFetchOptions& options) {
+  const Source source(options.config);
+  const Spool spool(options.config);
+  if (const auto segment = postgres::parse_wal_segment_name(options.name, source.segment_bytes())) {
+    if (options.prefetch) return prefetch(source, spool, *segment);
+    return serve_segment(options, source, spool, *segment);
+  }
+  if (const auto timeline = postgres::parse_timeline_history_name(options.name)) {
+    return serve_history(options, source, spool, *timeline);
+  }
+  return kNotThere;  // such as a backup history file, which nothing needs
+}
+
+}  // namespace
+
+int run_wal_fetch(const WalFetchOptions& options) {
+  try {
+    return fetch(options);
+  } catch (const Error& error) {
+    fmt::print(stderr, "holdfast wal-fetch: {}\n", error.message());
+    if (!error.detail().empty()) fmt::print(stderr, "detail: {}\n", error.detail());
+    if (!error.hint().empty()) fmt::print(stderr, "hint: {}\n", error.hint());
+  } catch (const std::exception& error) {
+    fmt::print(stderr, "holdfast wal-fetch: {}\n", error.what());
+  }
+  return kFailed;
+}
+
+}  // namespace holdfast::cli

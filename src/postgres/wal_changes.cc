@@ -1,0 +1,187 @@
+#include "postgres/wal_changes.h"
+
+#include <fmt/core.h>
+
+#include <string_view>
+
+#include "base/error.h"
+
+namespace holdfast::postgres {
+namespace {
+
+constexpr std::uint8_t kInfoOwnBits = 0xF0;  // the rest of xl_info belongs to the WAL machinery
+
+// Source: PostgreSQL src/include/access/xact.h.
+constexpr std::uint8_t kXactOperation = 0x70;
+constexpr std::uint8_t kXactCommit = 0x00;
+constexpr std::uint8_t kXactAbort = 0x20;
+constexpr std::uint8_t kXactCommitPrepared = 0x30;
+constexpr std::uint8_t kXactAbortPrepared = 0x40;
+constexpr std::uint8_t kXactHasInfo = 0x80;
+constexpr std::uint32_t kXinfoHasDatabase = 1U << 0;
+constexpr std::uint32_t kXinfoHasSubxacts = 1U << 1;
+constexpr std::uint32_t kXinfoHasRelations = 1U << 2;
+
+// Source: PostgreSQL src/include/catalog/storage_xlog.h.
+constexpr std::uint8_t kSmgrCreate = 0x10;
+constexpr std::uint8_t kSmgrTruncate = 0x20;
+constexpr std::uint32_t kTruncateHeap = 0x1;
+constexpr std::uint32_t kTruncateVisibilityMap = 0x2;
+constexpr std::uint32_t kTruncateFreeSpaceMap = 0x4;
+
+// Source: PostgreSQL src/include/catalog/pg_control.h; where wal_level lies is from there (struct
+// CheckPoint) and from access/xlog_internal.h (xl_parameter_change, xl_end_of_recovery).
+constexpr std::uint8_t kCheckpointShutdown = 0x00;
+constexpr std::uint8_t kCheckpointOnline = 0x10;
+constexpr std::uint8_t kParameterChange = 0x60;
+constexpr std::uint8_t kEndOfRecovery = 0x90;
+constexpr std::uint8_t kCheckpointRedo = 0xE0;
+constexpr std::size_t kWalLevelInCheckpoint = 20;
+constexpr std::size_t kWalLevelInParameterChange = 20;
+constexpr std::size_t kWalLevelInEndOfRecovery = 16;
+constexpr std::size_t kWalLevelInCheckpointRedo = 0;
+constexpr std::uint32_t kWalLevelMinimal = 0;
+
+// PostgreSQL counts from 2000-01-01. Source: src/include/datatype/timestamp.h.
+constexpr std::chrono::seconds kPostgresEpoch{946'684'800};
+
+/// Takes fields off the front of a record's main data.
+class Fields {
+ public:
+  Fields(ByteView data, std::string_view record) : data_(data), record_(record) {}
+
+  std::uint32_t take32() {
+    skip(sizeof(std::uint32_t));
+    return load<std::uint32_t>(taken_, 0);
+  }
+  RelationLocator take_locator() {
+    RelationLocator locator;
+    locator.tablespace = take32();
+    locator.database = take32();
+    locator.relation = take32();
+    return locator;
+  }
+  void skip(std::uint64_t bytes) {
+    if (bytes > data_.size()) {
+      throw Error(sqlstate::kDataCorrupted, fmt::format("{} record is too short", record_));
+    }
+    taken_ = data_.first(bytes);
+    data_ = data_.subspan(bytes);
+  }
+
+ private:
+  ByteView data_;
+  ByteView taken_;
+  std::string_view record_;
+};
+
+void visit_storage(const WalRecord& record, WalChangeVisitor& visitor) {
+  Fields fields(record.main_data, "storage");
+  const std::uint8_t operation = record.info & kInfoOwnBits;
+  if (operation == kSmgrCreate) {
+    const auto locator = fields.take_locator();
+    const auto fork = fields.take32();
+    if (fork > static_cast<std::uint32_t>(Fork::Init)) {
+      throw Error(sqlstate::kDataCorrupted, fmt::format("storage record names fork {}", fork));
+    }
+    visitor.from({locator, static_cast<Fork>(fork), 0});
+  } else if (operation == kSmgrTruncate) {
+    const auto block = fields.take32();
+    const auto locator = fields.take_locator();
+    const auto flags = fields.take32();
+    if ((flags & kTruncateHeap) != 0) visitor.from({locator, Fork::Main, block});
+    if ((flags & kTruncateVisibilityMap) != 0) {
+      // The page that the cut goes through loses its tail.
+      visitor.from({locator, Fork::VisibilityMap, block / kHeapBlocksPerMapPage});
+    }
+    if ((flags & kTruncateFreeSpaceMap) != 0) visitor.from({locator, Fork::FreeSpaceMap, 0});
+  }
+}
+
+// Copying, logging and dropping a database: all begin with its OID and a tablespace's, or a list of
+// tablespaces for a drop.
+void visit_database(const WalRecord& record, int major, WalChangeVisitor& visitor) {
+  Fields fields(record.main_data, "database");
+  const auto database = fields.take32();
+  const bool drop = (record.info & kInfoOwnBits) == version_facts(major).dbase_drop;
+  const auto tablespaces = drop ? fields.take32() : 1;
+  for (std::uint32_t i = 0; i < tablespaces; ++i) visitor.database(database, fields.take32());
+}
+
+// Where the record's main data has wal_level; absent when it has none.
+std::optional<std::size_t> wal_level_offset(std::uint8_t operation, int major) {
+  constexpr int kFirstWithWalLevelInCheckpoints = 17;
+  if (operation == kParameterChange) return kWalLevelInParameterChange;
+  if (major < kFirstWithWalLevelInCheckpoints) return std::nullopt;
+  switch (operation) {
+    case kCheckpointShutdown:
+    case kCheckpointOnline:
+      return kWalLevelInCheckpoint;
+    case kEndOfRecovery:
+      return kWalLevelInEndOfRecovery;
+    case kCheckpointRedo:
+      return kWalLevelInCheckpointRedo;
+    default:
+      return std::nullopt;
+  }
+}
+
+void visit_xlog(const WalRecord& record, int major, WalChangeVisitor& visitor) {
+  const auto offset = wal_level_offset(record.info & kInfoOwnBits, major);
+  if (!offset) return;
+  Fields fields(record.main_data, "checkpoint or parameter");
+  fields.skip(*offset);
+  if (fields.take32() == kWalLevelMinimal) visitor.wal_minimal();
+}
+
+}  // namespace
+
+std::optional<XactRecord> parse_xact_record(const WalRecord& record, int major) {
+  version_facts(major);  // the layout is the same in all supported versions
+  if (record.resource_manager != rmgr::kXact) return std::nullopt;
+  const std::uint8_t operation = record.info & kXactOperation;
+  XactRecord out;
+  out.commit = operation == kXactCommit || operation == kXactCommitPrepared;
+  if (!out.commit && operation != kXactAbort && operation != kXactAbortPrepared) {
+    return std::nullopt;
+  }
+  Fields fields(record.main_data, "transaction");
+  fields.skip(sizeof(std::int64_t));
+  out.time =
+      Time(kPostgresEpoch) + std::chrono::microseconds(load<std::int64_t>(record.main_data, 0));
+  if ((record.info & kXactHasInfo) == 0) return out;
+  const auto xinfo = fields.take32();
+  if ((xinfo & kXinfoHasDatabase) != 0) fields.skip(8);
+  if ((xinfo & kXinfoHasSubxacts) != 0) fields.skip(std::uint64_t{fields.take32()} * 4);
+  if ((xinfo & kXinfoHasRelations) != 0) {
+    const auto count = fields.take32();
+    for (std::uint32_t i = 0; i < count; ++i) out.dropped.push_back(fields.take_locator());
+  }
+  return out;
+}
+
+void visit_changes(const WalRecord& record, int major, WalChangeVisitor& visitor) {
+  for (const auto& block : record.blocks) visitor.block(block);
+  switch (record.resource_manager) {
+    case rmgr::kXlog:
+      visit_xlog(record, major, visitor);
+      break;
+    case rmgr::kXact:
+      // Without this bit a commit drops nothing; most commits have no need of it.
+      if ((record.info & kXactHasInfo) == 0) break;
+      if (const auto xact = parse_xact_record(record, major)) {
+        for (const auto& relation : xact->dropped) visitor.relation(relation);
+      }
+      break;
+    case rmgr::kSmgr:
+      visit_storage(record, visitor);
+      break;
+    case rmgr::kDatabase:
+      visit_database(record, major, visitor);
+      break;
+    default:
+      break;
+  }
+}
+
+}  // namespace holdfast::postgres

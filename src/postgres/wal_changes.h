@@ -1,0 +1,65 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <vector>
+
+#include "base/clock.h"
+#include "postgres/relation_path.h"
+#include "postgres/wal_reader.h"
+
+namespace holdfast::postgres {
+
+/// Resource managers whose records holdfast looks into.
+/// Source: PostgreSQL src/include/access/rmgrlist.h (13-18; the numbers never changed).
+namespace rmgr {
+inline constexpr std::uint8_t kXlog = 0;
+inline constexpr std::uint8_t kXact = 1;
+inline constexpr std::uint8_t kSmgr = 2;
+inline constexpr std::uint8_t kDatabase = 4;
+}  // namespace rmgr
+
+/// Heap blocks that one visibility map page covers: 4 in a byte of its 8168.
+/// Source: PostgreSQL src/backend/access/heap/visibilitymap.c (HEAPBLOCKS_PER_PAGE).
+inline constexpr std::uint32_t kHeapBlocksPerMapPage = 32672;
+
+/// The parts of a commit or abort record that matter here.
+struct XactRecord {
+  bool commit = false;  ///< false: abort
+  Time time;
+  std::vector<RelationLocator> dropped;  ///< relations whose files go away with it
+};
+/// Absent when `record` ends no transaction. Throws kDataCorrupted when its content is impossible.
+/// Source: PostgreSQL src/backend/access/rmgrdesc/xactdesc.c (ParseCommitRecord).
+std::optional<XactRecord> parse_xact_record(const WalRecord& record, int major);
+
+/// Told what WAL records do to relation files.
+class WalChangeVisitor {
+ public:
+  virtual ~WalChangeVisitor() = default;
+  /// Replay reads or writes this block.
+  virtual void block(const WalBlock& block) = 0;
+  /// The fork's blocks from `first.block` on lose their content: created (0) or truncated.
+  virtual void from(const BlockKey& first) = 0;
+  /// All forks of the relation are removed.
+  virtual void relation(const RelationLocator& relation) = 0;
+  /// All that a database has in one tablespace is copied as files, or removed.
+  virtual void database(std::uint32_t database, std::uint32_t tablespace) = 0;
+  /// The server runs, or ran, with wal_level = minimal: changes may be missing from the WAL.
+  virtual void wal_minimal() {}
+};
+
+/// Calls `visitor` for everything that `record` does to relation files. What WAL does not say, and
+/// nobody can learn here:
+///  - the free space map is not WAL-logged, and visibility map bits are cleared without naming the
+///    page (before 17.11 and 18.6): copy these two forks whole;
+///  - hint bits may change without WAL; they never matter to correctness;
+///  - SLRUs, relation maps and other plain files: copy them whole;
+///  - before 17, checkpoints do not carry wal_level: only its change is logged.
+/// Throws kDataCorrupted when a record's content is impossible.
+/// Source: PostgreSQL src/backend/postmaster/walsummarizer.c (17, 18) for the choice of records;
+/// src/include/catalog/storage_xlog.h, catalog/pg_control.h, commands/dbcommands_xlog.h and
+/// access/xlog_internal.h of 13 to 18 for their content.
+void visit_changes(const WalRecord& record, int major, WalChangeVisitor& visitor);
+
+}  // namespace holdfast::postgres

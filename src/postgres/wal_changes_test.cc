@@ -1,0 +1,136 @@
+#include "postgres/wal_changes.h"
+
+#include <fmt/core.h>
+#include <gtest/gtest.h>
+
+#include "base/error.h"
+
+namespace holdfast::postgres {
+namespace {
+
+/// Notes what it is told, in words.
+class Notes final : public WalChangeVisitor {
+ public:
+  void block(const WalBlock& block) override { note("block", block.key); }
+  void from(const BlockKey& first) override { note("from", first); }
+  void relation(const RelationLocator& relation) override {
+    text += fmt::format("relation {}/{}/{}; ", relation.tablespace, relation.database,
+                        relation.relation);
+  }
+  void database(std::uint32_t database, std::uint32_t tablespace) override {
+    text += fmt::format("database {} in {}; ", database, tablespace);
+  }
+  void wal_minimal() override { text += "minimal; "; }
+
+  std::string text;
+
+ private:
+  void note(std::string_view what, const BlockKey& key) {
+    text += fmt::format("{} {}/{}/{} fork {} block {}; ", what, key.relation.tablespace,
+                        key.relation.database, key.relation.relation, static_cast<int>(key.fork),
+                        key.block);
+  }
+};
+
+Bytes words(std::initializer_list<std::uint32_t> values) {
+  Bytes bytes(values.size() * 4);
+  std::size_t at = 0;
+  for (const auto value : values) {
+    store(bytes, at, value);
+    at += 4;
+  }
+  return bytes;
+}
+
+std::string changes(int major, std::uint8_t manager, std::uint8_t info, const Bytes& main_data) {
+  WalRecord record;
+  record.resource_manager = manager;
+  record.info = info;
+  record.main_data = main_data;
+  Notes notes;
+  visit_changes(record, major, notes);
+  return notes.text;
+}
+
+TEST(WalChanges, NamesEveryBlockOfAnyResourceManager) {
+  WalRecord record;
+  record.resource_manager = 200;  // an extension's
+  record.blocks.resize(2);
+  record.blocks[0].key = {{1663, 5, 7}, Fork::Main, 3};
+  record.blocks[1].key = {{1663, 5, 8}, Fork::Init, 0};
+  Notes notes;
+  visit_changes(record, 15, notes);
+  EXPECT_EQ(notes.text, "block 1663/5/7 fork 0 block 3; block 1663/5/8 fork 3 block 0; ");
+}
+
+TEST(WalChanges, KnowsCreationAndTruncation) {
+  EXPECT_EQ(changes(15, rmgr::kSmgr, 0x10, words({1663, 5, 7, 3})),
+            "from 1663/5/7 fork 3 block 0; ");
+  EXPECT_EQ(changes(15, rmgr::kSmgr, 0x20, words({40000, 1663, 5, 7, 7})),
+            "from 1663/5/7 fork 0 block 40000; from 1663/5/7 fork 2 block 1; "
+            "from 1663/5/7 fork 1 block 0; ");
+  // pg_truncate_visibility_map() leaves the table alone.
+  EXPECT_EQ(changes(15, rmgr::kSmgr, 0x20, words({0, 1663, 5, 7, 2})),
+            "from 1663/5/7 fork 2 block 0; ");
+  EXPECT_THROW(changes(15, rmgr::kSmgr, 0x20, words({0, 1663, 5})), Error);
+  EXPECT_THROW(changes(15, rmgr::kSmgr, 0x10, words({1663, 5, 7, 9})), Error);
+}
+
+TEST(WalChanges, KnowsDatabasesOfEachVersion) {
+  const Bytes create = words({16400, 1663, 1, 1663});
+  const Bytes drop = words({16400, 2, 1663, 1700});
+  const std::string created = "database 16400 in 1663; ";
+  const std::string dropped = "database 16400 in 1663; database 16400 in 1700; ";
+  for (const int major : {13, 14}) {
+    EXPECT_EQ(changes(major, rmgr::kDatabase, 0x00, create), created);
+    EXPECT_EQ(changes(major, rmgr::kDatabase, 0x10, drop), dropped);
+  }
+  for (const int major : {15, 16, 17, 18}) {
+    EXPECT_EQ(changes(major, rmgr::kDatabase, 0x00, create), created);
+    EXPECT_EQ(changes(major, rmgr::kDatabase, 0x10, words({16400, 1663})), created);
+    EXPECT_EQ(changes(major, rmgr::kDatabase, 0x20, drop), dropped);
+  }
+  EXPECT_THROW(changes(15, rmgr::kDatabase, 0x20, words({16400, 3, 1663})), Error);
+}
+
+TEST(WalChanges, KnowsRelationsDroppedByEveryKindOfEnd) {
+  // time, xinfo (subtransactions and relations), two subtransactions, one relation
+  const Bytes ended = words({0, 0, 6, 2, 100, 101, 1, 1663, 5, 7});
+  for (const std::uint8_t operation : {0x00, 0x20, 0x30, 0x40}) {
+    EXPECT_EQ(changes(13, rmgr::kXact, operation | 0x80, ended), "relation 1663/5/7; ");
+    EXPECT_EQ(changes(18, rmgr::kXact, operation | 0x80, ended), "relation 1663/5/7; ");
+    EXPECT_EQ(changes(18, rmgr::kXact, operation, words({0, 0})), "");
+  }
+  EXPECT_EQ(changes(15, rmgr::kXact, 0x10 | 0x80, ended), "");  // PREPARE
+  EXPECT_THROW(changes(15, rmgr::kXact, 0x80, words({0, 0, 4, 3, 1663, 5, 7})), Error);
+}
+
+TEST(WalChanges, NoticesMinimalWal) {
+  const auto parameters = [](std::uint32_t level) { return words({1, 2, 3, 4, 5, level, 0}); };
+  const auto checkpoint = [](std::uint32_t level) {
+    Bytes bytes(88);
+    store<std::uint32_t>(bytes, 20, level);
+    return bytes;
+  };
+  const auto recovery = [](std::uint32_t level) { return words({0, 0, 2, 1, level}); };
+  for (const int major : {13, 16, 17, 18}) {
+    EXPECT_EQ(changes(major, rmgr::kXlog, 0x60, parameters(0)), "minimal; ");
+    EXPECT_EQ(changes(major, rmgr::kXlog, 0x60, parameters(1)), "");
+  }
+  for (const int major : {17, 18}) {
+    for (const std::uint8_t info : {0x00, 0x10}) {
+      EXPECT_EQ(changes(major, rmgr::kXlog, info, checkpoint(0)), "minimal; ");
+      EXPECT_EQ(changes(major, rmgr::kXlog, info, checkpoint(2)), "");
+    }
+    EXPECT_EQ(changes(major, rmgr::kXlog, 0xE0, words({0})), "minimal; ");
+    EXPECT_EQ(changes(major, rmgr::kXlog, 0xE0, words({1})), "");
+    EXPECT_EQ(changes(major, rmgr::kXlog, 0x90, recovery(0)), "minimal; ");
+    EXPECT_EQ(changes(major, rmgr::kXlog, 0x90, recovery(1)), "");
+  }
+  // These had no wal_level yet; the bytes there are something else.
+  EXPECT_EQ(changes(16, rmgr::kXlog, 0x00, checkpoint(0)), "");
+  EXPECT_EQ(changes(16, rmgr::kXlog, 0x90, words({0, 0, 2, 1})), "");
+}
+
+}  // namespace
+}  // namespace holdfast::postgres
