@@ -5,6 +5,28 @@
 #   *_fuzz.cc   one libFuzzer target each (HOLDFAST_FUZZ),
 #   *_bench.cc  linked into <name>_bench (Google Benchmark, HOLDFAST_BENCH).
 # USES is the module's row of the layer table (docs/architecture.md); the `layers` test compares the three.
+#
+# With HOLDFAST_PCH everything is compiled behind one precompiled header of what most files include. It hides a missing
+# #include, so that the release build goes without.
+if(HOLDFAST_PCH)
+  file(WRITE ${CMAKE_BINARY_DIR}/pch/empty.cc "")
+  add_library(holdfast_pch STATIC ${CMAKE_BINARY_DIR}/pch/empty.cc)
+  target_link_libraries(holdfast_pch PRIVATE fmt::fmt spdlog::spdlog Threads::Threads)
+  set(precompiled <fmt/format.h> <algorithm> <chrono> <condition_variable> <filesystem> <functional> <fstream> <map>
+      <memory> <optional> <set> <span> <string> <string_view> <thread> <utility> <vector>)
+  if(HOLDFAST_TESTS)
+    target_link_libraries(holdfast_pch PRIVATE GTest::gmock)
+    list(APPEND precompiled <gmock/gmock.h> <gtest/gtest.h>)
+  endif()
+  target_precompile_headers(holdfast_pch PRIVATE ${precompiled})
+endif()
+
+function(holdfast_precompiled target)
+  if(HOLDFAST_PCH)
+    target_precompile_headers(${target} REUSE_FROM holdfast_pch)
+  endif()
+endfunction()
+
 function(holdfast_module name)
   cmake_parse_arguments(ARG "" "" "USES;LINK;PROTO;TEST_LINK" ${ARGN})
   file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/*.cc)
@@ -22,10 +44,11 @@ function(holdfast_module name)
     add_library(${target} STATIC ${sources})
     target_include_directories(${target} PUBLIC ${CMAKE_SOURCE_DIR}/src)
     target_link_libraries(${target} PUBLIC ${uses} ${ARG_LINK})
+    holdfast_precompiled(${target})
     if(ARG_PROTO)
       # The generated code is not ours to warn about.
       protobuf_generate_cpp(proto_sources proto_headers ${ARG_PROTO})
-      set_source_files_properties(${proto_sources} PROPERTIES COMPILE_OPTIONS -w)
+      set_source_files_properties(${proto_sources} PROPERTIES COMPILE_OPTIONS -w SKIP_PRECOMPILE_HEADERS ON)
       target_sources(${target} PRIVATE ${proto_sources} ${proto_headers})
       target_include_directories(${target} SYSTEM PUBLIC ${CMAKE_CURRENT_BINARY_DIR})
       target_link_libraries(${target} PUBLIC protobuf::libprotobuf)
@@ -38,6 +61,7 @@ function(holdfast_module name)
 
   if(HOLDFAST_TESTS AND tests)
     add_executable(${name}_test ${tests})
+    holdfast_precompiled(${name}_test)
     target_link_libraries(${name}_test PRIVATE ${target} ${ARG_TEST_LINK} GTest::gmock GTest::gtest_main)
     gtest_discover_tests(${name}_test TEST_PREFIX ${name}. DISCOVERY_TIMEOUT 60 PROPERTIES TIMEOUT 300)
   endif()

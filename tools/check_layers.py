@@ -22,12 +22,14 @@ THIRD_PARTY = {
     "fuse": {"mount"},
     "openssl/": {"crypto", "net"},
     "pg_query": {"sql"},
+    "pugixml": {"storage"},
     "httplib.h": {"console"},
     "CLI/": {"daemon", "cli"},
     "zstd": {"io", "collection"},
     "lz4": {"io", "collection"},
     "xxhash.h": {"io", "collection"},
     "spdlog/": {"base"},
+    "date/": {"schedule"},
 }
 TEST_ONLY = ("gtest/", "gmock/", "benchmark/")
 INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]', re.M)

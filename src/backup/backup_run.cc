@@ -445,7 +445,7 @@ void BackupRun::remove_leftovers() {
         if (!wanted.contains(object.key)) orphans.push_back(object.key);
       },
       stop_);
-  for (const auto& key : orphans) store_->remove(key, stop_);
+  for (const auto& key : orphans) storage::remove_if_allowed(*store_, key, stop_);
 
   proto::BackupJobCheckpoint before_start;
   {
@@ -494,6 +494,7 @@ void BackupRun::clean_up() {
   std::int64_t rows = 0;
   for (const auto& object : manifest_.objects()) rows += std::max<std::int64_t>(object.rows(), 0);
   job_.set_result_rows(rows);
+  job_.set_result_bytes(static_cast<std::int64_t>(manifest_.stored_bytes()));
   log::info("backup \"{}\" finished, files={} bytes={} stored_bytes={} packs={} wal_segments={}",
             spec_.subdirectory(), manifest_.files_size(), manifest_.plain_bytes(),
             manifest_.stored_bytes(), manifest_.packs_size(), manifest_.wal_size());

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <chrono>
 #include <exception>
 #include <string>
 #include <string_view>
@@ -48,6 +49,11 @@ class Error : public std::exception {
     retry_ = value;
     return std::move(*this);
   }
+  /// How long whoever failed asks to be left alone before the next try.
+  Error& retry_after(std::chrono::milliseconds wait) & {
+    retry_after_ = wait;
+    return *this;
+  }
   /// Puts "`place`: " before the message, to say where on the way up it happened.
   Error& at(std::string_view place) &;
   /// 1-based character position in the statement text; 0 when there is none.
@@ -66,6 +72,8 @@ class Error : public std::exception {
   const std::string& hint() const { return hint_; }
   int position() const { return position_; }
   bool retry_is_safe() const { return retry_ == Retry::Safe; }
+  /// Zero when nothing was asked for.
+  std::chrono::milliseconds retry_after() const { return retry_after_; }
   const char* what() const noexcept override { return message_.c_str(); }
 
  private:
@@ -75,6 +83,7 @@ class Error : public std::exception {
   std::string hint_;
   int position_ = 0;
   Retry retry_ = Retry::No;
+  std::chrono::milliseconds retry_after_{0};
 };
 
 /// Throws an Error for a failed system call: "could not <action>: <strerror>", with the SQLSTATE

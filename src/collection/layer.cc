@@ -82,14 +82,14 @@ void take_lock(ObjectStore& store, std::string_view directory, std::int64_t job_
     // A job that finished in between has removed its lock after writing its manifest.
     if (store.stat(manifest_key(directory), stop)) throw has_manifest(directory);
   } catch (const Error&) {
-    if (!resumed) store.remove(key, stop);
+    if (!resumed) storage::remove_if_allowed(store, key, stop);
     throw;
   }
 }
 
 void release_lock(ObjectStore& store, std::string_view directory, std::int64_t job_id,
                   const Stop& stop) {
-  store.remove(lock_key(directory, job_id), stop);
+  storage::remove_if_allowed(store, lock_key(directory, job_id), stop);
 }
 
 void write_checkpoint(ObjectStore& store, std::string_view directory,
@@ -122,7 +122,7 @@ std::optional<proto::Manifest> read_checkpoint(ObjectStore& store, std::string_v
 
 void remove_checkpoints(ObjectStore& store, std::string_view directory, const Stop& stop) {
   for (const std::uint64_t sequence : list_checkpoints(store, directory, stop)) {
-    store.remove(checkpoint_key(directory, sequence), stop);
+    storage::remove_if_allowed(store, checkpoint_key(directory, sequence), stop);
   }
 }
 
@@ -140,7 +140,12 @@ void remove_unfinished(ObjectStore& store, std::string_view directory, const Sto
   const std::string lock_start = fmt::format("{}/{}", directory, kLockPrefix);
   std::stable_partition(keys.begin(), keys.end(),
                         [&](const ObjectKey& key) { return !key.starts_with(lock_start); });
-  for (const ObjectKey& key : keys) store.remove(key, stop);
+  std::size_t kept = 0;
+  for (const ObjectKey& key : keys) kept += !storage::remove_if_allowed(store, key, stop);
+  if (kept > 0) {
+    log::warning("the storage allows no removals: {} objects of the unfinished \"{}\" stay", kept,
+                 directory);
+  }
 }
 
 }  // namespace holdfast::collection

@@ -163,7 +163,7 @@ void remove_wal_segment(ObjectStore& store, const WalSegmentId& id, const Stop& 
   check_id(id);
   // Part 0 first: without it there is no segment.
   for (std::uint32_t part = 0; part < part_count(id); ++part) {
-    store.remove(part_key(id, part), stop);
+    storage::remove_if_allowed(store, part_key(id, part), stop);
   }
 }
 

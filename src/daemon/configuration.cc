@@ -1,15 +1,19 @@
 #include "daemon/configuration.h"
 
 #include <fmt/format.h>
+#include <unistd.h>
 
+#include <cerrno>
 #include <CLI/CLI.hpp>
 #include <cstdlib>
+#include <cstring>
 #include <filesystem>
 #include <optional>
 #include <regex>
 
 #include "base/error.h"
 #include "base/log.h"
+#include "storage/open_store.h"
 
 namespace holdfast::daemon {
 
@@ -54,6 +58,27 @@ net::HostPort parse_address(std::string_view text, std::string_view option) {
   return *address;
 }
 
+std::map<std::string, std::uint64_t> parse_storage_rates(const std::vector<std::string>& rates,
+                                                         std::string_view option) {
+  static const CLI::AsSizeValue kSize(/*kb_is_1000=*/true);
+  std::map<std::string, std::uint64_t> parsed;
+  for (const std::string& text : rates) {
+    const std::size_t equals = text.find('=');
+    std::string bytes = equals == std::string::npos ? "" : text.substr(equals + 1);
+    const std::string_view driver =
+        storage::normalize_scheme(std::string_view(text).substr(0, equals));
+    std::uint64_t number = 0;
+    const bool readable = kSize(bytes).empty() && CLI::detail::lexical_cast(bytes, number);
+    if (driver.empty() || !readable || number == 0) {
+      throw Error(sqlstate::kConfigFileError,
+                  fmt::format("invalid value for {}: \"{}\"", option, text))
+          .hint("Write a driver and what it may move each second, as in s3=50MiB.");
+    }
+    parsed[std::string(driver)] = number;
+  }
+  return parsed;
+}
+
 void Configuration::declare(CLI::App& app) {
   app.set_config("--config", kDefaultConfigFile,
                  "Configuration file: lines of NAME=VALUE, with the names of these options");
@@ -73,6 +98,16 @@ void Configuration::declare(CLI::App& app) {
       ->capture_default_str();
   app.add_option("--external-io-dir", external_io_dir,
                  "Directory that nodelocal:// URIs lie in (default: <store>/extern)");
+  app.add_flag("--external-io-disable-implicit-credentials", disable_implicit_credentials,
+               "Refuse AUTH=implicit in storage URIs");
+  app.add_flag("--external-io-disable-http", disable_http,
+               "Refuse http(s) storage URIs and endpoints of one's own");
+  app.add_option("--storage-ca-file", storage_ca_file,
+                 "Certificate authorities (PEM) that object storage may use beside the system's");
+  app.add_option("--storage-read-rate", storage_read_rate,
+                 "DRIVER=BYTES: what all reads from such storage may take each second, s3=50MiB")
+      ->delimiter(',');
+  app.add_option("--storage-write-rate", storage_write_rate, "The same for writes")->delimiter(',');
   app.add_option("--node-id", node_id, "This node's number, as in nodelocal://1/")
       ->capture_default_str();
   app.add_option("--locality", locality, "Where this node is: region=us-east,zone=a");
@@ -117,6 +152,14 @@ void Configuration::complete() {
   parse_address(listen, "--listen");
   if (http != "none") parse_address(http, "--http");
   check_locality(locality);
+  parse_storage_rates(storage_read_rate, "--storage-read-rate");
+  parse_storage_rates(storage_write_rate, "--storage-write-rate");
+  if (!storage_ca_file.empty()) storage_ca_file = absolute(storage_ca_file);
+  if (!storage_ca_file.empty() && ::access(storage_ca_file.c_str(), R_OK) != 0) {
+    throw Error(sqlstate::kConfigFileError,
+                fmt::format("could not read --storage-ca-file \"{}\": {}", storage_ca_file,
+                            std::strerror(errno)));
+  }
   if (tls_cert.empty() != tls_key.empty()) {
     throw Error(sqlstate::kConfigFileError, "--tls-cert and --tls-key must be given together");
   }

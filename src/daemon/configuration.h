@@ -1,6 +1,8 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
+#include <map>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -17,6 +19,10 @@ namespace holdfast::daemon {
 /// (host "*"). Throws kConfigFileError.
 net::HostPort parse_address(std::string_view text, std::string_view option);
 
+/// "s3=50MiB", by driver, in bytes for each second. Throws kConfigFileError.
+std::map<std::string, std::uint64_t> parse_storage_rates(const std::vector<std::string>& rates,
+                                                         std::string_view option);
+
 /// What `holdfast start` was told, by command line or configuration file. docs/configuration.md
 /// describes each.
 struct Configuration {
@@ -28,6 +34,11 @@ struct Configuration {
   std::string socket_dir;  ///< empty: the store
   std::string http = "127.0.0.1:8080";
   std::string external_io_dir;  ///< empty: <store>/extern
+  bool disable_implicit_credentials = false;
+  bool disable_http = false;
+  std::string storage_ca_file;
+  std::vector<std::string> storage_read_rate;   ///< "s3=50MiB"
+  std::vector<std::string> storage_write_rate;  ///< the same
   std::string node_id = "1";
   std::string locality;
   std::string tls_cert;

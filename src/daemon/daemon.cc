@@ -19,19 +19,28 @@
 #include "base/version.h"
 #include "console/http_server.h"
 #include "daemon/background.h"
+#include "daemon/backup_metrics.h"
 #include "daemon/instance.h"
 #include "daemon/metrics.h"
+#include "daemon/schedule_launcher.h"
 #include "jobs/registry.h"
 #include "jobs/runner.h"
 #include "pgwire/server.h"
 #include "restore/restore_job.h"
+#include "schedule/scheduler.h"
 #include "state/database.h"
+#include "state/external_connections.h"
+#include "state/history.h"
 #include "statements/backup_statement.h"
 #include "statements/dispatcher.h"
+#include "statements/external_connection_statements.h"
+#include "statements/history_statements.h"
 #include "statements/job_statements.h"
 #include "statements/restore_statement.h"
+#include "statements/schedule_services.h"
 #include "statements/show_backup_statement.h"
 #include "statements/wal_archive_statements.h"
+#include "storage/external_uri.h"
 #include "storage/open_store.h"
 
 namespace holdfast::daemon {
@@ -43,19 +52,52 @@ constexpr std::chrono::seconds kObserveInterval{2};
 /// One way to open storage, for statements and for both engines.
 class StoreFactory final : public statements::Stores, public backup::StoreOpener {
  public:
-  explicit StoreFactory(const Configuration& configuration)
+  StoreFactory(const Configuration& configuration, const state::ExternalConnections& connections)
       : config_{.external_io_dir = configuration.external_io_dir,
-                .node_id = configuration.node_id} {}
+                .node_id = configuration.node_id,
+                .ca_file = configuration.storage_ca_file,
+                .disable_implicit_credentials = configuration.disable_implicit_credentials,
+                .disable_http = configuration.disable_http},
+        connections_(connections) {
+    const auto reads = parse_storage_rates(configuration.storage_read_rate, "--storage-read-rate");
+    const auto writes =
+        parse_storage_rates(configuration.storage_write_rate, "--storage-write-rate");
+    const auto rate_of = [](const auto& rates, const std::string& driver) {
+      const auto found = rates.find(driver);
+      return found == rates.end() ? 0 : found->second;
+    };
+    for (const auto* rates : {&reads, &writes}) {
+      for (const auto& [driver, rate] : *rates) {
+        config_.rate_limits[driver] =
+            std::make_shared<storage::RateLimits>(rate_of(reads, driver), rate_of(writes, driver));
+      }
+    }
+  }
 
   std::unique_ptr<storage::ObjectStore> open(const std::string& uri) override {
-    return storage::open_store(uri, config_);
+    return storage::open_store(resolve(uri), config_);
   }
   std::unique_ptr<storage::ObjectStore> open_store(std::string_view uri) override {
-    return storage::open_store(uri, config_);
+    return open(std::string(uri));
   }
+  const state::ExternalConnections* connections() const override { return &connections_; }
 
  private:
+  /// Jobs and schedules keep external:// URIs as they are, so that they follow when the connection
+  /// is altered.
+  std::string resolve(const std::string& uri) const {
+    if (!storage::is_external(uri)) return uri;
+    const storage::ExternalUri external = storage::parse_external_uri(uri);
+    const auto connection = connections_.find(external.name);
+    if (!connection) {
+      throw Error(sqlstate::kUndefinedObject,
+                  fmt::format("external connection \"{}\" does not exist", external.name));
+    }
+    return storage::resolve_external_uri(external, connection->uri);
+  }
+
   storage::StorageConfig config_;
+  const state::ExternalConnections& connections_;
 };
 
 /// What the front door asks about PostgreSQL.
@@ -134,12 +176,17 @@ struct Daemon::Parts {
   state::Database database;
   jobs::Registry registry;
   jobs::Runner runner;
+  state::ExternalConnections connections;
   StoreFactory stores;
   Instance instance;
   backup::WalArchiveBoard archive_board;
   backup::WalArchives archives;
   FrontDoorUpstream upstream;
   statements::Dispatcher dispatcher;
+  schedule::Schedules schedules;
+  state::History history;
+  ScheduleLauncher launcher;
+  schedule::Scheduler scheduler;
   std::unique_ptr<pgwire::Server> front_door;
   std::unique_ptr<console::HttpServer> http;
   StopSource observer_stop;
@@ -152,10 +199,15 @@ Daemon::Parts::Parts(Configuration given, const Stop& stop)
       registry(database, node_number(configuration.node_id)),
       runner(registry, {.concurrency = configuration.jobs_concurrency,
                         .pause_points = configuration.pause_points}),
-      stores(configuration),
+      connections(database),
+      stores(configuration, connections),
       instance(configuration, database),
       archives(registry, runner, archive_environment()),
-      upstream(instance, registry) {
+      upstream(instance, registry),
+      schedules(database, node_number(configuration.node_id)),
+      history(database),
+      launcher(instance, registry, history, dispatcher),
+      scheduler(schedules, launcher, Clock::system()) {
   create_directory(configuration.external_io_dir, "external I/O directory");
   create_directory(configuration.socket_dir, "socket directory");
   instance.check(stop);
@@ -165,6 +217,7 @@ Daemon::Parts::Parts(Configuration given, const Stop& stop)
   // them an attempt.
   start_listening();
   runner.start();
+  scheduler.start();
   observer = std::jthread([this] {
     Stop until = observer_stop.stop();
     try {
@@ -182,6 +235,7 @@ Daemon::Parts::Parts(Configuration given, const Stop& stop)
 }
 
 Daemon::Parts::~Parts() {
+  scheduler.shutdown();
   observer_stop.request(StopReason::Shutdown);
   if (observer.joinable()) observer.join();
   http.reset();
@@ -236,6 +290,16 @@ void Daemon::Parts::register_statements() {
   dispatcher.add<sql::ShowBackups>(std::make_unique<statements::ShowBackupsStatement>(stores));
   dispatcher.add<sql::ShowBackup>(std::make_unique<statements::ShowBackupStatement>(stores));
   statements::add_job_statements(dispatcher, registry, runner);
+  statements::add_external_connection_statements(dispatcher, {.connections = &connections,
+                                                              .stores = &stores,
+                                                              .node_id = configuration.node_id,
+                                                              .locality = configuration.locality});
+  statements::add_history_statements(dispatcher, history, registry);
+  statements::add_schedule_statements(dispatcher, {.schedules = &schedules,
+                                                   .registry = &registry,
+                                                   .stores = &stores,
+                                                   .statements = &dispatcher,
+                                                   .wake = [this] { scheduler.wake(); }});
   statements::add_wal_archive_statements(dispatcher, stores, archives);
 }
 
@@ -253,9 +317,12 @@ void Daemon::Parts::start_listening() {
     const net::HostPort address = parse_address(configuration.http, "--http");
     http = std::make_unique<console::HttpServer>(
         in_words(address.host, "0.0.0.0"), address.port,
-        console::HttpPages{
-            .health = [this] { return health(instance); },
-            .metrics = [this] { return metrics_text(registry, instance, archives); }});
+        console::HttpPages{.health = [this] { return health(instance); },
+                           .metrics =
+                               [this] {
+                                 return metrics_text(registry, instance, archives) +
+                                        backup_metrics(schedules, history, Clock::system().now());
+                               }});
   }
 }
 

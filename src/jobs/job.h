@@ -41,6 +41,8 @@ class JobContext {
   /// The outcome's figures for the BACKUP / RESTORE result row; call before returning from
   /// resume().
   virtual void set_result_rows(std::int64_t rows) = 0;
+  /// The bytes that a backup has stored, or that a restore has written, for the history.
+  virtual void set_result_bytes(std::int64_t) {}
   /// Tells the waiting session (as a NOTICE) and the log.
   virtual void notice(std::string_view message) = 0;
 

@@ -143,7 +143,7 @@ JobId Registry::create(const NewJob& job) {
       {id, job.type, job.description, job.statement, job.user_name, name_of(JobStatus::Pending),
        now, now, job.created_by_schedule});
   transaction.execute("INSERT INTO job_blobs (job_id, specification) VALUES (?, ?)",
-                      {id, job.specification});
+                      {id, database_.seal(job.specification, state::specification_place(id))});
   transaction.commit();
   return id;
 }
@@ -199,7 +199,7 @@ Bytes Registry::specification(JobId id) const {
   Transaction transaction(database_);
   Statement row = transaction.query("SELECT specification FROM job_blobs WHERE job_id = ?", {id});
   if (!row.step()) throw_unknown(id);
-  return row.bytes(0);
+  return database_.unseal(row.bytes(0), state::specification_place(id));
 }
 
 std::optional<Bytes> Registry::checkpoint(JobId id) const {
@@ -313,6 +313,12 @@ void Registry::set_progress(JobId id, double fraction_completed, std::string_vie
       "UPDATE jobs SET fraction_completed = MAX(fraction_completed, ?), running_status = ?, "
       "modified = ? WHERE id = ? AND finished IS NULL AND status NOT IN ('pending', 'paused')",
       {fraction_completed, running_status, clock_.now(), id});
+  transaction.commit();
+}
+
+void Registry::set_result_bytes(JobId id, std::int64_t bytes) {
+  Transaction transaction(database_);
+  transaction.execute("UPDATE jobs SET result_bytes = ? WHERE id = ?", {bytes, id});
   transaction.commit();
 }
 

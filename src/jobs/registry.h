@@ -22,7 +22,7 @@ inline constexpr std::string_view kRestoreType = "RESTORE";
 inline constexpr std::string_view kWalArchiveType = "WAL ARCHIVE";
 
 /// What a job is created from. Secrets are redacted by the caller, everywhere but in
-/// `specification`.
+/// `specification`, which is stored encrypted.
 struct NewJob {
   std::string type;
   std::string description = {};
@@ -117,6 +117,8 @@ class Registry {
   void count_run(JobId id);
   void add_execution_error(JobId id, std::string_view text);
   void set_progress(JobId id, double fraction_completed, std::string_view running_status);
+
+  void set_result_bytes(JobId id, std::int64_t bytes);
 
   void set_owner(JobId id, std::string_view user_name);
 

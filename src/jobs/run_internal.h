@@ -52,6 +52,9 @@ class Runner::Run final : public JobContext {
   void save_checkpoint(ByteView bytes) override { runner_.registry_.save_checkpoint(id_, bytes); }
   void report(const Progress& progress) override;
   void set_result_rows(std::int64_t rows) override { result_rows_.store(rows); }
+  void set_result_bytes(std::int64_t bytes) override {
+    runner_.registry_.set_result_bytes(id_, bytes);
+  }
   void notice(std::string_view message) override;
   void pause_point(std::string_view name) override;
 

@@ -55,8 +55,9 @@ class Login {
   enum class Step { Continue, Done };
 
   void connect(Route route, Encryption encryption);
-  /// Waits for both sides as far as they may speak; false when the client has gone.
+  /// Waits for both sides as far as they may speak; false when one has gone and the login with it.
   bool read_more();
+  bool on_server_gone();
   Step on_server_message(const Message& message);
   Step on_authentication(const Message& message);
   Step on_client_message(const Message& message);
@@ -109,13 +110,21 @@ bool Login::read_more() {
   }
   if (ready.first) {
     const auto got = server.try_read(result_.backend.input.space());
-    if (got && *got == 0) {
-      throw Error(sqlstate::kConnectionFailure,
-                  "PostgreSQL closed the connection during the login");
-    }
+    if (got && *got == 0) return on_server_gone();
     if (got) result_.backend.input.added(*got);
   }
   return true;
+}
+
+bool Login::on_server_gone() {
+  // A server that is killed, or told to stop, takes connections with it that it has just accepted:
+  // to the administrator that is a server which is down.
+  if (!told_client_ && to_client_.empty() && request_.origin.administrator) {
+    log::info("PostgreSQL closed the connection during the login");
+    result_.outcome = LoginOutcome::ServerDown;
+    return false;
+  }
+  throw Error(sqlstate::kConnectionFailure, "PostgreSQL closed the connection during the login");
 }
 
 LoginResult Login::run() {

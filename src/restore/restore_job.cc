@@ -207,6 +207,7 @@ class Attempt {
 
   void tell_about(const Layout& layout) {
     job_.set_result_rows(restored_rows());
+    job_.set_result_bytes(static_cast<std::int64_t>(manifest_.plain_bytes()));
     if (manifest_.corrupt_pages_size() != 0) {
       job_.notice(
           fmt::format("the backup recorded {} corrupt pages, which are restored as they were",

@@ -70,7 +70,7 @@ TEST(Columns, OfSchedulesAndConnections) {
   EXPECT_EQ(names("SHOW SCHEDULES"), schedules);
   EXPECT_EQ(names("SHOW SCHEDULES FOR BACKUP"), schedules + " backup_type");
   EXPECT_EQ(names("ALTER BACKUP SCHEDULE 1 EXECUTE IMMEDIATELY"),
-            "schedule_id label status first_run schedule backup_stmt");
+            "schedule_id name status first_run schedule backup_stmt");
   EXPECT_EQ(names("SHOW CREATE ALL SCHEDULES"), "schedule_id create_statement");
   EXPECT_EQ(names("SHOW EXTERNAL CONNECTIONS"), "connection_name connection_uri connection_type");
   EXPECT_EQ(names("SHOW CREATE EXTERNAL CONNECTION c"), "connection_name create_statement");

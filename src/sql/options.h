@@ -156,6 +156,8 @@ inline constexpr OptionSpec kOptions[] = {
      "accept a collection that holds backups"},
     {"updates_cluster_last_backup_time_metric", OptionType::Boolean, Secret::No, kSchedule,
      "maintain the metric of the last backup"},
+    {"time_zone", OptionType::Scalar, Secret::No, kSchedule,
+     "ours: zone of the recurrence, instead of UTC"},
 
     {"transfer", OptionType::String, Secret::No, kCheckConnection, "bytes to write and read"},
     {"time", OptionType::String, Secret::No, kCheckConnection, "how long to write and read"},

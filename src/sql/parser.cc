@@ -307,6 +307,53 @@ Statement parse_drop(TokenReader& reader) {
   return parse_schedule_control(reader, ScheduleControl::Action::Drop);
 }
 
+std::string parse_privilege(TokenReader& reader) {
+  for (const std::string_view privilege : {"usage", "update", "drop"}) {
+    if (reader.accept({privilege})) return std::string(privilege);
+  }
+  reader.fail();
+}
+
+Statement parse_grant(TokenReader& reader, GrantOnConnection::Action action) {
+  GrantOnConnection grant;
+  grant.action = action;
+  if (reader.accept({"all"})) {
+    reader.accept({"privileges"});
+    grant.privileges = {"usage", "update", "drop"};
+  } else {
+    do {
+      grant.privileges.push_back(parse_privilege(reader));
+    } while (reader.accept_symbol(","));
+  }
+  reader.expect({"on", "external", "connection"});
+  do {
+    grant.connections.push_back(parse_name_or_string(reader).value);
+  } while (reader.accept_symbol(","));
+  reader.expect({action == GrantOnConnection::Action::Grant ? "to" : "from"});
+  do {
+    grant.roles.push_back(reader.expect_name());
+  } while (reader.accept_symbol(","));
+  return grant;
+}
+
+Statement parse_clear(TokenReader& reader) {
+  using What = ClearBackupHistory::What;
+  reader.expect({"backup_history"});
+  if (reader.accept({"success"})) return ClearBackupHistory{.what = What::Success};
+  if (reader.accept({"failure"})) return ClearBackupHistory{.what = What::Failure};
+  if (!reader.accept({"backup_id"})) return ClearBackupHistory{};
+  reader.expect_symbol("=");
+  return ClearBackupHistory{.what = What::One, .backup_id = expect_id(reader)};
+}
+
+Statement parse_view(TokenReader& reader) {
+  using View = InformationSchemaView::View;
+  reader.expect_symbol(".");
+  if (reader.accept({"mv_backup_history"})) return InformationSchemaView{View::BackupHistory};
+  reader.expect({"mv_backup_status"});
+  return InformationSchemaView{View::BackupStatus};
+}
+
 Statement parse_statement(TokenReader& reader) {
   using Job = JobControl::Action;
   using Schedule = ScheduleControl::Action;
@@ -321,6 +368,10 @@ Statement parse_statement(TokenReader& reader) {
   if (reader.accept({"drop"})) return parse_drop(reader);
   if (reader.accept({"execute"})) return parse_schedule_control(reader, Schedule::Execute);
   if (reader.accept({"check", "external", "connection"})) return parse_check(reader);
+  if (reader.accept({"grant"})) return parse_grant(reader, GrantOnConnection::Action::Grant);
+  if (reader.accept({"revoke"})) return parse_grant(reader, GrantOnConnection::Action::Revoke);
+  if (reader.accept({"clear"})) return parse_clear(reader);
+  if (reader.accept({"information_schema"})) return parse_view(reader);
   reader.fail();
 }
 

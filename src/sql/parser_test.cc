@@ -215,5 +215,16 @@ TEST(Parser, RefusesAZeroByte) {
   EXPECT_EQ(failure(std::string_view("SHOW JOBS\0x", 11)).position(), 10);
 }
 
+// They are no statements by themselves: only row_source.h hands them to the parser.
+TEST(Parser, ReadsOurTablesOfTheInformationSchema) {
+  for (const char* text :
+       {"information_schema.mv_backup_history", "information_schema.mv_backup_status"}) {
+    EXPECT_EQ(print(parse(text), Redact::Nothing), text);
+  }
+  EXPECT_EQ(parse("INFORMATION_SCHEMA . MV_BACKUP_STATUS"),
+            Statement(InformationSchemaView{InformationSchemaView::View::BackupStatus}));
+  EXPECT_THROW(parse("information_schema.tables"), Error);
+}
+
 }  // namespace
 }  // namespace holdfast::sql

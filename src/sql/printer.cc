@@ -143,6 +143,29 @@ class Printer {
       put("SHOW CREATE ALL EXTERNAL CONNECTIONS");
     }
   }
+  void operator()(const GrantOnConnection& s) {
+    const bool grants = s.action == GrantOnConnection::Action::Grant;
+    put(grants ? "GRANT" : "REVOKE");
+    std::string_view before = " ";
+    for (const std::string& privilege : s.privileges) {
+      put(before);
+      for (const char c : privilege) out_ += static_cast<char>(c - 'a' + 'A');
+      before = ", ";
+    }
+    put(" ON EXTERNAL CONNECTION").names(s.connections);
+    put(grants ? " TO" : " FROM").names(s.roles);
+  }
+  void operator()(const ClearBackupHistory& s) {
+    put("CLEAR BACKUP_HISTORY");
+    if (s.what == ClearBackupHistory::What::One) put(fmt::format(" backup_id = {}", s.backup_id));
+    if (s.what == ClearBackupHistory::What::Success) put(" SUCCESS");
+    if (s.what == ClearBackupHistory::What::Failure) put(" FAILURE");
+  }
+  void operator()(const InformationSchemaView& s) {
+    put(s.view == InformationSchemaView::View::BackupHistory
+            ? "information_schema.mv_backup_history"
+            : "information_schema.mv_backup_status");
+  }
   void operator()(const CreateWalArchive& s) {
     put("CREATE WAL ARCHIVE IN ").text(s.uri).options(s.options);
   }
@@ -178,6 +201,14 @@ class Printer {
 
   Printer& name(const Text& name) {
     return put(name.parameter ? fmt::format("${}", *name.parameter) : quote_identifier(name.value));
+  }
+
+  void names(const std::vector<std::string>& names) {
+    std::string_view before = " ";
+    for (const std::string& one : names) {
+      put(before).put(quote_identifier(one));
+      before = ", ";
+    }
   }
 
   Printer& uris(const Uris& uris, Secret secret) {

@@ -48,6 +48,18 @@ bool external_connection(Skimmer& skimmer, std::string_view text) {
   return one_of(skimmer.next(), text, {"connection"});
 }
 
+/// GRANT and REVOKE … ON EXTERNAL CONNECTION; all others are PostgreSQL's.
+bool grant_is_ours(Skimmer& skimmer, std::string_view text) {
+  constexpr int kFurthest = 16;  // pieces before ON: a list of privileges
+  for (int i = 0; i < kFurthest; ++i) {
+    const Piece piece = skimmer.next();
+    if (piece.kind == Piece::Kind::End || piece.kind == Piece::Kind::Broken) return false;
+    if (!one_of(piece, text, {"on"})) continue;
+    return one_of(skimmer.next(), text, {"external"}) && external_connection(skimmer, text);
+  }
+  return false;
+}
+
 bool wal_archive(Skimmer& skimmer, std::string_view text) {
   return one_of(skimmer.next(), text, {"archive"});
 }
@@ -61,9 +73,15 @@ bool show_follows(std::string_view text, std::size_t after_bracket) {
          word_is(text.substr(i, 4), "show");
 }
 
+/// Our tables in information_schema have names that begin so.
+bool ends_in_mv(std::string_view text) {
+  return text.size() >= 2 && word_is(text.substr(text.size() - 2), "mv");
+}
+
 StatementKind query_kind(std::string_view text) {
   for (std::size_t i = 0; i < text.size(); ++i) {
-    if ((text[i] == '[' || text[i] == '(') && show_follows(text, i + 1)) {
+    if (((text[i] == '[' || text[i] == '(') && show_follows(text, i + 1)) ||
+        (text[i] == '_' && ends_in_mv(text.substr(0, i)))) {
       return find_row_sources(text).empty() ? StatementKind::NotOurs : StatementKind::Rewritten;
     }
   }
@@ -93,6 +111,7 @@ StatementKind recognise(std::string_view text) noexcept {
     case 'c':
       if (is("cancel")) return StatementKind::Ours;
       if (is("check")) return ours_if(one_of(skimmer.next(), text, {"external"}));
+      if (is("clear")) return ours_if(one_of(skimmer.next(), text, {"backup_history"}));
       if (is("copy")) return query_kind(text);
       if (is("create")) {
         Piece second = skimmer.next();
@@ -117,6 +136,8 @@ StatementKind recognise(std::string_view text) noexcept {
       if (is("execute")) return ours_if(execute_is_ours(skimmer, text));
       if (is("explain")) return query_kind(text);
       break;
+    case 'g':
+      return ours_if(is("grant") && grant_is_ours(skimmer, text));
     case 'i':
       if (is("insert")) return query_kind(text);
       break;
@@ -126,6 +147,7 @@ StatementKind recognise(std::string_view text) noexcept {
     case 'p':
       return ours_if(is("pause"));
     case 'r':
+      if (is("revoke")) return ours_if(grant_is_ours(skimmer, text));
       return ours_if(is("restore") || is("resume"));
     case 's':
       if (is("select")) return query_kind(text);

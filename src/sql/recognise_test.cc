@@ -84,6 +84,9 @@ TEST(Recognise, ClaimsOurStatementsBehindCommentsAndInAnyCase) {
            "DROP SCHEDULES SELECT 1",
            "DROP EXTERNAL CONNECTION x",
            "CHECK EXTERNAL CONNECTION 'x'",
+           "clear backup_history",
+           "GRANT ALL PRIVILEGES ON EXTERNAL CONNECTION x TO y",
+           "revoke usage, drop on external connection x from y",
            "EXECUTE SCHEDULE 1",
            "EXECUTE SCHEDULES (SELECT 1)",
            "EXECUTE SCHEDULE ((SELECT 1))",
@@ -111,6 +114,9 @@ TEST(Recognise, FindsQueriesThatUseAShowAsARowSource) {
            "SELECT a[1], '[', (SELECT count(*) FROM [SHOW SCHEDULES])",
            "SELECT 1_000 FROM [SHOW JOBS]",
            "COPY (SELECT * FROM [SHOW JOBS]) TO STDOUT",
+           "SELECT * FROM INFORMATION_SCHEMA.MV_BACKUP_HISTORY",
+           "select 1 from a join information_schema . mv_backup_status s on true",
+           "TABLE information_schema.mv_backup_history",
        }) {
     EXPECT_EQ(recognise(text), StatementKind::Rewritten) << text;
   }

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <array>
 #include <iterator>
+#include <optional>
 
 #include "base/assert.h"
 #include "sql/lexer.h"
@@ -126,6 +127,30 @@ bool alias_follows(std::string_view query, std::size_t offset) {
          (word_is(piece.of(query), "as") || !is_reserved(piece.of(query)));
 }
 
+/// The table of ours at a word: information_schema.mv_…, unless it is part of a column's name.
+std::optional<RowSource> view_at(std::string_view query, const Piece& word, const Before& before) {
+  if (!is_word(word, query, "information_schema")) return std::nullopt;
+  const Piece& last = before.last();
+  const bool as_table = last.is(',', query) || last.is('(', query) ||
+                        is_word(last, query, "from") || is_word(last, query, "join") ||
+                        is_word(last, query, "table");
+  if (!as_table) return std::nullopt;
+  Skimmer skimmer(query, word.end);
+  if (!skimmer.next().is('.', query)) return std::nullopt;
+  const Piece name = skimmer.next();
+  for (const std::string_view view : {"mv_backup_history", "mv_backup_status"}) {
+    if (!is_word(name, query, view)) continue;
+    if (skimmer.next().is('.', query)) return std::nullopt;
+    const bool whole = is_word(last, query, "table");
+    const std::size_t start = whole ? last.offset : word.offset;
+    return RowSource{.range = {start, name.end - start},
+                     .statement = {word.offset, name.end - word.offset},
+                     .whole_query = whole,
+                     .alias = std::string(view)};
+  }
+  return std::nullopt;
+}
+
 }  // namespace
 
 std::vector<RowSource> find_row_sources(std::string_view query) {
@@ -136,6 +161,12 @@ std::vector<RowSource> find_row_sources(std::string_view query) {
     Piece piece = skimmer.next();
     if (piece.kind == Piece::Kind::End) return sources;
     if (piece.kind == Piece::Kind::Broken) return {};
+    if (std::optional<RowSource> view = view_at(query, piece, before)) {
+      skimmer = Skimmer(query, view->range.offset + view->range.length);
+      sources.push_back(*std::move(view));
+      before.push(piece);
+      continue;
+    }
     bool table = piece.is('[', query);
     bool with = piece.is('(', query) && before.opens_common_table(query);
     if ((table || with) && is_word(Skimmer(query, piece.end).next(), query, "show")) {
@@ -148,7 +179,8 @@ std::vector<RowSource> find_row_sources(std::string_view query) {
         std::size_t start = whole ? before.last().offset : piece.offset;
         sources.push_back({.range = {start, close + 1 - start},
                            .statement = statement,
-                           .common_table_expression = with});
+                           .common_table_expression = with,
+                           .whole_query = whole});
         skimmer = Skimmer(query, close + 1);
       }
     }
@@ -165,12 +197,12 @@ std::string replace_row_sources(std::string_view query, std::span<const RowSourc
     const RowSource& source = sources[i];
     std::size_t end = source.range.offset + source.range.length;
     text += query.substr(copied, source.range.offset - copied);
-    bool whole = query[source.range.offset] != '[' && !source.common_table_expression;
     // The blanks: FROM[SHOW JOBS]WHERE is good SQL too.
-    text += whole ? "SELECT * FROM (" : " (";
+    text += source.whole_query ? "SELECT * FROM (" : " (";
     text += select_rows(results[i]) + ')';
     if (!source.common_table_expression && !alias_follows(query, end)) {
-      text += fmt::format(" AS holdfast_rows_{} ", i + 1);
+      text += source.alias.empty() ? fmt::format(" AS holdfast_rows_{} ", i + 1)
+                                   : fmt::format(" AS {} ", source.alias);
     }
     copied = end;
   }

@@ -10,11 +10,14 @@
 
 namespace holdfast::sql {
 
-/// One use of a SHOW statement as a table: `[SHOW …]`, or `(SHOW …)` as the body of a WITH item.
+/// One use of a SHOW statement as a table: `[SHOW …]`, or `(SHOW …)` as the body of a WITH item; or
+/// of a table of ours, `information_schema.mv_…`, behind FROM, JOIN, TABLE, a comma or a bracket.
 struct RowSource {
-  TextRange range;                       ///< with its brackets
-  TextRange statement;                   ///< the statement inside
+  TextRange range;                       ///< with its brackets, or TABLE before it
+  TextRange statement;                   ///< the statement inside, or the table
   bool common_table_expression = false;  ///< WITH name AS (SHOW …)
+  bool whole_query = false;              ///< TABLE …, which stands for SELECT * FROM …
+  std::string alias = {};  ///< what it is called when the query does not say; or empty
 };
 
 /// The outermost row sources of a query, in order; empty when it has none or when the text breaks

@@ -46,6 +46,32 @@ TEST(RowSource, FindsEachOutermostShow) {
   EXPECT_THAT(statements("SELECT a[1], '[SHOW JOBS]', b[show] FROM t"), ElementsAre());
 }
 
+TEST(RowSource, FindsOurTablesOfTheInformationSchema) {
+  EXPECT_THAT(statements("SELECT h.status FROM information_schema.mv_backup_history h, "
+                         "INFORMATION_SCHEMA . MV_BACKUP_STATUS JOIN [SHOW JOBS] j ON true"),
+              ElementsAre("information_schema.mv_backup_history",
+                          "INFORMATION_SCHEMA . MV_BACKUP_STATUS", "SHOW JOBS"));
+  EXPECT_THAT(statements("SELECT information_schema.mv_backup_history.status FROM t"),
+              ElementsAre());
+  EXPECT_THAT(statements("SELECT 'information_schema.mv_backup_history' FROM "
+                         "information_schema.tables, mv_backup_history"),
+              ElementsAre());
+}
+
+TEST(RowSource, CallsATableOfOursByItsName) {
+  for (std::string_view query :
+       {"SELECT mv_backup_history.status FROM information_schema.mv_backup_history WHERE true",
+        "SELECT h.status FROM information_schema.mv_backup_history AS h",
+        "TABLE information_schema.mv_backup_history",
+        "SELECT 1 FROM (information_schema.mv_backup_history JOIN t USING (job_id))"}) {
+    const std::string text = replaced(query, jobs({{"1", "running"}}));
+    EXPECT_TRUE(postgres_parses(text));
+    EXPECT_EQ(text.find("information_schema"), std::string::npos) << text;
+  }
+  EXPECT_THAT(replaced("SELECT 1 FROM information_schema.mv_backup_history", jobs({})),
+              HasSubstr(" AS mv_backup_history"));
+}
+
 TEST(RowSource, BecomesAValuesList) {
   EXPECT_EQ(replaced("SELECT job_id FROM [SHOW JOBS] WHERE true",
                      jobs({{"1", "running"}, {"2", std::nullopt}})),

@@ -18,18 +18,6 @@ FullBackup parse_full_backup(TokenReader& reader) {
   return {.always = false, .recurrence = reader.expect_text()};
 }
 
-std::int64_t expect_id(TokenReader& reader) {
-  const Token& token = reader.peek();
-  std::int64_t id = 0;
-  const char* end = token.text.data() + token.text.size();
-  std::from_chars_result result = std::from_chars(token.text.data(), end, id);
-  if (token.kind != Token::Kind::Number || result.ec != std::errc() || result.ptr != end) {
-    reader.fail();
-  }
-  reader.skip(1);
-  return id;
-}
-
 /// CockroachDB's wording for a clause that comes a second time.
 void once(const TokenReader& reader, bool given, std::string_view clause) {
   if (given) reader.fail(fmt::format("can specify {} at most once", clause));
@@ -71,6 +59,18 @@ void parse_command(TokenReader& reader, AlterBackupSchedule& alter) {
 }
 
 }  // namespace
+
+std::int64_t expect_id(TokenReader& reader) {
+  const Token& token = reader.peek();
+  std::int64_t id = 0;
+  const char* end = token.text.data() + token.text.size();
+  std::from_chars_result result = std::from_chars(token.text.data(), end, id);
+  if (token.kind != Token::Kind::Number || result.ec != std::errc() || result.ptr != end) {
+    reader.fail();
+  }
+  reader.skip(1);
+  return id;
+}
 
 CreateSchedule parse_create_schedule(TokenReader& reader) {
   CreateSchedule create;

@@ -12,4 +12,7 @@ AlterBackupSchedule parse_alter_backup_schedule(TokenReader& reader);
 ShowSchedules parse_show_schedules(TokenReader& reader);
 ScheduleControl parse_schedule_control(TokenReader& reader, ScheduleControl::Action action);
 
+/// An integer literal that is an id.
+std::int64_t expect_id(TokenReader& reader);
+
 }  // namespace holdfast::sql

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstdint>
 #include <optional>
 #include <span>
 #include <string>
@@ -27,6 +28,11 @@ class SessionContext {
   virtual bool server_available() const = 0;
   /// Inside BEGIN … COMMIT, or in a Query message of several statements.
   virtual bool in_transaction() const = 0;
+  /// The schedule whose statement runs; absent for a client's.
+  virtual std::optional<std::int64_t> schedule() const { return std::nullopt; }
+  /// The statement is only tried out: all is checked that is checked before a job exists, and no
+  /// job is made.
+  virtual bool dry_run() const { return false; }
   /// Runs a query on the session's own PostgreSQL connection, as the session's user and inside its
   /// transaction. Throws the server's error as Error.
   virtual QueryResult query(std::string_view text) = 0;

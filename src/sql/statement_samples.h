@@ -229,6 +229,14 @@ inline constexpr StatementSample kStatementSamples[] = {
     {"SHOW CREATE ALL EXTERNAL CONNECTIONS", "SHOW CREATE ALL EXTERNAL CONNECTIONS"},
     {"CHECK EXTERNAL CONNECTION 'x' WITH CONCURRENTLY = 3",
      "CHECK EXTERNAL CONNECTION 'x' WITH OPTIONS (concurrently = 3)"},
+    {"grant usage, drop on external connection c, 'My One' to ann, \"Bob\"",
+     "GRANT USAGE, DROP ON EXTERNAL CONNECTION c, \"My One\" TO ann, \"Bob\""},
+    {"REVOKE ALL PRIVILEGES ON EXTERNAL CONNECTION c FROM public",
+     "REVOKE USAGE, UPDATE, DROP ON EXTERNAL CONNECTION c FROM public"},
+    {"clear backup_history", "CLEAR BACKUP_HISTORY"},
+    {"CLEAR BACKUP_HISTORY backup_id = 7", "CLEAR BACKUP_HISTORY backup_id = 7"},
+    {"CLEAR BACKUP_HISTORY success", "CLEAR BACKUP_HISTORY SUCCESS"},
+    {"CLEAR BACKUP_HISTORY failure", "CLEAR BACKUP_HISTORY FAILURE"},
 
     // WAL archives
     {"CREATE WAL ARCHIVE IN 'external://coll'", "CREATE WAL ARCHIVE IN 'external://coll'"},

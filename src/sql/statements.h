@@ -298,6 +298,19 @@ struct ShowCreateExternalConnections {
                          const ShowCreateExternalConnections&) = default;
 };
 
+/// GRANT {{USAGE|UPDATE|DROP},… | ALL [PRIVILEGES]} ON EXTERNAL CONNECTION name,… TO role,…
+///   | REVOKE … ON EXTERNAL CONNECTION name,… FROM role,…
+struct GrantOnConnection {
+  enum class Action { Grant, Revoke };
+
+  Action action = Action::Grant;
+  std::vector<std::string> privileges;  ///< "usage", "update", "drop"; ALL is all of these
+  std::vector<std::string> connections;
+  std::vector<std::string> roles;
+
+  friend bool operator==(const GrantOnConnection&, const GrantOnConnection&) = default;
+};
+
 /// CHECK EXTERNAL CONNECTION 'uri' [opts(kCheckConnection)]
 ///   | SHOW BACKUP CONNECTION 'uri' [opts(kCheckConnection)], its spelling up to 24.3
 struct CheckExternalConnection {
@@ -305,6 +318,27 @@ struct CheckExternalConnection {
   Options options;
 
   friend bool operator==(const CheckExternalConnection&, const CheckExternalConnection&) = default;
+};
+
+/// CLEAR BACKUP_HISTORY [backup_id = int | SUCCESS | FAILURE]
+/// Source: SingleStore 9.1; its grammar, like that of the views below.
+struct ClearBackupHistory {
+  enum class What { All, One, Success, Failure };
+
+  What what = What::All;
+  std::int64_t backup_id = 0;  ///< One
+
+  friend bool operator==(const ClearBackupHistory&, const ClearBackupHistory&) = default;
+};
+
+/// information_schema.mv_backup_history | information_schema.mv_backup_status
+/// No statement by itself: a table of ours inside of a query (row_source.h).
+struct InformationSchemaView {
+  enum class View { BackupHistory, BackupStatus };
+
+  View view = View::BackupHistory;
+
+  friend bool operator==(const InformationSchemaView&, const InformationSchemaView&) = default;
 };
 
 /// CREATE WAL ARCHIVE IN 'uri' [opts(kWalArchive)], an extension of ours
@@ -332,7 +366,8 @@ using Statement =
                  AlterBackupKms, CreateSchedule, AlterBackupSchedule, ShowSchedules,
                  ShowCreateSchedule, ScheduleControl, CreateExternalConnection,
                  AlterExternalConnection, DropExternalConnection, ShowExternalConnections,
-                 ShowCreateExternalConnections, CheckExternalConnection, CreateWalArchive,
-                 DropWalArchive, ShowWalArchives>;
+                 ShowCreateExternalConnections, CheckExternalConnection, GrantOnConnection,
+                 ClearBackupHistory, InformationSchemaView,
+                 CreateWalArchive, DropWalArchive, ShowWalArchives>;
 
 }  // namespace holdfast::sql

@@ -8,17 +8,24 @@
 #include <cstring>
 #include <system_error>
 #include <utility>
+#include <vector>
 
 #include "base/assert.h"
 #include "base/error.h"
 #include "base/unique_fd.h"
 #include "state/schema.h"
+#include "state/secrets.h"
 
 namespace holdfast::state {
 
 namespace {
 
 constexpr const char* kFileName = "holdfast.db";
+constexpr const char* kKeyFileName = "holdfast.key";
+/// A sealed empty text: whether a key is the one that this file's secrets were sealed with.
+constexpr const char* kKeyCheck = "secrets.key_check";
+/// Set once no clear text of an older holdfast is left in the file.
+constexpr const char* kScrubbed = "secrets.scrubbed";
 // Nobody else writes to the file while we hold the store's lock; a person may look into it with
 // sqlite3(1).
 constexpr int kBusyTimeoutMs = 1000;
@@ -189,6 +196,7 @@ Database::Database(const std::filesystem::path& store)
   if (code != SQLITE_OK) fail(connection, code, "open");
   configure();
   migrate();
+  open_secrets(store / kKeyFileName);
 }
 
 Database::~Database() = default;
@@ -200,6 +208,8 @@ void Database::configure() {
   run(connection, "PRAGMA journal_mode = WAL", "open");
   run(connection, "PRAGMA synchronous = FULL", "open");
   run(connection, "PRAGMA foreign_keys = ON", "open");
+  // What was deleted or replaced is overwritten with zeros.
+  run(connection, "PRAGMA secure_delete = ON", "open");
   Transaction transaction(*this);
   Statement check = transaction.query("PRAGMA quick_check(1)");
   if (check.step() && check.text(0) != "ok") fail(connection, SQLITE_CORRUPT, "open");
@@ -229,6 +239,63 @@ void Database::migrate() {
         "upgrade");
   }
   transaction.commit();
+}
+
+/// A key that is gone must not be replaced by a new one in silence: schedules and connections would
+/// be lost at their next use, one by one.
+void Database::open_secrets(const std::filesystem::path& key_file) {
+  const std::optional<std::string> check = setting(kKeyCheck);
+  sealer_ = read_key_file(key_file);
+  if (check) {
+    const auto refuse = [&](std::string_view problem) {
+      throw Error(sqlstate::kConfigFileError,
+                  fmt::format("key file \"{}\" {}", key_file.string(), problem))
+          .detail(fmt::format("It opens the secrets in state file \"{}\".", file_.string()))
+          .hint(
+              "Put the right key file back. Without it, move the state file and its -wal and -shm "
+              "companions aside and start again: jobs, schedules and external connections are "
+              "lost then, and every collection can still be listed and restored.");
+    };
+    if (!sealer_) refuse("does not exist");
+    const std::optional<Bytes> sealed = from_hex(*check);
+    try {
+      sealer_->open(sealed.value_or(Bytes()), kKeyCheck);
+    } catch (const Error&) {
+      refuse("has another key than the state file");
+    }
+  } else {
+    if (!sealer_) sealer_ = create_key_file(key_file);
+    begin_secrets();
+  }
+  if (!setting(kScrubbed)) scrub();
+}
+
+/// Seals what a holdfast without a key stored in clear, and remembers which key it was.
+void Database::begin_secrets() {
+  Transaction transaction(*this);
+  std::vector<std::pair<std::int64_t, Bytes>> clear;
+  {
+    Statement row = transaction.query("SELECT job_id, specification FROM job_blobs");
+    while (row.step()) clear.emplace_back(row.integer(0), row.bytes(1));
+  }
+  for (const auto& [id, specification] : clear) {
+    transaction.execute("UPDATE job_blobs SET specification = ? WHERE job_id = ?",
+                        {seal(specification, specification_place(id)), id});
+  }
+  transaction.execute("INSERT INTO settings (name, value) VALUES (?, ?)",
+                      {kKeyCheck, to_hex(seal({}, kKeyCheck))});
+  transaction.commit();
+}
+
+/// Removes old clear text from pages that are free now and from the write-ahead log.
+void Database::scrub() {
+  run(connection_.get(), "VACUUM", "scrub");
+  run(connection_.get(), "PRAGMA wal_checkpoint(TRUNCATE)", "scrub");
+  set_setting(kScrubbed, "yes");
+}
+
+std::string specification_place(std::int64_t job_id) {
+  return fmt::format("job_blobs.specification.{}", job_id);
 }
 
 std::optional<std::string> Database::setting(std::string_view name) {

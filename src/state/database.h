@@ -13,6 +13,7 @@
 #include "base/bytes.h"
 #include "base/clock.h"
 #include "base/mutex.h"
+#include "crypto/sealer.h"
 #include "state/store_lock.h"
 
 // SQLite stays inside this module.
@@ -77,12 +78,15 @@ class Statement {
 /// The daemon's state: jobs, schedules, settings, in `STORE/holdfast.db` (SQLite, write-ahead log,
 /// synchronous FULL: what was committed survives a power cut). Thread-safe: transactions of all
 /// threads take turns on one connection, so keep them short and never wait for anything inside one.
+///
+/// What may hold a secret (URIs with their credentials, passphrases) goes into it through seal()
+/// only. The key is `STORE/holdfast.key`: whoever gets a copy of the database alone learns nothing.
 class Database {
  public:
   /// Creates `store` (mode 0700) and the file (0600) where absent, takes the store's lock, and
   /// brings the schema up to date. Throws kObjectInUse when another daemon has the store,
-  /// kDataCorrupted when the file is damaged and kFeatureNotSupported when a newer holdfast wrote
-  /// it; each says what to do.
+  /// kDataCorrupted when the file is damaged, kFeatureNotSupported when a newer holdfast wrote it,
+  /// and kConfigFileError when the key is lost or another one; each says what to do.
   explicit Database(const std::filesystem::path& store);
   ~Database();
   Database(const Database&) = delete;
@@ -91,6 +95,13 @@ class Database {
   /// Small facts about this daemon, such as its node id. Absent when never set.
   std::optional<std::string> setting(std::string_view name);
   void set_setting(std::string_view name, std::string_view value);
+
+  /// `plain` as it may be stored; `place` names table, column and row, for seal and unseal alike.
+  Bytes seal(ByteView plain, std::string_view place) const { return sealer_->seal(plain, place); }
+  /// Throws kDataCorrupted when the value was not sealed here, for this place.
+  Bytes unseal(ByteView sealed, std::string_view place) const {
+    return sealer_->open(sealed, place);
+  }
 
  private:
   friend class Transaction;
@@ -101,12 +112,16 @@ class Database {
 
   void configure();
   void migrate();
+  void open_secrets(const std::filesystem::path& key_file);
+  void begin_secrets();
+  void scrub();
 
   std::filesystem::path file_;
   StoreLock lock_;
   Mutex mutex_;
   // Used only inside a Transaction, which holds mutex_, and in the constructor.
   std::unique_ptr<sqlite3, Closer> connection_;
+  std::unique_ptr<const crypto::Sealer> sealer_;
 };
 
 /// A transaction, alone on the connection while it lives. Rolled back unless commit() returned.
@@ -133,5 +148,8 @@ class Transaction {
   sqlite3* connection_;
   bool open_ = false;
 };
+
+/// The place of a job's specification.
+std::string specification_place(std::int64_t job_id);
 
 }  // namespace holdfast::state

@@ -50,6 +50,7 @@ TEST_F(DatabaseTest, CreatesTheStoreForItsOwnerOnly) {
   EXPECT_EQ(mode(store() / "holdfast.db"), 0600U);
   EXPECT_EQ(mode(store() / "holdfast.db-wal"), 0600U);
   EXPECT_EQ(mode(store() / "LOCK"), 0600U);
+  EXPECT_EQ(mode(store() / "holdfast.key"), 0600U);
 }
 
 TEST_F(DatabaseTest, KeepsSettingsOverRestarts) {
@@ -172,9 +173,68 @@ TEST_F(DatabaseTest, ServesManyThreads) {
     }
   }
   Transaction transaction(database);
-  Statement count = transaction.query("SELECT count(*) FROM settings");
+  Statement count = transaction.query("SELECT count(*) FROM settings WHERE value = 'x'");
   ASSERT_TRUE(count.step());
   EXPECT_EQ(count.integer(0), 40);
+}
+
+TEST_F(DatabaseTest, OpensSecretsAfterARestartAndOnlyInTheirPlace) {
+  Bytes sealed;
+  {
+    Database database(store());
+    sealed = database.seal(as_bytes("hush"), "table.1");
+  }
+  Database database(store());
+  EXPECT_EQ(as_text(database.unseal(sealed, "table.1")), "hush");
+  EXPECT_EQ(error_of([&] { database.unseal(sealed, "table.2"); }).state(),
+            sqlstate::kDataCorrupted);
+}
+
+TEST_F(DatabaseTest, RefusesToStartWithoutItsKeyOrWithAnotherOne) {
+  { Database database(store()); }
+  std::filesystem::rename(store() / "holdfast.key", directory_ / "kept");
+  Error error = error_of([&] { Database database(store()); });
+  EXPECT_EQ(error.state(), sqlstate::kConfigFileError);
+  EXPECT_NE(error.message().find("does not exist"), std::string::npos) << error.message();
+
+  std::ofstream(store() / "holdfast.key") << std::string(64, 'a');
+  std::filesystem::permissions(store() / "holdfast.key", std::filesystem::perms::owner_read);
+  error = error_of([&] { Database database(store()); });
+  EXPECT_NE(error.message().find("another key"), std::string::npos) << error.message();
+
+  std::filesystem::permissions(store() / "holdfast.key", std::filesystem::perms(0644));
+  error = error_of([&] { Database database(store()); });
+  EXPECT_NE(error.message().find("others than its owner"), std::string::npos) << error.message();
+
+  std::filesystem::rename(directory_ / "kept", store() / "holdfast.key");
+  EXPECT_NO_THROW(Database database(store()));
+}
+
+TEST_F(DatabaseTest, LeavesNoClearTextOfAnOlderHoldfastBehind) {
+  const std::string secret = "AWS_SECRET_ACCESS_KEY=hush";
+  {
+    Database database(store());
+    Transaction transaction(database);
+    transaction.execute(
+        "INSERT INTO jobs (id, type, description, statement, user_name, status, created, modified)"
+        " VALUES (7, 'BACKUP', '', '', '', 'running', 0, 0)");
+    transaction.execute("INSERT INTO job_blobs (job_id, specification) VALUES (7, ?)",
+                        {as_bytes(secret)});
+    transaction.execute("DELETE FROM settings WHERE name LIKE 'secrets.%'");
+    transaction.commit();
+  }
+  std::filesystem::remove(store() / "holdfast.key");
+
+  Database database(store());
+  for (const auto& file : std::filesystem::directory_iterator(store())) {
+    std::ifstream in(file.path(), std::ios::binary);
+    const std::string text((std::istreambuf_iterator<char>(in)), {});
+    EXPECT_EQ(text.find("hush"), std::string::npos) << file.path();
+  }
+  Transaction transaction(database);
+  Statement row = transaction.query("SELECT specification FROM job_blobs WHERE job_id = 7");
+  ASSERT_TRUE(row.step());
+  EXPECT_EQ(as_text(database.unseal(row.bytes(0), specification_place(7))), secret);
 }
 
 TEST_F(DatabaseTest, SaysWhyItCannotCreateTheStore) {

@@ -30,12 +30,14 @@ jobs::NewJob new_job(JobTexts texts, const google::protobuf::MessageLite& specif
           .description = std::move(texts.description),
           .statement = std::move(texts.statement),
           .user_name = current_user(session),
-          .specification = std::move(bytes)};
+          .specification = std::move(bytes),
+          .created_by_schedule = session.schedule()};
 }
 
 void submit_and_answer(jobs::Runner& runner, const jobs::NewJob& job, Detached detached,
                        std::string_view tag, sql::SessionContext& session, sql::RowSink& sink,
                        const Stop& stop) {
+  if (session.dry_run()) return;
   if (detached == Detached::Yes) {
     jobs::JobId id = runner.submit(job);
     sink.columns(std::vector<sql::Column>{{"job_id", sql::ColumnType::Int8}});

@@ -24,7 +24,8 @@ struct JobTexts {
 jobs::NewJob new_job(JobTexts texts, const google::protobuf::MessageLite& specification,
                      sql::SessionContext& session);
 
-/// Creates the job and answers as BACKUP and RESTORE do: with its id at once (detached), or with
+/// Creates the job (unless the session only tries the statement out: then it does nothing) and
+/// answers as BACKUP and RESTORE do: with its id at once (detached), or with
 /// the outcome once it has ended. While it waits, the job's notices go to the client, and its
 /// progress too if the session asked for it (SET holdfast.progress = on).
 void submit_and_answer(jobs::Runner& runner, const jobs::NewJob& job, Detached detached,

@@ -41,6 +41,18 @@ std::string only_value(const sql::QueryResult& result) {
   return *result.rows[0][0];
 }
 
+sql::QueryResult look_up_role(sql::SessionContext& session, std::string_view role) {
+  if (!session.server_available()) {
+    throw Error(sqlstate::kCannotConnectNow,
+                fmt::format("could not look up role \"{}\": PostgreSQL is down", role));
+  }
+  sql::QueryResult result = session.query(fmt::format(kMembershipQuery, quote(role)));
+  if (result.rows.empty()) {
+    throw Error(sqlstate::kUndefinedObject, fmt::format("role \"{}\" does not exist", role));
+  }
+  return result;
+}
+
 std::string refusal(std::string_view what, sql::SessionContext& session) {
   return fmt::format(
       "only superusers and members of the role {} are allowed to {}: user {} is "
@@ -77,15 +89,25 @@ void require_cluster_privilege(sql::SessionContext& session, ClusterPrivilege pr
       .hint(fmt::format("A superuser can grant the role {}.", kAdministratorRole));
 }
 
-void require_membership(sql::SessionContext& session, std::string_view role) {
-  if (!session.server_available()) {
-    throw Error(sqlstate::kCannotConnectNow,
-                fmt::format("could not look up role \"{}\": PostgreSQL is down", role));
-  }
+void require_administrator(sql::SessionContext& session, std::string_view what) {
+  if (is_administrator(session)) return;
+  throw Error(sqlstate::kInsufficientPrivilege, refusal(what, session))
+      .hint(fmt::format("A superuser can grant the role {}.", kAdministratorRole));
+}
+
+bool is_member(sql::SessionContext& session, std::string_view role) {
+  if (!session.server_available()) return session.user() == role;
+  if (current_user(session) == role) return true;
   const sql::QueryResult result = session.query(fmt::format(kMembershipQuery, quote(role)));
-  if (result.rows.empty()) {
-    throw Error(sqlstate::kUndefinedObject, fmt::format("role \"{}\" does not exist", role));
-  }
+  return !result.rows.empty() && result.rows[0].at(1).value_or("f") == "t";
+}
+
+void require_role(sql::SessionContext& session, std::string_view role) {
+  look_up_role(session, role);
+}
+
+void require_membership(sql::SessionContext& session, std::string_view role) {
+  const sql::QueryResult result = look_up_role(session, role);
   const bool member = result.rows[0].at(1).value_or("f") == "t";
   if (!member && !is_administrator(session)) {
     throw Error(sqlstate::kInsufficientPrivilege,

@@ -24,8 +24,19 @@ enum class ClusterPrivilege { Backup, Restore };
 /// Throws kInsufficientPrivilege unless is_administrator().
 void require_cluster_privilege(sql::SessionContext& session, ClusterPrivilege privilege);
 
-/// The same for storage that every user of the host's own files would reach ("nodelocal").
+/// The same for storage that only the daemon's own rights open: see open_for_user().
 void require_storage_privilege(sql::SessionContext& session, std::string_view scheme);
+
+/// Throws kInsufficientPrivilege unless is_administrator(); `what` completes "… are allowed to".
+void require_administrator(sql::SessionContext& session, std::string_view what);
+
+/// Whether the session's user is this role or a member of it. False for a role that does not exist;
+/// while PostgreSQL is down, true for the login name alone.
+bool is_member(sql::SessionContext& session, std::string_view role);
+
+/// Throws kUndefinedObject when there is no such role, and kCannotConnectNow while PostgreSQL, who
+/// knows, is down.
+void require_role(sql::SessionContext& session, std::string_view role);
 
 /// For giving things away: throws kUndefinedObject when there is no such role,
 /// kInsufficientPrivilege when the session's user is neither a member of it nor an administrator,

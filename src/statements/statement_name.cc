@@ -59,6 +59,15 @@ struct Namer {
   std::string_view operator()(const sql::ShowCreateExternalConnections&) const {
     return "SHOW CREATE EXTERNAL CONNECTION";
   }
+  std::string_view operator()(const sql::GrantOnConnection& grant) const {
+    return grant.action == sql::GrantOnConnection::Action::Grant ? "GRANT" : "REVOKE";
+  }
+  std::string_view operator()(const sql::ClearBackupHistory&) const {
+    return "CLEAR BACKUP_HISTORY";
+  }
+  std::string_view operator()(const sql::InformationSchemaView&) const {
+    return "the information schema of backups";
+  }
   std::string_view operator()(const sql::CheckExternalConnection&) const {
     return "CHECK EXTERNAL CONNECTION";
   }

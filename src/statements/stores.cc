@@ -1,14 +1,24 @@
 #include "statements/stores.h"
 
-#include "statements/option_checks.h"
+#include "statements/connection_rights.h"
 #include "statements/privileges.h"
+#include "storage/external_uri.h"
+#include "storage/uri.h"
 
 namespace holdfast::statements {
 
 std::unique_ptr<storage::ObjectStore> open_for_user(Stores& stores, const std::string& uri,
                                                     sql::SessionContext& session) {
-  std::string scheme = uri_scheme(uri);
-  if (scheme == "nodelocal") require_storage_privilege(session, scheme);
+  if (storage::is_external(uri)) {
+    // Whoever made the connection was allowed to reach what it leads to.
+    if (stores.connections() != nullptr) {
+      find_connection(*stores.connections(), storage::parse_external_uri(uri).name, session,
+                      ConnectionRight::Usage);
+    }
+    return stores.open(uri);
+  }
+  const storage::StorageUri parsed = storage::parse_uri(uri);
+  if (storage::reaches_as_daemon(parsed)) require_storage_privilege(session, parsed.scheme);
   return stores.open(uri);
 }
 

@@ -4,6 +4,7 @@
 #include <string>
 
 #include "sql/statement_runner.h"
+#include "state/external_connections.h"
 #include "storage/object_store.h"
 
 namespace holdfast::statements {
@@ -14,9 +15,12 @@ class Stores {
  public:
   virtual ~Stores() = default;
   virtual std::unique_ptr<storage::ObjectStore> open(const std::string& uri) = 0;
+  /// What external:// URIs lead to; null where there are none.
+  virtual const state::ExternalConnections* connections() const { return nullptr; }
 };
 
-/// Opens it for a user's statement: checks that the user may reach this kind of storage first.
+/// Opens it for a user's statement, after checking that the user may use this external connection;
+/// what only the daemon's own rights open (storage's reaches_as_daemon()) is for administrators.
 std::unique_ptr<storage::ObjectStore> open_for_user(Stores& stores, const std::string& uri,
                                                     sql::SessionContext& session);
 

@@ -12,9 +12,9 @@ struct MakeMemory {
 INSTANTIATE_TYPED_TEST_SUITE_P(Memory, ObjectStoreContract, MakeMemory);
 
 struct MakeWrapped {
-  io::Throttle throttle{0};
   std::unique_ptr<ObjectStore> operator()() {
-    return with_retry(with_log(with_rate_limit(std::make_unique<MemoryStore>(), throttle)));
+    return with_retry(with_log(
+        with_rate_limit(std::make_unique<MemoryStore>(), std::make_shared<RateLimits>(0, 0))));
   }
 };
 INSTANTIATE_TYPED_TEST_SUITE_P(Wrapped, ObjectStoreContract, MakeWrapped);

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include "base/error.h"
+#include "base/log.h"
 #include "storage/keys.h"
 
 namespace holdfast::storage {
@@ -56,6 +57,17 @@ std::optional<Bytes> get_whole(ObjectStore& store, const ObjectKey& key, std::ui
   // Objects are immutable, so one that has gone in between was removed, as a whole.
   if (!bytes.empty() && !store.get_into(key, 0, bytes, stop)) return std::nullopt;
   return bytes;
+}
+
+bool remove_if_allowed(ObjectStore& store, const ObjectKey& key, const Stop& stop) {
+  try {
+    store.remove(key, stop);
+    return true;
+  } catch (const Error& error) {
+    if (error.state() != sqlstate::kInsufficientPrivilege) throw;
+    log::debug("object stays: {}", error.message());
+    return false;
+  }
 }
 
 }  // namespace holdfast::storage

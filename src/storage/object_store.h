@@ -69,4 +69,8 @@ class ObjectStore {
 std::optional<Bytes> get_whole(ObjectStore& store, const ObjectKey& key, std::uint64_t limit,
                                const Stop& stop);
 
+/// Removes it where that is allowed. False where the storage forbids it (write-once, object lock, a
+/// policy without the right to delete): the object stays, and nothing may depend on its absence.
+bool remove_if_allowed(ObjectStore& store, const ObjectKey& key, const Stop& stop);
+
 }  // namespace holdfast::storage

@@ -7,47 +7,21 @@
 
 #include "base/error.h"
 #include "io/file.h"
+#include "net/http_client.h"
+#include "storage/azure_store.h"
+#include "storage/cloud_environment.h"
+#include "storage/gcs_store.h"
+#include "storage/http_store.h"
 #include "storage/keys.h"
 #include "storage/local_store.h"
+#include "storage/s3_store.h"
 #include "storage/uri.h"
+#include "storage/uri_parameters.h"
 #include "storage/wrappers.h"
 
 namespace holdfast::storage {
 
 namespace {
-
-/// "a/b" of "//a//b/": CockroachDB's users write paths in all these ways.
-std::string normalize_path(const std::string& path, std::string_view shown_uri) {
-  std::string key;
-  for (std::size_t at = 0; at < path.size();) {
-    const std::size_t slash = std::min(path.find('/', at), path.size());
-    const std::string part = path.substr(at, slash - at);
-    at = slash + 1;
-    if (part.empty() || part == ".") continue;
-    if (part == "..") {
-      throw Error(
-          sqlstate::kInvalidParameterValue,
-          fmt::format("storage URI \"{}\" leads out of the external I/O directory", shown_uri))
-          .detail("\"..\" is not allowed in the path of a nodelocal URI.");
-    }
-    key += (key.empty() ? "" : "/") + part;
-  }
-  return key;
-}
-
-void check_nodelocal_parameters(const StorageUri& uri) {
-  std::string unknown;
-  for (const auto& [name, value] : uri.parameters) {
-    if (name == "COCKROACH_LOCALITY") {
-      throw Error(sqlstate::kFeatureNotSupported, "locality-aware backups are not supported yet");
-    }
-    unknown += (unknown.empty() ? "" : ", ") + name;
-  }
-  if (!unknown.empty()) {
-    throw Error(sqlstate::kInvalidParameterValue,
-                fmt::format("unknown nodelocal query parameters: {}", unknown));
-  }
-}
 
 std::unique_ptr<ObjectStore> open_nodelocal(std::string_view text, const StorageUri& uri,
                                             const StorageConfig& config) {
@@ -59,7 +33,7 @@ std::unique_ptr<ObjectStore> open_nodelocal(std::string_view text, const Storage
                             "specify each node should access its own local filesystem): {}",
                             shown));
   }
-  check_nodelocal_parameters(uri);
+  UriParameters(uri, "nodelocal").finish();
   if (uri.host != "self" && uri.host != config.node_id) {
     throw Error(sqlstate::kFeatureNotSupported,
                 fmt::format("access to the nodelocal storage of node \"{}\" is not supported yet",
@@ -72,9 +46,86 @@ std::unique_ptr<ObjectStore> open_nodelocal(std::string_view text, const Storage
         .hint("Start holdfast with --external-io-dir to name the directory for it.");
   }
   return open_local_store({.root_directory = config.external_io_dir,
-                           .prefix = normalize_path(uri.path, shown),
+                           .prefix = normalize_path(uri.path, shown, "the external I/O directory"),
                            .description = shown,
                            .files = config.files});
+}
+
+std::unique_ptr<net::HttpTransport> open_http(const StorageConfig& config, bool verify_tls) {
+  return std::make_unique<net::HttpClient>(
+      net::HttpClientOptions{.ca_file = config.ca_file, .verify_tls = verify_tls});
+}
+
+/// The wording of CockroachDB (reference, section 6).
+void refuse_endpoint(const StorageConfig& config, const std::string& endpoint,
+                     std::string_view service) {
+  if (!config.disable_http || endpoint.empty()) return;
+  throw Error(sqlstate::kInsufficientPrivilege,
+              fmt::format("custom endpoints disallowed for {} due to --external-io-disable-http "
+                          "flag",
+                          service));
+}
+
+std::unique_ptr<ObjectStore> open_s3(std::string_view text, const StorageUri& uri,
+                                     const StorageConfig& config) {
+  const std::string shown = redact_uri(text);
+  const S3Options options = parse_s3_uri(uri, shown);
+  refuse_endpoint(config, options.endpoint, "s3");
+  if (options.implicit_credentials) {
+    require_implicit_credentials(!config.disable_implicit_credentials, "s3");
+  }
+  S3Parts parts = {
+      .http = open_http(config, !options.skip_tls_verify), .environment = {}, .description = shown};
+  parts.environment = CloudEnvironment::of_process(*parts.http);
+  return open_s3_store(options, std::move(parts));
+}
+
+std::unique_ptr<ObjectStore> open_azure(std::string_view text, const StorageUri& uri,
+                                        const StorageConfig& config) {
+  const std::string shown = redact_uri(text);
+  const AzureOptions options = parse_azure_uri(uri, shown);
+  if (options.own_endpoint) refuse_endpoint(config, options.endpoint, "azure");
+  if (options.auth.kind == AzureAuthKind::Implicit) {
+    require_implicit_credentials(!config.disable_implicit_credentials, "azure");
+  }
+  AzureParts parts = {.http = open_http(config, true), .environment = {}, .description = shown};
+  parts.environment = CloudEnvironment::of_process(*parts.http);
+  return open_azure_store(options, std::move(parts));
+}
+
+std::unique_ptr<ObjectStore> open_gs(std::string_view text, const StorageUri& uri,
+                                     const StorageConfig& config) {
+  const std::string shown = redact_uri(text);
+  const GcsOptions options = parse_gcs_uri(uri, shown);
+  if (options.own_endpoint) refuse_endpoint(config, options.endpoint, "gs");
+  if (options.auth.implicit) {
+    require_implicit_credentials(!config.disable_implicit_credentials, "gs");
+  }
+  GcsParts parts = {.http = open_http(config, true), .environment = {}, .description = shown};
+  parts.environment = CloudEnvironment::of_process(*parts.http);
+  return open_gcs_store(options, std::move(parts));
+}
+
+std::unique_ptr<ObjectStore> open_http_uri(std::string_view text, const StorageUri& uri,
+                                           const StorageConfig& config) {
+  const std::string shown = redact_uri(text);
+  if (config.disable_http) {
+    throw Error(sqlstate::kInsufficientPrivilege,
+                "external http access disabled due to --external-io-disable-http flag");
+  }
+  if (uri.host.empty()) {
+    throw Error(sqlstate::kInvalidParameterValue,
+                fmt::format("storage URI \"{}\" names no host", shown));
+  }
+  // Sent as it was written: a web server may make something of any parameter.
+  std::string url(text.substr(0, text.find('#')));
+  const std::size_t question = std::min(url.find('?'), url.size());
+  std::string query = url.substr(std::min(question + 1, url.size()));
+  url.resize(question);
+  while (url.ends_with('/')) url.pop_back();
+  if (uri.scheme.starts_with("file-")) url.erase(0, std::string_view("file-").size());
+  return open_http_store({.base_url = url, .query = query, .description = shown},
+                         open_http(config, true));
 }
 
 using OpenDriver = std::unique_ptr<ObjectStore> (*)(std::string_view text, const StorageUri& uri,
@@ -83,34 +134,54 @@ using OpenDriver = std::unique_ptr<ObjectStore> (*)(std::string_view text, const
 /// Null: a scheme of the statements' reference whose driver is missing.
 struct Driver {
   std::string_view scheme;
+  std::string_view name;  ///< what normalize_scheme() answers
   OpenDriver open = nullptr;
-  std::string_view missing;  ///< what to call it then
+  std::string_view missing = {};  ///< what to call it then
 };
 
 constexpr std::array kDrivers = {
-    Driver{.scheme = "nodelocal", .open = open_nodelocal, .missing = {}},
-    Driver{.scheme = "s3", .open = nullptr, .missing = "Amazon S3"},
-    Driver{.scheme = "gs", .open = nullptr, .missing = "Google Cloud Storage"},
-    Driver{.scheme = "azure", .open = nullptr, .missing = "Azure Blob Storage"},
-    Driver{.scheme = "azure-blob", .open = nullptr, .missing = "Azure Blob Storage"},
-    Driver{.scheme = "azure-storage", .open = nullptr, .missing = "Azure Blob Storage"},
-    Driver{.scheme = "http", .open = nullptr, .missing = "HTTP"},
-    Driver{.scheme = "https", .open = nullptr, .missing = "HTTP"},
-    Driver{.scheme = "file-http", .open = nullptr, .missing = "HTTP"},
-    Driver{.scheme = "file-https", .open = nullptr, .missing = "HTTP"},
-    Driver{.scheme = "userfile", .open = nullptr, .missing = "userfile"},
-    Driver{.scheme = "external", .open = nullptr, .missing = "external connection"},
-    Driver{.scheme = "nullsink", .open = nullptr, .missing = "nullsink"},
+    Driver{.scheme = "nodelocal", .name = "nodelocal", .open = open_nodelocal},
+    Driver{.scheme = "s3", .name = "s3", .open = open_s3},
+    Driver{.scheme = "gs", .name = "gs", .open = open_gs},
+    Driver{.scheme = "azure", .name = "azure-blob", .open = open_azure},
+    Driver{.scheme = "azure-blob", .name = "azure-blob", .open = open_azure},
+    Driver{.scheme = "azure-storage", .name = "azure-blob", .open = open_azure},
+    Driver{.scheme = "http", .name = "http", .open = open_http_uri},
+    Driver{.scheme = "https", .name = "http", .open = open_http_uri},
+    Driver{.scheme = "file-http", .name = "http", .open = open_http_uri},
+    Driver{.scheme = "file-https", .name = "http", .open = open_http_uri},
+    Driver{.scheme = "userfile", .name = "userfile", .open = nullptr, .missing = "userfile"},
+    Driver{.scheme = "external",
+           .name = "external",
+           .open = nullptr,
+           .missing = "external connection"},
+    Driver{.scheme = "nullsink", .name = "nullsink", .open = nullptr, .missing = "nullsink"},
 };
+
+const Driver* find_driver(std::string_view scheme) {
+  const auto* const driver =
+      std::find_if(kDrivers.begin(), kDrivers.end(),
+                   [&](const Driver& candidate) { return candidate.scheme == scheme; });
+  return driver == kDrivers.end() ? nullptr : driver;
+}
+
+/// A service across a network asks for more patience than a file system: it throttles, restarts
+/// and loses connections.
+constexpr RetryPolicy kPatient = {.attempts = 8,
+                                  .first_delay = std::chrono::milliseconds(200),
+                                  .longest_delay = std::chrono::seconds(10)};
 
 }  // namespace
 
+std::string_view normalize_scheme(std::string_view scheme) {
+  const Driver* driver = find_driver(scheme);
+  return driver == nullptr ? std::string_view() : driver->name;
+}
+
 std::unique_ptr<ObjectStore> open_store(std::string_view uri, const StorageConfig& config) {
   const StorageUri parsed = parse_uri(uri);
-  const auto driver = std::find_if(kDrivers.begin(), kDrivers.end(), [&](const Driver& candidate) {
-    return candidate.scheme == parsed.scheme;
-  });
-  if (driver == kDrivers.end()) {
+  const Driver* driver = find_driver(parsed.scheme);
+  if (driver == nullptr) {
     throw Error(sqlstate::kInvalidParameterValue,
                 fmt::format("unsupported storage scheme: \"{}\"", parsed.scheme))
         .hint("Use nodelocal://self/path.");
@@ -121,7 +192,13 @@ std::unique_ptr<ObjectStore> open_store(std::string_view uri, const StorageConfi
                             driver->missing, parsed.scheme))
         .hint("Use nodelocal://self/path.");
   }
-  return with_retry(with_log(driver->open(uri, parsed, config)));
+  std::unique_ptr<ObjectStore> store = driver->open(uri, parsed, config);
+  const auto limits = config.rate_limits.find(driver->name);
+  if (limits != config.rate_limits.end()) {
+    store = with_rate_limit(std::move(store), limits->second);
+  }
+  return with_retry(with_log(std::move(store)),
+                    driver->name == "nodelocal" ? RetryPolicy() : kPatient);
 }
 
 }  // namespace holdfast::storage

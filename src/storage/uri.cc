@@ -15,7 +15,7 @@ namespace {
 
 /// Parameters whose values are no secrets. All others are redacted, so that a parameter nobody
 /// thought of is never shown.
-constexpr std::array<std::string_view, 22> kShownParameters = {
+constexpr std::array<std::string_view, 24> kShownParameters = {
     "AUTH",
     "AWS_ACCESS_KEY_ID",
     "AWS_ENDPOINT",
@@ -27,11 +27,13 @@ constexpr std::array<std::string_view, 22> kShownParameters = {
     "AWS_USE_PATH_STYLE",
     "AZURE_ACCOUNT_NAME",
     "AZURE_CLIENT_ID",
+    "AZURE_ENDPOINT",
     "AZURE_ENVIRONMENT",
     "AZURE_TENANT_ID",
     "AZURE_VAULT_NAME",
     "COCKROACH_LOCALITY",
     "GOOGLE_BILLING_PROJECT",
+    "GOOGLE_ENDPOINT",
     "REGION",
     "S3_STORAGE_CLASS",
     "ASSUME_ROLE",
@@ -131,6 +133,14 @@ StorageUri parse_uri(std::string_view text) {
     uri.parameters.emplace_back(decode(name), decode(value));
   });
   return uri;
+}
+
+bool reaches_as_daemon(const StorageUri& uri) {
+  if (uri.scheme == "nodelocal" || uri.scheme.find("http") != std::string::npos) return true;
+  return std::any_of(uri.parameters.begin(), uri.parameters.end(), [](const auto& parameter) {
+    const auto& [name, value] = parameter;
+    return (name == "AUTH" && value == "implicit") || name.ends_with("_ENDPOINT");
+  });
 }
 
 std::string redact_uri(std::string_view text) {

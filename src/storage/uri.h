@@ -19,6 +19,10 @@ struct StorageUri {
 /// message holds no more of it than redact_uri() shows.
 StorageUri parse_uri(std::string_view text);
 
+/// Whether the URI reaches something that its own secrets do not open: files of the daemon's host,
+/// credentials of the daemon, or a server of the user's choice from inside the daemon's network.
+bool reaches_as_daemon(const StorageUri& uri);
+
 /// The URI as it may be shown and logged: values of parameters that may be secret, and a password
 /// before "@", are replaced by "redacted". Never throws: what is no URI is shown as "redacted".
 std::string redact_uri(std::string_view text);

@@ -34,10 +34,27 @@ TEST(ParseUri, ItsErrorsHoldNoSecret) {
   }
 }
 
+TEST(ReachesAsDaemon, TellsWhatTheUrisOwnSecretsDoNotOpen) {
+  for (const char* text : {"nodelocal://1/a", "http://h/a", "file-https://h/a",
+                           "s3://b?AUTH=implicit", "s3://b?AWS_ENDPOINT=h", "gs://b?AUTH=implicit",
+                           "gs://b?BEARER_TOKEN=t&GOOGLE_ENDPOINT=h"}) {
+    EXPECT_TRUE(reaches_as_daemon(parse_uri(text))) << text;
+  }
+  for (const char* text : {"s3://b?AWS_ACCESS_KEY_ID=a&AWS_SECRET_ACCESS_KEY=b", "s3://b",
+                           "gs://b?CREDENTIALS=c", "azure://c?AUTH=specified"}) {
+    EXPECT_FALSE(reaches_as_daemon(parse_uri(text))) << text;
+  }
+}
+
 TEST(RedactUri, HidesEverythingThatMayBeSecret) {
   EXPECT_EQ(redact_uri("s3://b/p?AWS_ACCESS_KEY_ID=id&AWS_SECRET_ACCESS_KEY=hush&NEW_SECRET=hush"),
             "s3://b/p?AWS_ACCESS_KEY_ID=id&AWS_SECRET_ACCESS_KEY=redacted&NEW_SECRET=redacted");
   EXPECT_EQ(redact_uri("http://user:hush@host/p"), "http://user:redacted@host/p");
+  for (const char* name : {"AWS_SESSION_TOKEN", "AZURE_ACCOUNT_KEY", "AZURE_SAS_TOKEN",
+                           "AZURE_CLIENT_SECRET", "CREDENTIALS", "BEARER_TOKEN"}) {
+    EXPECT_EQ(redact_uri(std::string("x://h?") + name + "=hush"),
+              std::string("x://h?") + name + "=redacted");
+  }
   EXPECT_EQ(redact_uri("nodelocal://1/a/b"), "nodelocal://1/a/b");
   EXPECT_EQ(redact_uri("hush"), "redacted");
 }

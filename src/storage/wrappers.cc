@@ -66,16 +66,20 @@ class RetryStore : public ObjectStore {
   auto repeat(const Stop& stop, const Call& call) -> decltype(call()) {
     std::chrono::milliseconds delay = policy_.first_delay;
     for (unsigned attempt = 1;; ++attempt) {
+      std::chrono::milliseconds asked{0};
       try {
         return call();
       } catch (const Error& error) {
         if (!error.retry_is_safe() || attempt >= policy_.attempts) throw;
         log::warning("{}; trying again attempt={} of={}", error.message(), attempt + 1,
                      policy_.attempts);
+        asked = std::min(error.retry_after(), policy_.longest_asked_delay);
       }
       thread_local std::minstd_rand random(std::random_device{}());
-      stop.sleep(std::chrono::milliseconds(
-          std::uniform_int_distribution<std::chrono::milliseconds::rep>(0, delay.count())(random)));
+      // On top of what the server asks for, so that not all come back at the same moment.
+      stop.sleep(asked + std::chrono::milliseconds(
+                             std::uniform_int_distribution<std::chrono::milliseconds::rep>(
+                                 0, delay.count())(random)));
       delay = std::min(delay * 2, policy_.longest_delay);
     }
   }
@@ -149,16 +153,16 @@ class LogStore : public ObjectStore {
 
 class RateLimitStore : public ObjectStore {
  public:
-  RateLimitStore(std::unique_ptr<ObjectStore> store, io::Throttle& throttle)
-      : store_(std::move(store)), throttle_(throttle) {}
+  RateLimitStore(std::unique_ptr<ObjectStore> store, std::shared_ptr<RateLimits> limits)
+      : store_(std::move(store)), limits_(std::move(limits)) {}
 
   PutResult put(const ObjectKey& key, ByteView bytes, PutMode mode, const Stop& stop) override {
-    throttle_.take(bytes.size(), stop);
+    limits_->write.take(bytes.size(), stop);
     return store_->put(key, bytes, mode, stop);
   }
   bool get_into(const ObjectKey& key, std::uint64_t offset, MutableByteView into,
                 const Stop& stop) override {
-    throttle_.take(into.size(), stop);
+    limits_->read.take(into.size(), stop);
     return store_->get_into(key, offset, into, stop);
   }
   std::optional<ObjectInfo> stat(const ObjectKey& key, const Stop& stop) override {
@@ -176,7 +180,8 @@ class RateLimitStore : public ObjectStore {
 
  private:
   const std::unique_ptr<ObjectStore> store_;
-  io::Throttle& throttle_;
+  // Shared by the stores of a driver, and by what opens them; the last of these frees it.
+  const std::shared_ptr<RateLimits> limits_;
 };
 
 }  // namespace
@@ -191,8 +196,8 @@ std::unique_ptr<ObjectStore> with_log(std::unique_ptr<ObjectStore> store) {
 }
 
 std::unique_ptr<ObjectStore> with_rate_limit(std::unique_ptr<ObjectStore> store,
-                                             io::Throttle& throttle) {
-  return std::make_unique<RateLimitStore>(std::move(store), throttle);
+                                             std::shared_ptr<RateLimits> limits) {
+  return std::make_unique<RateLimitStore>(std::move(store), std::move(limits));
 }
 
 }  // namespace holdfast::storage

@@ -74,6 +74,15 @@ TEST_F(RetryTest, AListIsVisitedOnce) {
   EXPECT_EQ(visited, 1);
 }
 
+TEST_F(RetryTest, WaitsAsLongAsTheServerAsks) {
+  Error busy = safe();
+  busy.retry_after(60ms);
+  fail(StoreCall::Stat, FaultKind::Fail, 1, busy);
+  const auto start = std::chrono::steady_clock::now();
+  store_->stat("k", stop_);
+  EXPECT_GE(std::chrono::steady_clock::now() - start, 60ms);
+}
+
 TEST_F(RetryTest, AStopEndsTheWaitBetweenAttempts) {
   auto faults = std::make_unique<FaultStore>(std::make_unique<MemoryStore>());
   StoreFault fault;
@@ -124,15 +133,19 @@ TEST(FaultStoreTest, AStallEndsWithTheStop) {
   EXPECT_THROW(store.get_into("k", 0, bytes, source.stop()), Stopped);
 }
 
-TEST(RateLimitTest, CountsTheBytesOfPutsAndGets) {
-  io::Throttle throttle(10'000'000);
-  const auto store = with_rate_limit(std::make_unique<MemoryStore>(), throttle);
-  const Stop stop = Stop::never();
-  const auto start = std::chrono::steady_clock::now();
+TEST(RateLimitTest, CountsTheBytesOfPutsAndGetsApart) {
   // A quarter of a second's worth is saved up.
+  const auto store = with_rate_limit(std::make_unique<MemoryStore>(),
+                                     std::make_shared<RateLimits>(5'000'000, 10'000'000));
+  const Stop stop = Stop::never();
+  auto start = std::chrono::steady_clock::now();
   store->put("a", Bytes(2'500'000), PutMode::OnlyIfAbsent, stop);
-  store->put("b", Bytes(500'000), PutMode::OnlyIfAbsent, stop);
-  Bytes bytes(500'000);
+  store->put("b", Bytes(1'000'000), PutMode::OnlyIfAbsent, stop);
+  EXPECT_GE(std::chrono::steady_clock::now() - start, 99ms);
+  start = std::chrono::steady_clock::now();
+  Bytes bytes(1'250'000);
+  store->get_into("a", 0, bytes, stop);
+  bytes.resize(500'000);
   store->get_into("a", 0, bytes, stop);
   EXPECT_GE(std::chrono::steady_clock::now() - start, 99ms);
 }

@@ -3,6 +3,7 @@
 A block that begins with ```sql run is executed, through psql, on a PostgreSQL 15 with the bank database; the ```text block after it must be its
 result. Numbers, dates and widths of columns may differ: every run has its own. HOLDFAST_UPDATE_DOCS=1 writes the results into the pages instead.
 """
+import json
 import os
 import re
 
@@ -62,6 +63,14 @@ def test_examples(lab, page):
     assert count > 0, "no example is run"
     if os.environ.get("HOLDFAST_UPDATE_DOCS"):
         page.write_text(updated)
+
+
+def test_monitoring_files_name_metrics_that_exist():
+    known = set(re.findall(r"holdfast_[a-z_]+", "".join(path.read_text() for path in (env.ROOT / "src/daemon").glob("*metrics.cc"))))
+    json.loads((env.ROOT / "docs/monitoring/grafana.json").read_text())
+    for page in [env.ROOT / "docs/monitoring.md", *(env.ROOT / "docs/monitoring").iterdir()]:
+        named = set(re.findall(r"holdfast_[a-z_]+", page.read_text()))
+        assert named and named <= known, f"{page.name}: {named - known}"
 
 
 def test_links_lead_somewhere():

@@ -1,7 +1,10 @@
 """PostgreSQL goes away and comes back, and the daemon stops."""
 
+import os
+import socket
 import threading
 import time
+from types import SimpleNamespace
 
 import psycopg
 import pytest
@@ -38,6 +41,33 @@ def test_only_the_administrator_gets_in_while_postgresql_is_down(own_cluster, ma
     own_cluster.start()
     with door.connect("trusted") as connection:
         assert connection.execute("SELECT 1").fetchone() == (1,)
+
+
+def test_a_server_that_hangs_up_during_the_login_is_down_to_the_administrator(scratch, make_door):
+    """A server that is being stopped closes connections that it has just accepted."""
+    directory = scratch / "hangs-up"
+    directory.mkdir()
+    server = socket.socket(socket.AF_UNIX)
+    server.bind(str(directory / ".s.PGSQL.1"))
+    os.chmod(directory / ".s.PGSQL.1", 0o777)
+    server.listen()
+
+    def hang_up():
+        while True:
+            try:
+                connection, _ = server.accept()
+            except OSError:
+                return  # the test is over
+            connection.recv(1024)
+            connection.close()
+
+    threading.Thread(target=hang_up, daemon=True).start()
+    door = make_door(SimpleNamespace(port=1, directory=directory), route="socket")
+    with door.connect_as_administrator() as connection:
+        assert connection.execute("SHOW JOBS").fetchone()[0] == 42
+    with pytest.raises(psycopg.OperationalError, match="closed the connection during the login"):
+        door.connect("trusted")
+    server.shutdown(socket.SHUT_RDWR)
 
 
 def test_idle_session_ends_with_postgresql(own_cluster, make_door):

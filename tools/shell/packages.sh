@@ -2,11 +2,11 @@
 # shellcheck shell=bash
 
 PACKAGES_build=(g++ cmake ninja-build pkg-config libpg-query-dev libspdlog-dev libfmt-dev libcli11-dev
-  libcpp-httplib-dev libxxhash-dev libzstd-dev liblz4-dev libprotobuf-dev protobuf-compiler
-  libsqlite3-dev libcurl4-openssl-dev libpq-dev libssl-dev nlohmann-json3-dev libgtest-dev libgmock-dev)
+  libcpp-httplib-dev libhowardhinnant-date-dev libxxhash-dev libzstd-dev liblz4-dev libprotobuf-dev protobuf-compiler
+  libsqlite3-dev libcurl4-openssl-dev libpq-dev libssl-dev nlohmann-json3-dev libpugixml-dev libgtest-dev libgmock-dev)
 PACKAGES_demo=(postgresql-15)
-PACKAGES_test=(postgresql-15 python3-pytest python3-psycopg clang-14 clang-format-14 clang-tidy-14
-  libclang-rt-14-dev libbenchmark-dev nodejs npm)
+PACKAGES_test=(postgresql-15 python3-pytest python3-pytest-xdist python3-psycopg clang-14 clang-format-14 clang-tidy-14
+  libclang-rt-14-dev libbenchmark-dev nodejs npm python3-venv)
 PACKAGES_package=(dpkg-dev)
 PACKAGES_bench=(postgresql-15 python3-psycopg pgbackrest pgbouncer zstd libbenchmark-dev)
 

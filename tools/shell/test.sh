@@ -1,10 +1,10 @@
 # ./run test: every part, its time, and the sum as the last line.
 # shellcheck shell=bash
-source tools/shell/npm.sh
+source tools/shell/emulators.sh
 
-TEST_PARTS=(layers format unit asan tsan fuzz tidy statements cluster versions frontdoor faults docs demo)
+TEST_PARTS=(layers format unit asan tsan fuzz tidy statements cluster versions frontdoor faults cloud schedules docs demo)
 # Modules whose code runs on several threads at once.
-TSAN_MODULES=(base jobs net pgwire storage backup restore)
+TSAN_MODULES=(base jobs schedule net pgwire storage backup restore)
 FUZZ_SECONDS=20
 JOBS=$(nproc)
 
@@ -41,10 +41,11 @@ run_ctest() { # preset, further ctest arguments
   count_junit "$LOGS/$part.xml"
 }
 
+# Servers mostly wait (for each other, for the disk), so that one test more than there are cores runs at a time.
 run_pytest() { # arguments
   rm -f "$LOGS/$part.xml"
   step "test-$part" "  running" /usr/bin/python3 -m pytest -p no:cacheprovider -q -ra --tb=short \
-    --junitxml="$LOGS/$part.xml" "$@" || true
+    -n $((JOBS + 1)) --junitxml="$LOGS/$part.xml" "$@" || true
   count_junit "$LOGS/$part.xml"
 }
 
@@ -108,20 +109,37 @@ fuzz_one() { # target
   mkdir -p "$corpus" build/fuzz/findings
   mapfile -t seeds < <(fuzz_seeds "$1")
   [ ${#seeds[@]} -gt 0 ] || { echo "no seeds for $1" && return 1; }
-  "build/fuzz/$1" -max_total_time="$FUZZ_SECONDS" -timeout=10 -rss_limit_mb=2048 -print_final_stats=1 \
+  "build/asan/$1" -max_total_time="$FUZZ_SECONDS" -timeout=10 -rss_limit_mb=2048 -print_final_stats=1 \
     -artifact_prefix="build/fuzz/findings/$1-" "$corpus" "${seeds[@]}"
 }
 
+run_fuzz() { # target…
+  local target running=0 failed=0
+  for target in "$@"; do
+    if [ "$running" -ge "$JOBS" ]; then wait -n || failed=1; fi
+    (fuzz_one "$target" >"$LOGS/fuzz-$target.log" 2>&1 && echo passed >"build/fuzz/outcome/$target") &
+    running=$((running + 1))
+  done
+  while [ -n "$(jobs -r)" ]; do wait -n || failed=1; done
+  return "$failed"
+}
+
 part_fuzz() {
-  need build_preset fuzz || return 0
+  need build_preset asan || return 0
   local targets target
-  mapfile -t targets < <(find build/fuzz -maxdepth 1 -name '*_fuzz' -type f -executable -printf '%f\n' | sort)
+  mapfile -t targets < <(find build/asan -maxdepth 1 -name '*_fuzz' -type f -executable -printf '%f\n' | sort)
   [ ${#targets[@]} -gt 0 ] || { part_failed=1 && return 0; }
+  # As many at once as there are cores; each says how it went in a file of its own.
+  rm -f build/fuzz/outcome/*
+  mkdir -p build/fuzz/outcome
+  step test-fuzz "  running ${#targets[@]} targets" run_fuzz "${targets[@]}" || true
   for target in "${targets[@]}"; do
-    if step "fuzz-$target" "  $target" fuzz_one "$target"; then
+    if [ "$(cat "build/fuzz/outcome/$target" 2>/dev/null)" = passed ]; then
       part_passed=$((part_passed + 1))
     else
       part_failed=$((part_failed + 1))
+      echo "  $target failed; the end of $LOGS/fuzz-$target.log:"
+      tail -n 20 "$LOGS/fuzz-$target.log" | sed 's/^/    /'
     fi
   done
 }
@@ -138,6 +156,8 @@ part_cluster() { need build_preset release && run_pytest tests/cluster -m "not v
 part_versions() { need build_preset release && need npm_need_postgres && run_pytest tests/cluster -m versions; }
 part_frontdoor() { need build_preset release && need npm_need_node_postgres && run_pytest tests/frontdoor; }
 part_faults() { need build_preset release && run_pytest tests/faults; }
+part_cloud() { need build_preset release && need emulators_need && run_pytest tests/cloud; }
+part_schedules() { need build_preset release && run_pytest tests/schedules; }
 part_docs() { need build_preset release && run_pytest tests/docs; }
 
 part_demo() {

@@ -116,6 +116,22 @@ TYPED_TEST_P(ObjectStoreContract, ListsAtAnyDepthBelowAPrefix) {
   EXPECT_THAT(this->list("missing"), testing::IsEmpty());
 }
 
+TYPED_TEST_P(ObjectStoreContract, TakesNamesWithSpecialCharacters) {
+  const std::vector<std::string> keys = {"a b/c+d",      "100%/%41",   "q?x=1&y=2#z", "ä/ö 日本",
+                                         "(p)*'!;:@$,~", "<&>\"'/]]>", "..x/.y"};
+  for (const std::string& key : keys) {
+    EXPECT_EQ(this->put(key, key), PutResult::Stored) << key;
+    EXPECT_EQ(this->put(key, "other"), PutResult::Taken) << key;
+    EXPECT_EQ(this->get(key), key);
+  }
+  EXPECT_THAT(this->list(""), testing::UnorderedElementsAreArray(keys));
+  EXPECT_THAT(this->list("ä"), testing::ElementsAre("ä/ö 日本"));
+  EXPECT_THAT(this->store_->list_directories("", this->stop_),
+              testing::UnorderedElementsAre("..x", "100%", "<&>\"'", "a b", "ä"));
+  for (const std::string& key : keys) this->store_->remove(key, this->stop_);
+  EXPECT_THAT(this->list(""), testing::IsEmpty());
+}
+
 TYPED_TEST_P(ObjectStoreContract, ListsDirectoriesSorted) {
   for (const char* key : {"b/1", "a/1", "c/d/e", "file"}) this->put(key, "x");
   using testing::ElementsAre;
@@ -214,9 +230,9 @@ TYPED_TEST_P(ObjectStoreContract, PutsAndRemovesOfOneDirectoryDoNotDisturbEachOt
 REGISTER_TYPED_TEST_SUITE_P(ObjectStoreContract, GetsWhatWasPut, StoresEmptyObjects,
                             StoresLargeObjects, NeverReplacesUnlessToldTo, GetsRanges,
                             RefusesRangesBeyondTheEnd, SaysWhatIsAbsent,
-                            ListsAtAnyDepthBelowAPrefix, ListsDirectoriesSorted,
-                            RemovesObjectsAndThePrefixesTheyMade, RefusesNamesThatAreNone,
-                            RefusesObjectsThatAreTooLarge, StopsWhenAsked,
+                            ListsAtAnyDepthBelowAPrefix, TakesNamesWithSpecialCharacters,
+                            ListsDirectoriesSorted, RemovesObjectsAndThePrefixesTheyMade,
+                            RefusesNamesThatAreNone, RefusesObjectsThatAreTooLarge, StopsWhenAsked,
                             OneOfManyPutsOfOneNameWins,
                             PutsAndRemovesOfOneDirectoryDoNotDisturbEachOther);
 

@@ -89,8 +89,11 @@ def reachable(path):
 
 def free_port():
     """A TCP port that nothing listens on now, outside the range that the kernel gives to clients."""
-    low = 20000 + (os.getpid() % 50) * 100
-    for port in range(low, 32000):
+    # Each worker of pytest-xdist has ports of its own; runs beside each other mostly, too.
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 8
+    low = 20000 + worker * 1500
+    first = low + (os.getpid() % 10) * 100
+    for port in [*range(first, low + 1500), *range(low, first)]:
         if port in _given:
             continue
         with socket.socket() as probe:

@@ -1,0 +1,117 @@
+#include "daemon/schedule_launcher.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <charconv>
+
+#include "base/error.h"
+#include "base/log.h"
+#include "postgres/connection.h"
+#include "sql/printer.h"
+
+namespace holdfast::daemon {
+
+namespace {
+
+/// The owner's session. SET ROLE makes PostgreSQL answer as that role, and only holdfast's own
+/// questions are ever asked in it.
+class OwnerSession final : public sql::SessionContext {
+ public:
+  OwnerSession(Instance& instance, const schedule::Schedule& schedule, const Stop& stop)
+      : instance_(instance),
+        schedule_(schedule),
+        stop_(stop),
+        connection_(postgres::Connection::open(
+            {.conninfo = instance.conninfo(), .database = schedule.database}, stop)) {
+    connection_.query("SET ROLE " + postgres::quote_identifier(schedule.owner), stop);
+  }
+
+  const std::string& user() const override { return schedule_.owner; }
+  const std::string& database() const override { return schedule_.database; }
+  bool local_administrator() const override { return false; }
+  bool server_available() const override { return instance_.target().has_value(); }
+  bool in_transaction() const override { return false; }
+  std::optional<std::int64_t> schedule() const override { return schedule_.id; }
+
+  sql::QueryResult query(std::string_view text) override {
+    const postgres::QueryResult answer = connection_.query(std::string(text), stop_);
+    sql::QueryResult result;
+    for (std::size_t column = 0; column < answer.columns(); ++column) {
+      result.columns.push_back({answer.column_name(column), sql::ColumnType::Text});
+    }
+    for (std::size_t row = 0; row < answer.rows(); ++row) {
+      sql::Row& values = result.rows.emplace_back();
+      for (std::size_t column = 0; column < answer.columns(); ++column) {
+        values.push_back(answer.value(row, column));
+      }
+    }
+    return result;
+  }
+
+ private:
+  Instance& instance_;
+  const schedule::Schedule& schedule_;
+  const Stop stop_;
+  postgres::Connection connection_;
+};
+
+/// Takes the id that a detached statement answers.
+class JobIdSink final : public sql::RowSink {
+ public:
+  schedule::JobId id = 0;
+
+  void columns(std::span<const sql::Column>) override {}
+  void row(std::span<const sql::Value> values) override {
+    const std::string& text = values.front().value();
+    std::from_chars(text.data(), text.data() + text.size(), id);
+  }
+  void notice(const sql::Notice& notice) override { log::info("{}", notice.message); }
+  void complete(std::string_view) override {}
+};
+
+}  // namespace
+
+schedule::JobId ScheduleLauncher::launch(const schedule::Schedule& schedule, const Stop& stop) {
+  OwnerSession session(instance_, schedule, stop);
+  JobIdSink sink;
+  statements_.run(schedule.statement, {}, session, sink, stop);
+  if (sink.id == 0) throw Error(sqlstate::kInternalError, "a scheduled statement made no job");
+  return sink.id;
+}
+
+schedule::JobId ScheduleLauncher::newest_job(schedule::ScheduleId id) {
+  schedule::JobId newest = 0;
+  for (const jobs::Job& job : registry_.list({.created_by_schedules = {{id}}})) {
+    newest = std::max(newest, job.id);
+  }
+  return newest;
+}
+
+schedule::JobEnd ScheduleLauncher::end_of(schedule::JobId id, std::string& why) {
+  const std::optional<jobs::Job> job = registry_.find(id);
+  if (!job) return schedule::JobEnd::Unknown;
+  if (!jobs::is_terminal(job->status)) return schedule::JobEnd::None;
+  if (job->status == jobs::JobStatus::Succeeded) return schedule::JobEnd::Succeeded;
+  why = job->error ? job->error->message() : std::string(jobs::name_of(job->status));
+  return schedule::JobEnd::Failed;
+}
+
+void ScheduleLauncher::record_failure(const schedule::Schedule& schedule, const Error& error) {
+  const std::string statement = sql::redact_text(schedule.statement);
+  const Time now = registry_.clock().now();
+  history_.add({.job_id = {},
+                .type = std::string(jobs::kBackupType),
+                .description = statement,
+                .statement = statement,
+                .user_name = schedule.owner,
+                .status = std::string(jobs::name_of(jobs::JobStatus::Failed)),
+                .started = now,
+                .finished = now,
+                .error_state = std::string(error.state().view()),
+                .error_message = error.message(),
+                .schedule_id = schedule.id,
+                .server_version = instance_.last_server_version()});
+}
+
+}  // namespace holdfast::daemon

@@ -1,0 +1,203 @@
+#include "statements/history_statements.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include "base/error.h"
+#include "sql/columns.h"
+#include "sql/parser.h"
+#include "statements/job_rights.h"
+#include "statements/privileges.h"
+
+namespace holdfast::statements {
+
+namespace {
+
+using sql::InformationSchemaView;
+using sql::Row;
+using sql::Value;
+
+constexpr std::int64_t kMegabyte = 1024 * 1024;
+
+std::optional<sql::Statement> parsed(const std::string& text) {
+  try {
+    return sql::parse(text);
+  } catch (const Error&) {
+    return std::nullopt;
+  }
+}
+
+std::optional<std::string> names_in(const sql::Targets& targets) {
+  if (targets.kind == sql::Targets::Kind::Databases) {
+    return fmt::format("{}", fmt::join(targets.databases, ", "));
+  }
+  return std::nullopt;
+}
+
+std::string path_of(const std::string& uri, const sql::Subdirectory& subdirectory) {
+  if (subdirectory.latest) return uri;
+  const std::size_t query = uri.find('?');
+  std::string path = uri.substr(0, query);
+  while (path.ends_with('/')) path.pop_back();
+  if (!subdirectory.path.value.starts_with('/')) path += '/';
+  path += subdirectory.path.value;
+  return query == uri.npos ? path : path + uri.substr(query);
+}
+
+Value number(const std::optional<std::int64_t>& value) {
+  if (!value) return std::nullopt;
+  return fmt::format("{}", *value);
+}
+
+Row history_row(const state::HistoryEntry& entry) {
+  const BackupPlace place = place_of(entry.description, entry.statement);
+  const bool restore = entry.type == jobs::kRestoreType;
+  const std::string_view type = restore ? "RESTORE" : place.incremental ? "INCR_DIFF" : "FULL";
+  return {fmt::format("{}", entry.id),
+          std::nullopt,  // cluster_name: PostgreSQL's clusters have none
+          std::nullopt,
+          place.databases,
+          format_timestamptz(entry.started),
+          format_timestamptz(entry.finished),
+          std::nullopt,  // num_partitions
+          place.path,
+          std::nullopt,  // checksum: each frame has its own
+          entry.succeeded() ? "Success" : "Failure",
+          fmt::format("{}", (entry.result_bytes + kMegabyte - 1) / kMegabyte),
+          std::nullopt,  // incr_backup_id
+          std::string(type),
+          std::nullopt,  // tags
+          entry.server_version,
+          std::nullopt,  // memory_usage
+          restore ? Value() : Value("Lockfree"),
+          std::nullopt,  // lockfree_timestamp
+          entry.succeeded() ? Value() : entry.error_state,
+          entry.succeeded() ? Value() : entry.error_message,
+          number(entry.job_id),
+          number(entry.schedule_id),
+          entry.user_name,
+          fmt::format("{}", entry.result_bytes),
+          fmt::format("{}", entry.result_rows)};
+}
+
+/// As far as it has come since it was created, the rest takes as long in proportion.
+Value seconds_left(const jobs::Job& job, Time now) {
+  if (job.status != jobs::JobStatus::Running || job.fraction_completed <= 0) return std::nullopt;
+  const double passed = std::chrono::duration<double>(now - job.created).count();
+  return fmt::format("{:.0f}", passed * (1 - job.fraction_completed) / job.fraction_completed);
+}
+
+Row status_row(const jobs::Job& job, Time now) {
+  const BackupPlace place = place_of(job.description, job.statement);
+  return {number(job.coordinator_id),
+          place.databases,
+          place.path,
+          fmt::format("{}", job.fraction_completed * 100),
+          std::nullopt,  // columnstore_progress: PostgreSQL has rows only
+          job.running_status.empty() ? std::string(name_of(job.status)) : job.running_status,
+          seconds_left(job, now),
+          fmt::format("{}", job.id)};
+}
+
+class ViewStatement final : public Handler<InformationSchemaView> {
+ public:
+  ViewStatement(state::History& history, jobs::Registry& registry)
+      : history_(history), registry_(registry) {}
+
+  void run(const InformationSchemaView& statement, sql::SessionContext& session, sql::RowSink& sink,
+           const Stop&) override {
+    sink.columns(sql::columns_of(statement));
+    const std::size_t rows = statement.view == InformationSchemaView::View::BackupHistory
+                                 ? history(session, sink)
+                                 : status(session, sink);
+    sink.complete(fmt::format("SELECT {}", rows));
+  }
+
+ private:
+  std::size_t history(sql::SessionContext& session, sql::RowSink& sink) const {
+    const JobRights rights = JobRights::of(session);
+    const auto entries =
+        history_.list(rights.all ? std::nullopt : std::optional<std::string>(rights.user));
+    for (const state::HistoryEntry& entry : entries) sink.row(history_row(entry));
+    return entries.size();
+  }
+
+  std::size_t status(sql::SessionContext& session, sql::RowSink& sink) const {
+    using jobs::JobStatus;
+    jobs::JobFilter filter{
+        .type = std::string(jobs::kBackupType),
+        .statuses = {{JobStatus::Pending, JobStatus::Running, JobStatus::PauseRequested,
+                      JobStatus::Paused, JobStatus::CancelRequested, JobStatus::Reverting}}};
+    JobRights::of(session).restrict_to_own(filter);
+    const auto list = registry_.list(filter);
+    for (const jobs::Job& job : list) sink.row(status_row(job, registry_.clock().now()));
+    return list.size();
+  }
+
+  state::History& history_;
+  jobs::Registry& registry_;
+};
+
+class ClearStatement final : public Handler<sql::ClearBackupHistory> {
+ public:
+  explicit ClearStatement(state::History& history) : history_(history) {}
+
+  void run(const sql::ClearBackupHistory& statement, sql::SessionContext& session,
+           sql::RowSink& sink, const Stop&) override {
+    using What = sql::ClearBackupHistory::What;
+    using Outcome = state::History::Outcome;
+    require_administrator(session, "clear the history of backups");
+    switch (statement.what) {
+      case What::All:
+        history_.clear(Outcome::Any);
+        break;
+      case What::Success:
+        history_.clear(Outcome::Success);
+        break;
+      case What::Failure:
+        history_.clear(Outcome::Failure);
+        break;
+      case What::One:
+        if (!history_.remove(statement.backup_id)) {
+          throw Error(
+              sqlstate::kUndefinedObject,
+              fmt::format("backup with ID {} does not exist in the history", statement.backup_id));
+        }
+        break;
+    }
+    sink.complete("CLEAR BACKUP_HISTORY");
+  }
+
+ private:
+  state::History& history_;
+};
+
+}  // namespace
+
+BackupPlace place_of(const std::string& description, const std::string& statement) {
+  BackupPlace place;
+  // The description names the subdirectory that was chosen, the statement whether one was given.
+  const std::optional<sql::Statement> resolved = parsed(description);
+  if (!resolved) return place;
+  if (const auto* backup = std::get_if<sql::Backup>(&*resolved)) {
+    place.databases = names_in(backup->targets);
+    place.collection = backup->into.front().value;
+    place.path = backup->onto ? path_of(*place.collection, *backup->onto) : *place.collection;
+    const std::optional<sql::Statement> given = parsed(statement);
+    const auto* asked = given ? std::get_if<sql::Backup>(&*given) : nullptr;
+    place.incremental = asked != nullptr && asked->onto.has_value();
+  } else if (const auto* restore = std::get_if<sql::Restore>(&*resolved)) {
+    place.databases = names_in(restore->targets);
+    place.collection = restore->in.front().value;
+    place.path = path_of(*place.collection, restore->from);
+  }
+  return place;
+}
+
+void add_history_statements(Dispatcher& dispatcher, state::History& history,
+                            jobs::Registry& registry) {
+  dispatcher.add<InformationSchemaView>(std::make_unique<ViewStatement>(history, registry));
+  dispatcher.add<sql::ClearBackupHistory>(std::make_unique<ClearStatement>(history));
+}
+
+}  // namespace holdfast::statements

@@ -1,0 +1,42 @@
+#pragma once
+
+#include <functional>
+#include <optional>
+#include <string>
+
+#include "base/clock.h"
+#include "base/mutex.h"
+#include "base/stop.h"
+#include "net/http.h"
+
+namespace holdfast::storage {
+
+/// An OAuth 2.0 access token.
+struct AccessToken {
+  std::string text;
+  std::optional<Time> expires = std::nullopt;  ///< absent: not known to expire
+};
+
+/// Keeps a token until shortly before it expires. Thread-safe.
+class AccessTokenCache {
+ public:
+  using Fetch = std::function<AccessToken(const Stop&)>;
+  AccessTokenCache(Fetch fetch, const Clock& clock) : fetch_(std::move(fetch)), clock_(clock) {}
+
+  std::string get(const Stop& stop);
+  /// Forgets the token, which the server refused.
+  void reject();
+
+ private:
+  const Fetch fetch_;
+  const Clock& clock_;
+  Mutex mutex_;
+  std::optional<AccessToken> kept_ HF_GUARDED_BY(mutex_);
+};
+
+/// Reads {"access_token": …, "expires_in": …}; throws kInvalidAuthorization with `action` for any
+/// other answer. Source: RFC 6749, section 5.1.
+AccessToken parse_token_answer(const net::HttpResponse& response, std::string_view action,
+                               Time now);
+
+}  // namespace holdfast::storage

@@ -1,0 +1,135 @@
+#include "storage/gcs_store.h"
+
+#include <nlohmann/json.hpp>
+
+#include "base/error.h"
+#include "crypto/base64.h"
+#include "crypto/testing/rsa_key.h"
+#include "storage/testing/cloud_fixture.h"
+
+namespace holdfast::storage {
+namespace {
+
+using testing::HasSubstr;
+
+GcsOptions parse(const std::string& text) {
+  return parse_gcs_uri(parse_uri(text), redact_uri(text));
+}
+
+std::string failure(const std::string& text) {
+  try {
+    parse(text);
+  } catch (const Error& error) {
+    return error.message();
+  }
+  return "accepted";
+}
+
+TEST(GcsUri, ReadsItsForms) {
+  const GcsOptions options = parse(
+      "gs://b/p?AUTH=specified&CREDENTIALS=e30%3D&ASSUME_ROLE=a@x,b@x&"
+      "GOOGLE_BILLING_PROJECT=p");
+  EXPECT_EQ(options.auth.credentials_json, "{}");
+  EXPECT_THAT(options.auth.roles, testing::ElementsAre("a@x", "b@x"));
+  EXPECT_EQ(options.billing_project, "p");
+  EXPECT_EQ(options.endpoint, "https://storage.googleapis.com");
+  EXPECT_TRUE(parse("gs://b?AUTH=implicit").auth.implicit);
+  EXPECT_EQ(parse("gs://b?BEARER_TOKEN=t").auth.bearer_token, "t");
+}
+
+TEST(GcsUri, TellsWhatIsWrong) {
+  EXPECT_EQ(failure("gs://b"), "CREDENTIALS must be set unless \"AUTH\" is \"implicit\"");
+  for (const char* wrong : {"gs:///p?AUTH=implicit", "gs://b?AUTH=guess",
+                            "gs://b?AUTH=implicit&CREDENTIALS=e30=", "gs://b?CREDENTIALS=*",
+                            "gs://b?AUTH=implicit&X=1", "gs://b?AUTH=implicit&ASSUME_ROLE=a,,b",
+                            "gs://b?AUTH=implicit&GOOGLE_ENDPOINT=https://h/path"}) {
+    EXPECT_NE(failure(wrong), "accepted") << wrong;
+  }
+}
+
+class GcsAuthTest : public CloudTest {
+ protected:
+  std::string token(const GcsAuthOptions& options) {
+    return make_gcs_token(options, environment())->get(stop_);
+  }
+};
+
+constexpr const char* kAnswer =
+    R"({"access_token":"the-token","expires_in":3599,"token_type":"Bearer"})";
+
+// Source: Google, "Using OAuth 2.0 for Server to Server Applications".
+TEST_F(GcsAuthTest, SignsTheAssertionOfAServiceAccount) {
+  const nlohmann::json key = {{"type", "service_account"},
+                              {"client_email", "backup@project.iam.gserviceaccount.com"},
+                              {"private_key_id", "kid"},
+                              {"private_key", crypto::RsaKey().pem},
+                              {"token_uri", "https://oauth2.example.com/token"}};
+  http_.answer("POST https://oauth2.example.com/token", 200, kAnswer);
+  EXPECT_EQ(token({.credentials_json = key.dump()}), "the-token");
+  const std::string& body = http_.asked()[0].body;
+  EXPECT_THAT(body, HasSubstr("&grant_type=urn%3Aietf%3Aparams%3Aoauth%3Agrant-type%3Ajwt-bearer"));
+  const std::string assertion = body.substr(10, body.find('&') - 10);
+  const std::size_t dot = assertion.find('.');
+  const auto claims = nlohmann::json::parse(as_text(
+      crypto::from_base64(assertion.substr(dot + 1, assertion.rfind('.') - dot - 1)).value()));
+  EXPECT_EQ(claims["iss"], "backup@project.iam.gserviceaccount.com");
+  EXPECT_EQ(claims["aud"], "https://oauth2.example.com/token");
+  EXPECT_EQ(claims["exp"].get<long>() - claims["iat"].get<long>(), 3600);
+}
+
+TEST_F(GcsAuthTest, FindsApplicationDefaultCredentials) {
+  variables_ = {{"HOME", "/home"}};
+  files_["/home/.config/gcloud/application_default_credentials.json"] =
+      R"({"type":"authorized_user","client_id":"c","client_secret":"s","refresh_token":"r"})";
+  http_.answer("POST https://oauth2.googleapis.com/token", 200, kAnswer);
+  EXPECT_EQ(token({.implicit = true}), "the-token");
+  EXPECT_EQ(http_.asked()[0].body,
+            "client_id=c&client_secret=s&grant_type=refresh_token&refresh_token=r");
+}
+
+TEST_F(GcsAuthTest, AsksTheMachine) {
+  http_.answer(
+      "GET http://169.254.169.254/computeMetadata/v1/instance/service-accounts/default/token", 200,
+      kAnswer);
+  EXPECT_EQ(token({.implicit = true}), "the-token");
+  EXPECT_EQ(http_.asked()[0].header("Metadata-Flavor"), "Google");
+  EXPECT_TRUE(http_.asked()[0].without_proxy);
+}
+
+// Source: IAM Service Account Credentials API, generateAccessToken.
+TEST_F(GcsAuthTest, ActsAsAnotherAccount) {
+  http_.answer(
+      "POST https://iamcredentials.googleapis.com/v1/projects/-/serviceAccounts/"
+      "target%40p.iam.gserviceaccount.com:generateAccessToken",
+      200, R"({"accessToken":"target-token","expireTime":"2026-11-25T01:00:00Z"})");
+  EXPECT_EQ(token({.bearer_token = "own",
+                   .roles = {"via@p.iam.gserviceaccount.com", "target@p.iam.gserviceaccount.com"}}),
+            "target-token");
+  EXPECT_EQ(http_.asked()[0].header("Authorization"), "Bearer own");
+  const auto asked = nlohmann::json::parse(http_.asked()[0].body);
+  EXPECT_EQ(asked["delegates"][0], "projects/-/serviceAccounts/via@p.iam.gserviceaccount.com");
+}
+
+TEST_F(GcsAuthTest, ATokenThatIsRefusedIsFetchedAnew) {
+  const auto store =
+      open_gcs_store(parse("gs://b?AUTH=implicit"), {.http = std::make_unique<BorrowedHttp>(http_),
+                                                     .environment = environment(),
+                                                     .description = "gs://b"});
+  const std::string metadata = "GET http://169.254.169.254/computeMetadata/";
+  const std::string object = "GET https://storage.googleapis.com/storage/v1/b/b/o/a%2Fk?";
+  http_.answer(metadata, 200, kAnswer)
+      .answer(object, 401, "")
+      .answer(metadata, 200, R"({"access_token":"second"})")
+      .answer(object, 200, R"({"size":"7"})");
+  try {
+    store->stat("a/k", stop_);
+    ADD_FAILURE();
+  } catch (const Error& error) {
+    EXPECT_TRUE(error.retry_is_safe());
+  }
+  EXPECT_EQ(store->stat("a/k", stop_)->size, 7U);
+  EXPECT_EQ(http_.asked()[3].header("Authorization"), "Bearer second");
+}
+
+}  // namespace
+}  // namespace holdfast::storage

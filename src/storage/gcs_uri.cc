@@ -1,0 +1,73 @@
+#include <fmt/format.h>
+
+#include "base/error.h"
+#include "crypto/base64.h"
+#include "storage/gcs_store.h"
+#include "storage/uri_parameters.h"
+
+namespace holdfast::storage {
+
+namespace {
+
+Error invalid(std::string message) {
+  return Error(sqlstate::kInvalidParameterValue, std::move(message));
+}
+
+std::vector<std::string> split_roles(std::string_view text) {
+  std::vector<std::string> roles;
+  while (!text.empty()) {
+    const std::size_t comma = std::min(text.find(','), text.size());
+    if (comma == 0) throw invalid("malformed ASSUME_ROLE: a role is empty");
+    roles.emplace_back(text.substr(0, comma));
+    text.remove_prefix(std::min(comma + 1, text.size()));
+  }
+  return roles;
+}
+
+}  // namespace
+
+GcsOptions parse_gcs_uri(const StorageUri& uri, std::string_view shown) {
+  if (uri.host.empty()) throw invalid("the gs URI must name a bucket");
+  UriParameters parameters(uri, "gs");
+  GcsOptions options = {.bucket = uri.host,
+                        .prefix = normalize_path(uri.path, shown, "the bucket"),
+                        .billing_project = parameters.take("GOOGLE_BILLING_PROJECT")};
+  std::string endpoint = parameters.take("GOOGLE_ENDPOINT");
+  while (endpoint.ends_with('/')) endpoint.pop_back();
+  if (!endpoint.empty()) {
+    if ((!endpoint.starts_with("https://") && !endpoint.starts_with("http://")) ||
+        net::origin_of(endpoint) != endpoint) {
+      throw invalid("GOOGLE_ENDPOINT must be a URL without a path, such as https://host:4443");
+    }
+    options.endpoint = endpoint;
+    options.own_endpoint = true;
+  }
+  const std::string auth = parameters.take("AUTH");
+  const std::string credentials = parameters.take("CREDENTIALS");
+  options.auth.bearer_token = parameters.take("BEARER_TOKEN");
+  options.auth.roles = split_roles(parameters.take("ASSUME_ROLE"));
+  parameters.finish();
+
+  if (auth == "implicit") {
+    if (!credentials.empty() || !options.auth.bearer_token.empty()) {
+      throw invalid("AUTH is set to 'implicit', but secrets are given in the storage URI");
+    }
+    options.auth.implicit = true;
+    return options;
+  }
+  if (!auth.empty() && auth != "specified") {
+    throw invalid(fmt::format("unsupported value {} for AUTH", auth));
+  }
+  if (!options.auth.bearer_token.empty()) {
+    if (!credentials.empty()) throw invalid("CREDENTIALS and BEARER_TOKEN exclude each other");
+    return options;
+  }
+  // The wording of CockroachDB (reference, section 6), which scripts look for.
+  if (credentials.empty()) throw invalid("CREDENTIALS must be set unless \"AUTH\" is \"implicit\"");
+  const auto json = crypto::from_base64(credentials);
+  if (!json) throw invalid("CREDENTIALS is not a base64 text");
+  options.auth.credentials_json = as_text(*json);
+  return options;
+}
+
+}  // namespace holdfast::storage

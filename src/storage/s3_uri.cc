@@ -1,0 +1,122 @@
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+
+#include "base/error.h"
+#include "storage/s3_store.h"
+#include "storage/uri_parameters.h"
+
+namespace holdfast::storage {
+
+namespace {
+
+Error invalid(std::string message) {
+  return Error(sqlstate::kInvalidParameterValue, std::move(message));
+}
+
+/// "https://host:9000" of "host:9000" and "https://host:9000/".
+std::string normalize_endpoint(std::string endpoint) {
+  if (endpoint.empty()) return endpoint;
+  if (endpoint.find("://") == std::string::npos) endpoint = "https://" + endpoint;
+  while (endpoint.ends_with('/')) endpoint.pop_back();
+  if ((!endpoint.starts_with("https://") && !endpoint.starts_with("http://")) ||
+      net::origin_of(endpoint) != endpoint) {
+    throw invalid("AWS_ENDPOINT must be a host with an optional port, such as https://host:9000");
+  }
+  return endpoint;
+}
+
+/// A bucket can be part of the host's name only where that is one: not an address, nor a lone word
+/// such as "localhost".
+bool can_have_subdomains(const std::string& endpoint) {
+  std::string host = endpoint.substr(endpoint.find("://") + 3);
+  if (host.starts_with('[')) return false;
+  host = host.substr(0, host.find(':'));
+  return host.find('.') != std::string::npos &&
+         host.find_first_not_of("0123456789.") != std::string::npos;
+}
+
+void parse_credentials(UriParameters& parameters, S3Options& options) {
+  const std::string auth = parameters.take("AUTH");
+  options.keys = {.access_key_id = parameters.take("AWS_ACCESS_KEY_ID"),
+                  .secret_access_key = parameters.take("AWS_SECRET_ACCESS_KEY"),
+                  .session_token = parameters.take("AWS_SESSION_TOKEN")};
+  // A "+" that nobody encoded has become a space on its way; secrets have no spaces.
+  std::replace(options.keys.secret_access_key.begin(), options.keys.secret_access_key.end(), ' ',
+               '+');
+  const std::string roles = parameters.take("ASSUME_ROLE");
+  if (!roles.empty()) options.roles = parse_aws_roles(roles);
+
+  // The wording of CockroachDB (reference, section 6), which scripts look for.
+  if (auth.empty() || auth == "specified") {
+    for (const auto& [name, value] :
+         {std::pair("AWS_ACCESS_KEY_ID", &options.keys.access_key_id),
+          std::pair("AWS_SECRET_ACCESS_KEY", &options.keys.secret_access_key)}) {
+      if (value->empty()) {
+        throw invalid(fmt::format("AUTH is set to 'specified', but {} is not set", name));
+      }
+    }
+  } else if (auth == "implicit") {
+    if (!options.keys.access_key_id.empty() || !options.keys.secret_access_key.empty()) {
+      throw invalid("AUTH is set to 'implicit', but keys are given in the storage URI");
+    }
+    options.implicit_credentials = true;
+  } else {
+    throw invalid(fmt::format("unsupported value {} for AUTH", auth));
+  }
+}
+
+void parse_object_settings(UriParameters& parameters, S3Options& options) {
+  constexpr std::array<std::string_view, 9> kClasses = {
+      "STANDARD", "REDUCED_REDUNDANCY", "STANDARD_IA", "ONEZONE_IA", "INTELLIGENT_TIERING",
+      "GLACIER",  "DEEP_ARCHIVE",       "OUTPOSTS",    "GLACIER_IR"};
+  options.storage_class = parameters.take("S3_STORAGE_CLASS");
+  if (!options.storage_class.empty() &&
+      std::find(kClasses.begin(), kClasses.end(), options.storage_class) == kClasses.end()) {
+    throw invalid(fmt::format("unsupported value {} for S3_STORAGE_CLASS", options.storage_class));
+  }
+  options.encryption_mode = parameters.take("AWS_SERVER_ENC_MODE");
+  options.kms_key_id = parameters.take("AWS_SERVER_KMS_ID");
+  if (options.encryption_mode == "aws:kms" && options.kms_key_id.empty()) {
+    throw invalid(
+        "AWS_SERVER_KMS_ID param must be set when using aws:kms server side encryption mode.");
+  }
+  if (!options.encryption_mode.empty() && options.encryption_mode != "aws:kms" &&
+      options.encryption_mode != "AES256") {
+    throw invalid(
+        fmt::format("unsupported value {} for AWS_SERVER_ENC_MODE", options.encryption_mode))
+        .hint("Supported values are AES256 and aws:kms.");
+  }
+  if (!options.kms_key_id.empty() && options.encryption_mode != "aws:kms") {
+    throw invalid("AWS_SERVER_KMS_ID is given without AWS_SERVER_ENC_MODE=aws:kms");
+  }
+}
+
+}  // namespace
+
+S3Options parse_s3_uri(const StorageUri& uri, std::string_view shown) {
+  if (uri.host.empty()) {
+    throw invalid("empty host component; s3 URI must specify a target bucket");
+  }
+  UriParameters parameters(uri, "S3");
+  S3Options options = {.bucket = uri.host,
+                       .prefix = normalize_path(uri.path, shown, "the bucket"),
+                       .endpoint = normalize_endpoint(parameters.take("AWS_ENDPOINT")),
+                       .region = parameters.take("AWS_REGION")};
+  parse_credentials(parameters, options);
+  parse_object_settings(parameters, options);
+  options.skip_checksum = parameters.take_flag("AWS_SKIP_CHECKSUM");
+  options.skip_tls_verify = parameters.take_flag("AWS_SKIP_TLS_VERIFY");
+  options.path_style = parameters.take_flag("AWS_USE_PATH_STYLE");
+  parameters.finish();
+  // A dot in the bucket's name would be one more level than the certificate's wildcard covers.
+  if (options.endpoint.empty()) {
+    options.path_style |= options.bucket.find('.') != std::string::npos;
+  } else {
+    options.path_style |= !can_have_subdomains(options.endpoint);
+  }
+  return options;
+}
+
+}  // namespace holdfast::storage

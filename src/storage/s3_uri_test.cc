@@ -1,0 +1,78 @@
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "base/error.h"
+#include "storage/s3_store.h"
+
+namespace holdfast::storage {
+namespace {
+
+S3Options parse(const std::string& text) { return parse_s3_uri(parse_uri(text), redact_uri(text)); }
+
+std::string failure(const std::string& text) {
+  try {
+    parse(text);
+  } catch (const Error& error) {
+    return error.message();
+  }
+  return "accepted";
+}
+
+const std::string kKeys = "AWS_ACCESS_KEY_ID=id&AWS_SECRET_ACCESS_KEY=hush";
+
+TEST(S3Uri, ReadsEveryParameter) {
+  const S3Options options =
+      parse("s3://bucket//a/b/?" + kKeys +
+            "%2Bx y&AWS_SESSION_TOKEN=t&AWS_ENDPOINT=minio.example.com:9000/&AWS_REGION=eu-west-1&"
+            "AWS_USE_PATH_STYLE=true&AWS_SKIP_CHECKSUM=1&AWS_SKIP_TLS_VERIFY=true&"
+            "AWS_SERVER_ENC_MODE=aws:kms&AWS_SERVER_KMS_ID=key&S3_STORAGE_CLASS=STANDARD_IA&"
+            "ASSUME_ROLE=arn:a,arn:b;external_id=x");
+  EXPECT_EQ(options.bucket, "bucket");
+  EXPECT_EQ(options.prefix, "a/b");
+  EXPECT_EQ(options.endpoint, "https://minio.example.com:9000");
+  EXPECT_EQ(options.region, "eu-west-1");
+  EXPECT_EQ(options.keys.access_key_id, "id");
+  EXPECT_EQ(options.keys.secret_access_key, "hush+x+y");
+  EXPECT_EQ(options.keys.session_token, "t");
+  EXPECT_TRUE(options.path_style && options.skip_checksum && options.skip_tls_verify);
+  EXPECT_EQ(options.encryption_mode, "aws:kms");
+  EXPECT_EQ(options.kms_key_id, "key");
+  EXPECT_EQ(options.storage_class, "STANDARD_IA");
+  ASSERT_EQ(options.roles.size(), 2U);
+  EXPECT_EQ(options.roles[0].arn, "arn:a");
+  EXPECT_EQ(options.roles[1].arn, "arn:b");
+  EXPECT_EQ(options.roles[1].external_id, "x");
+}
+
+TEST(S3Uri, ChoosesHowTheBucketIsAddressed) {
+  EXPECT_FALSE(parse("s3://bucket?" + kKeys).path_style);
+  EXPECT_TRUE(parse("s3://dotted.bucket?" + kKeys).path_style);
+  EXPECT_FALSE(parse("s3://b?" + kKeys + "&AWS_ENDPOINT=https://s3.example.com").path_style);
+  EXPECT_TRUE(parse("s3://b?" + kKeys + "&AWS_ENDPOINT=http://127.0.0.1:9000").path_style);
+  EXPECT_TRUE(parse("s3://b?" + kKeys + "&AWS_ENDPOINT=http://[::1]:9000").path_style);
+  EXPECT_TRUE(parse("s3://b?" + kKeys + "&AWS_ENDPOINT=localhost:9000").path_style);
+}
+
+TEST(S3Uri, TellsWhatIsWrongInTheReferencesWords) {
+  EXPECT_EQ(failure("s3:///path?" + kKeys),
+            "empty host component; s3 URI must specify a target bucket");
+  EXPECT_EQ(failure("s3://b"), "AUTH is set to 'specified', but AWS_ACCESS_KEY_ID is not set");
+  EXPECT_EQ(failure("s3://b?AWS_ACCESS_KEY_ID=x"),
+            "AUTH is set to 'specified', but AWS_SECRET_ACCESS_KEY is not set");
+  EXPECT_EQ(failure("s3://b?AUTH=guess"), "unsupported value guess for AUTH");
+  EXPECT_EQ(failure("s3://b?aws_region=x&Y=hush&" + kKeys),
+            "unknown S3 query parameters: aws_region, Y");
+  EXPECT_EQ(failure("s3://b?AWS_SERVER_ENC_MODE=aws:kms&" + kKeys),
+            "AWS_SERVER_KMS_ID param must be set when using aws:kms server side encryption mode.");
+  for (const char* wrong :
+       {"AWS_SERVER_ENC_MODE=x", "AWS_SERVER_KMS_ID=x", "S3_STORAGE_CLASS=COLD",
+        "AWS_USE_PATH_STYLE=maybe", "AWS_REGION=a&AWS_REGION=b", "AWS_ENDPOINT=ftp://x",
+        "AWS_ENDPOINT=https://host/path", "ASSUME_ROLE=a,,b", "ASSUME_ROLE=a;externalid=x"}) {
+    EXPECT_NE(failure("s3://b?" + kKeys + "&" + wrong), "accepted") << wrong;
+  }
+  EXPECT_NE(failure("s3://b?AUTH=implicit&" + kKeys), "accepted");
+  EXPECT_NE(failure("s3://b/a/../c?" + kKeys), "accepted");
+}
+
+}  // namespace
+}  // namespace holdfast::storage
