@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""./run bench [backup] [restore] [delta] [proxy] [archive]: holdfast beside pgBackRest, pg_basebackup and PgBouncer.
+"""./run bench [backup] [restore] [delta] [proxy] [archive] [cloud]: holdfast beside pgBackRest, pg_basebackup and PgBouncer.
 
 One run, interleaved, medians. The table goes to standard output and to bench/results/latest.md.
 
@@ -22,6 +22,7 @@ from archive import ArchiveBench  # noqa: E402
 from cluster import bench_directory, cluster  # noqa: E402
 from harness import environment as env  # noqa: E402
 from harness.daemon import Holdfast  # noqa: E402
+from harness.emulators import BUCKET, Minio, make_certificate  # noqa: E402
 from harness.postgres import Postgres, wait_until  # noqa: E402
 from measure import Sample, measure, settle, stored_bytes  # noqa: E402
 
@@ -55,13 +56,13 @@ class Bench:
 
     # -- the tools
 
-    def pgbackrest_configuration(self, name):
+    def pgbackrest_configuration(self, name, repository=None):
         root = env.make_directory(self.work / f"pgbackrest-{name}", 0o755)
         for sub in ("repo", "log", "lock", "spool"):
             env.make_directory(root / sub)
         file = root / "pgbackrest.conf"
         file.write_text(f"""[global]
-repo1-path={root}/repo
+{repository or f'repo1-path={root}/repo'}
 repo1-retention-full=20
 {'repo1-bundle=y' if name == 'bundle' else ''}
 log-path={root}/log
@@ -274,6 +275,51 @@ ignore_startup_parameters = extra_float_digits
         finally:
             bench.close()
 
+    def cloud(self):
+        """Through one MinIO, over TLS, which pgBackRest insists on."""
+        minio = Minio(self.work)
+        minio.start(tls_directory=make_certificate(env.make_directory(self.work / "certificates", 0o755)))
+        try:
+            self.configurations["s3"] = self.pgbackrest_configuration("s3", f"""repo1-type=s3
+repo1-path=/pgbackrest
+repo1-s3-bucket={BUCKET}
+repo1-s3-endpoint=127.0.0.1
+repo1-storage-port={minio.port}
+repo1-storage-verify-tls=n
+repo1-s3-uri-style=path
+repo1-s3-region=us-east-1
+repo1-s3-key={minio.keys[0]}
+repo1-s3-key-secret={minio.keys[1]}
+repo1-bundle=y""")
+            uri = minio.uri("archive", more="&AWS_SKIP_TLS_VERIFY=true")
+            target = self.work / "target"
+            for _ in range(ROUNDS):
+                for name in ("holdfast", "pgbackrest zst bundle"):
+                    settle(self.source.data)
+                    if name == "holdfast":
+                        shutil.rmtree(minio.data / "disk" / BUCKET / "archive", ignore_errors=True)
+                        self.reset_memory()
+                        sample, _ = measure(self.psql(f"BACKUP INTO '{uri}'"), self.source.pid(), self.daemon.process.pid)
+                        sample.memory = self.daemon.peak_memory()
+                        restore = self.psql(f"RESTORE FROM LATEST IN '{uri}' WITH data_directory = '{target}'")
+                    else:
+                        shutil.rmtree(minio.data / "disk" / BUCKET / "pgbackrest", ignore_errors=True)
+                        env.run("pgbackrest", f"--config={self.configurations['s3']}", "--stanza=bench", "stanza-create")
+                        sample = self.backup_pgbackrest("s3")
+                        restore = ["pgbackrest", f"--config={self.configurations['s3']}", "--stanza=bench", f"--pg1-path={target}", "restore"]
+                    self.note("cloud backup", name, sample)
+                    shutil.rmtree(target, ignore_errors=True)
+                    if name != "holdfast":
+                        env.make_directory(target)
+                    settle(minio.data)
+                    self.reset_memory()
+                    daemon = self.daemon.process.pid if name == "holdfast" else None
+                    sample, _ = measure(restore, None, daemon)
+                    self.note("cloud restore", name, sample)
+            shutil.rmtree(target, ignore_errors=True)
+        finally:
+            minio.stop()
+
     # -- the report
 
     def report(self):
@@ -284,7 +330,8 @@ ignore_startup_parameters = extra_float_digits
                  f"page checksums on; {ROUNDS} interleaved rounds, warm cache, medians. CPU seconds are those of every process involved, the "
                  "server's included. Memory: private memory of the tool's processes; for holdfast the daemon's whole resident set (VmHWM).", ""]
         titles = {"backup": "Full backup", "restore": "Restore to a directory", "delta": "Delta restore over an intact directory",
-                  "archive": "Archiving a burst of about 1 GB of WAL"}
+                  "archive": "Archiving a burst of about 1 GB of WAL",
+                  "cloud backup": "Full backup into MinIO (S3, TLS, same machine)", "cloud restore": "Restore from MinIO"}
         for group, title in titles.items():
             if group in self.samples:
                 lines += [f"## {title}", "", *self.table(group), ""]
@@ -321,7 +368,7 @@ def cpu_name():
 
 
 def main():
-    known = ["backup", "restore", "delta", "proxy", "archive"]
+    known = ["backup", "restore", "delta", "proxy", "archive", "cloud"]
     names = sys.argv[1:] or known
     for name in names:
         if name not in known:

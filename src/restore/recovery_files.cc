@@ -7,6 +7,8 @@
 #include <algorithm>
 #include <charconv>
 #include <memory>
+#include <string>
+#include <vector>
 
 #include "base/error.h"
 #include "base/log.h"
@@ -113,9 +115,16 @@ std::uint32_t timeline_of_directory(const std::string& data_directory) {
 std::uint32_t highest_timeline(storage::ObjectStore& store, const Manifest& manifest,
                                std::uint32_t of_replaced, const Stop& stop) {
   std::uint32_t highest = std::max(of_replaced, manifest.stop().timeline());
-  const auto directories = store.list_directories(
-      fmt::format("{}/{}", collection::kWalDirectory, manifest.instance().system_identifier()),
-      stop);
+  const std::uint64_t system = manifest.instance().system_identifier();
+  std::vector<std::string> directories;
+  try {
+    directories =
+        store.list_directories(fmt::format("{}/{}", collection::kWalDirectory, system), stop);
+  } catch (const Error& error) {
+    // A web server cannot list. Each timeline but the first has a history, one after the other.
+    if (error.state() != sqlstate::kFeatureNotSupported) throw;
+    while (collection::get_timeline_history(store, system, highest + 1, stop)) ++highest;
+  }
   for (const auto& name : directories) {
     std::uint32_t timeline = 0;
     const auto [end, failure] =
