@@ -37,7 +37,7 @@ std::string list_of(const std::vector<collection::FileProblem>& problems) {
 }
 
 void require_whole(storage::ObjectStore& store, const Manifest& manifest, const Stop& stop) {
-  std::vector<collection::FileProblem> problems = collection::check_files(store, manifest, stop);
+  std::vector<collection::FileProblem> problems = collection::check_files(store, {&manifest, 1}, stop);
   if (problems.empty()) return;
   throw Error(sqlstate::kDataCorrupted,
               fmt::format("the following files of backup {} in {} are missing or damaged:{}",
@@ -156,7 +156,7 @@ std::size_t validate(storage::ObjectStore& store, const Manifest& manifest, sql:
                      const Stop& stop) {
   std::size_t workers = std::max(1U, std::thread::hardware_concurrency());
   std::vector<collection::FileProblem> problems =
-      collection::verify_data(store, manifest, workers, stop);
+      collection::verify_data(store, {&manifest, 1}, workers, stop);
   sink.row(Row{problems.empty()
                    ? std::string("No problems found!")
                    : fmt::format("Problems were found in backup {}:{}\nERROR: validation failed",
