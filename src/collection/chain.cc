@@ -112,9 +112,8 @@ std::vector<proto::Manifest> read_chain(storage::ObjectStore& store, std::string
   // All at once: to ask for each layer only when the one on it is known would take as many round
   // trips as there are layers. Those that turn out to be on another branch are read in vain.
   std::vector<std::string> directories = list_layers(store, name->full, stop);
-  std::erase_if(directories, [&](const std::string& one) {
-    return one != name->full && one > directory;
-  });
+  std::erase_if(directories,
+                [&](const std::string& one) { return one != name->full && one > directory; });
   if (directories.empty() || directories.back() != directory) {
     return read_manifests(store, {std::string(directory)}, stop);  // says what is missing
   }

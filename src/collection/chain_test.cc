@@ -20,8 +20,8 @@ using testing::SizeIs;
 constexpr std::string_view kFull = "2026/11/20-223000.00";
 
 std::string layer(int minute) {
-  return incremental_directory(kFull, *parse_timestamp("2026-11-21 10:00:00+00") +
-                                          std::chrono::minutes(minute));
+  return incremental_directory(
+      kFull, *parse_timestamp("2026-11-21 10:00:00+00") + std::chrono::minutes(minute));
 }
 
 /// Layers of one relation file, id 1, of which each layer may hold some blocks.
@@ -143,8 +143,7 @@ TEST_F(ChainTest, RefusesAChainWithAMissingOrExchangedLayer) {
   const std::string key = manifest_key(layer(1));
   const Bytes kept = *get_whole(store_, key, 1 << 20, stop_);
   store_.remove(key, stop_);
-  EXPECT_THAT(failure([&] { read_chain(store_, layer(2), stop_); }).message(),
-              HasSubstr(layer(1)));
+  EXPECT_THAT(failure([&] { read_chain(store_, layer(2), stop_); }).message(), HasSubstr(layer(1)));
   write(layer(1), &full, 8192, {0});
   const Error exchanged = failure([&] { read_chain(store_, layer(2), stop_); });
   EXPECT_EQ(exchanged.state(), sqlstate::kDataCorrupted);

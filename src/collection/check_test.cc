@@ -60,7 +60,9 @@ class CheckTest : public testing::Test {
     return keys;
   }
   std::vector<std::string> check() { return keys_of(check_files(store_, {&manifest_, 1}, stop_)); }
-  std::vector<std::string> verify() { return keys_of(verify_data(store_, {&manifest_, 1}, 2, stop_)); }
+  std::vector<std::string> verify() {
+    return keys_of(verify_data(store_, {&manifest_, 1}, 2, stop_));
+  }
 
   const WalSegmentId wal_{
       .system_identifier = 42, .timeline = 1, .segment = 9, .segment_bytes = 1 << 20};

@@ -66,8 +66,7 @@ std::string Coverage::add(const proto::Pack& pack, const std::vector<FrameEntry>
     const FrameEntry& entry = entries[i];
     const auto found = files_.find(entry.file_id);
     if (found == files_.end() || entry.frame >= found->second.held.size() ||
-        (!entry.partial &&
-         entry.plain_bytes != bytes_in_frame(found->second.size, entry.frame))) {
+        (!entry.partial && entry.plain_bytes != bytes_in_frame(found->second.size, entry.frame))) {
       return fmt::format("holds frame {} of file {}, which the manifest lacks", entry.frame,
                          entry.file_id);
     }

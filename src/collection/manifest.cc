@@ -1,11 +1,11 @@
 #include <fmt/format.h>
 
 #include "base/error.h"
+#include "collection/chain.h"
 #include "collection/collection.h"
 #include "collection/envelope_internal.h"
 #include "collection/format.h"
 #include "collection/manifest_internal.h"
-#include "collection/chain.h"
 
 namespace holdfast::collection {
 

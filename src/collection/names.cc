@@ -129,9 +129,8 @@ std::optional<IncrementalName> parse_incremental_directory(std::string_view text
   }
   const std::string full(text.substr(prefix, kFullBytes));
   const std::string_view name = text.substr(prefix + kFullBytes + 1);
-  const auto time =
-      parse_subdirectory(fmt::format("{}/{}/{}-{}", name.substr(0, 4), name.substr(4, 2),
-                                     name.substr(6, 2), name.substr(9)));
+  const auto time = parse_subdirectory(fmt::format(
+      "{}/{}/{}-{}", name.substr(0, 4), name.substr(4, 2), name.substr(6, 2), name.substr(9)));
   if (!time || !parse_subdirectory(full) || incremental_directory(full, *time) != text) {
     return std::nullopt;
   }

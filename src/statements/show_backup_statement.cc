@@ -37,7 +37,8 @@ std::string list_of(const std::vector<collection::FileProblem>& problems) {
 }
 
 void require_whole(storage::ObjectStore& store, const Manifest& manifest, const Stop& stop) {
-  std::vector<collection::FileProblem> problems = collection::check_files(store, {&manifest, 1}, stop);
+  std::vector<collection::FileProblem> problems =
+      collection::check_files(store, {&manifest, 1}, stop);
   if (problems.empty()) return;
   throw Error(sqlstate::kDataCorrupted,
               fmt::format("the following files of backup {} in {} are missing or damaged:{}",
