@@ -86,17 +86,18 @@ void RestoreStatement::run(const sql::Restore& statement, sql::SessionContext& s
   std::unique_ptr<storage::ObjectStore> store =
       open_for_user(stores_, spec.collection_uri(), session);
   FoundBackup backup = find_backup(*store, statement.from, stop);
-  if (backup.manifest.scope() != collection::proto::SCOPE_CLUSTER) {
+  const auto layer = collection::read_manifest(*store, backup.layers.back(), stop);
+  if (layer && layer->scope() != collection::proto::SCOPE_CLUSTER) {
     throw Error(sqlstate::kInvalidParameterValue,
                 "full cluster RESTORE can only be used on full cluster BACKUP files");
   }
-  spec.set_subdirectory(backup.subdirectory);
+  spec.set_subdirectory(backup.layers.back());
   if (spec.data_directory().empty() && instance_.running()) {
     restore::require_no_user_objects(instance_.user_objects(stop));
   }
 
   const jobs::NewJob job = new_job({.type = jobs::kRestoreType,
-                                    .description = describe(statement, spec.subdirectory()),
+                                    .description = describe(statement, backup.subdirectory),
                                     .statement = sql::print(statement, sql::Redact::Secrets)},
                                    spec, session);
   submit_and_answer(runner_, job, detached, "RESTORE", session, sink, stop);
