@@ -10,6 +10,7 @@
 #include "backup/wal_cleanup.h"
 #include "base/error.h"
 #include "base/log.h"
+#include "collection/chain.h"
 #include "collection/collection.h"
 #include "collection/frame.h"
 
@@ -44,6 +45,7 @@ void take_backup(BackupRun& run, jobs::JobContext& job) {
     job.pause_point("backup.after_wal_start");
     run.start_backup();
     job.pause_point("backup.after_start");
+    run.find_changes();
     run.plan();
     job.pause_point("backup.after_plan");
     run.reuse_finished_packs();
@@ -65,6 +67,7 @@ void take_backup(BackupRun& run, jobs::JobContext& job) {
     run.write_manifest();
     job.pause_point("backup.after_manifest");
   }
+  run.protect_wal();
   run.move_latest();
   job.pause_point("backup.after_latest");
   run.clean_up();
@@ -73,7 +76,11 @@ void take_backup(BackupRun& run, jobs::JobContext& job) {
 }  // namespace
 
 void check_spec(const proto::BackupJobSpec& spec) {
-  if (!collection::parse_subdirectory(spec.subdirectory())) {
+  const auto incremental = collection::parse_incremental_directory(spec.subdirectory());
+  const bool belongs = spec.full().empty()
+                           ? collection::parse_subdirectory(spec.subdirectory()).has_value()
+                           : incremental && incremental->full == spec.full();
+  if (!belongs) {
     throw Error(sqlstate::kInvalidParameterValue,
                 fmt::format("\"{}\" is not a subdirectory of a backup", spec.subdirectory()))
         .hint("Subdirectories look like \"2026/11/20-223000.00\".");
@@ -118,7 +125,9 @@ void BackupJob::revert(jobs::JobContext& job) {
   const auto manifest = collection::read_manifest(*store, spec.subdirectory(), stop);
   if (manifest && manifest->job_id() == job.id()) {
     // Readers may have seen it already: it stays, and is made whole.
-    move_latest_late(*store, *manifest, environment_.clock->now(), stop);
+    if (spec.full().empty()) {
+      move_latest_late(*store, *manifest, environment_.clock->now(), stop);
+    }
     collection::remove_checkpoints(*store, spec.subdirectory(), stop);
     collection::release_lock(*store, spec.subdirectory(), job.id(), stop);
     return;

@@ -14,6 +14,8 @@
 
 namespace holdfast::backup {
 
+class WalArchives;
+
 /// Bounds of WITH workers.
 inline constexpr std::uint32_t kMaxWorkers = 64;
 
@@ -38,6 +40,8 @@ struct BackupEnvironment {
   std::string locality;  ///< "region=us-east,zone=a"; may be empty
   std::string holdfast_version;
   const Clock* clock = &Clock::system();
+  /// Protects the WAL that the next layer will need. Null: nothing is protected.
+  WalArchives* archives = nullptr;
 };
 
 /// Checks a specification's values: subdirectory, compression, workers. Throws
@@ -47,8 +51,8 @@ void check_spec(const proto::BackupJobSpec& spec);
 /// Where a job receives WAL; removed at the end of each attempt.
 std::filesystem::path spool_of(const BackupEnvironment& environment, jobs::JobId id);
 
-/// A full backup of the whole cluster into one subdirectory of a collection. The job's
-/// specification is a BackupJobSpec; rows of the result are the tables' estimated rows.
+/// A full or incremental backup of the whole cluster into one subdirectory of a collection. The
+/// job's specification is a BackupJobSpec; rows of the result are the tables' estimated rows.
 ///
 /// resume() may be called again after a pause, a failure or the process's death: packs that were
 /// finished before are verified against the data directory and kept. The manifest is written last;

@@ -115,7 +115,7 @@ TEST(BackupJob, StoresEveryFileAsItIs) {
     EXPECT_THAT(key, Not(HasSubstr("BACKUP-")));
   }
   EXPECT_EQ(collection::resolve_latest(lab.store(), Stop::never()), lab.spec().subdirectory());
-  EXPECT_THAT(collection::verify_data(lab.store(), manifest, 2, Stop::never()), IsEmpty());
+  EXPECT_THAT(collection::verify_data(lab.store(), {&manifest, 1}, 2, Stop::never()), IsEmpty());
   EXPECT_FALSE(std::filesystem::exists(lab.server().scratch() / "spool" / "backup-4711"));
 }
 
@@ -218,7 +218,7 @@ TEST(BackupJob, GoesOnAfterAPauseWithThePacksItHasFinished) {
   const bool superseded = std::ranges::any_of(
       manifest.packs(), [](const auto& pack) { return pack.superseded_size() > 0; });
   EXPECT_TRUE(superseded);
-  EXPECT_THAT(collection::verify_data(lab.store(), manifest, 1, Stop::never()), IsEmpty());
+  EXPECT_THAT(collection::verify_data(lab.store(), {&manifest, 1}, 1, Stop::never()), IsEmpty());
   const auto restored = lab.restore(manifest);
   EXPECT_EQ(restored.execute("SELECT count(*) FROM big").integer(0, 0), 140000);
   EXPECT_EQ(restored.execute("SELECT count(*) FROM big WHERE filler = 'changed'").integer(0, 0), 1);
@@ -238,7 +238,7 @@ TEST(BackupJob, TakesAPackAgainThatWasDamagedBetweenTwoAttempts) {
   job.next_attempt();
   lab.resume(job);
   const Manifest manifest = lab.manifest();
-  EXPECT_THAT(collection::verify_data(lab.store(), manifest, 1, Stop::never()), IsEmpty());
+  EXPECT_THAT(collection::verify_data(lab.store(), {&manifest, 1}, 1, Stop::never()), IsEmpty());
   lab.unpack(manifest);
 }
 
@@ -406,7 +406,8 @@ TEST(BackupJob, FailsCleanlyAtEveryPutAndSucceedsAfterwards) {
     break;
   }
   EXPECT_GE(failures, 5U);
-  EXPECT_THAT(collection::verify_data(lab.store(), lab.manifest(), 1, Stop::never()), IsEmpty());
+  const auto manifest = lab.manifest();
+  EXPECT_THAT(collection::verify_data(lab.store(), {&manifest, 1}, 1, Stop::never()), IsEmpty());
 }
 
 TEST(BackupJob, GoesOnAfterADiskWasFull) {
@@ -429,7 +430,7 @@ TEST(BackupJob, GoesOnAfterADiskWasFull) {
   lab.resume(job);
   const Manifest manifest = lab.manifest();
   EXPECT_EQ(manifest.packs(0).number(), kept->packs(0).number());
-  EXPECT_THAT(collection::verify_data(lab.store(), manifest, 1, Stop::never()), IsEmpty());
+  EXPECT_THAT(collection::verify_data(lab.store(), {&manifest, 1}, 1, Stop::never()), IsEmpty());
 }
 
 TEST(BackupJob, LostServerIsAFailureThatMayBeRepeated) {

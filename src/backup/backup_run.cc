@@ -13,12 +13,15 @@
 #include <thread>
 #include <utility>
 
+#include "backup/base_layer.h"
 #include "backup/corrupt_pages.h"
 #include "backup/plan.h"
+#include "backup/wal_archives.h"
 #include "backup/wal_cleanup.h"
 #include "base/assert.h"
 #include "base/error.h"
 #include "base/log.h"
+#include "collection/changes.h"
 #include "collection/collection.h"
 #include "collection/format.h"
 #include "io/file.h"
@@ -169,7 +172,10 @@ void BackupRun::take_lock() {
 }
 
 void BackupRun::read_checkpoint() {
+  if (!spec_.full().empty()) base_ = read_base_layer(*store_, spec_.full(), stop_);
   earlier_ = collection::read_checkpoint(*store_, spec_.subdirectory(), stop_);
+  // Its files' ids go on from those of its own base.
+  if (earlier_ && base_ && earlier_->base().backup_uuid() != base_->backup_uuid()) earlier_.reset();
   if (earlier_ && earlier_->backup_uuid().size() == uuid_.size()) {
     std::memcpy(uuid_.data(), earlier_->backup_uuid().data(), uuid_.size());
     log::info("going on with {} packs of an earlier attempt", earlier_->packs_size());
@@ -193,6 +199,7 @@ void BackupRun::connect() {
                 "cannot resume backup started on another cluster")
         .hint("Cancel the job and take a new backup.");
   }
+  if (base_) require_same_cluster(*base_, control_);
   server_ = postgres::read_server_facts(connection, stop_);
   outside_files_ =
       postgres::find_config_files(connection, environment_.data_directory, stop_).outside;
@@ -235,12 +242,80 @@ void BackupRun::start_backup() {
             session_->timeline());
 }
 
+void BackupRun::protect_wal() {
+  if (spec_.unprotected() || environment_.archives == nullptr) return;
+  const std::string description =
+      fmt::format("WAL ARCHIVE of the backups in {}", store_->description());
+  try {
+    environment_.archives->ensure({.collection_uri = spec_.collection_uri(),
+                                   .mode = WalArchiveMode::Maps,
+                                   .start = postgres::Lsn{manifest_.stop().position()},
+                                   .description = description,
+                                   .statement = description,
+                                   .user_name = "node"},
+                                  stop_);
+  } catch (const Error& error) {
+    // The backup itself needs none of it.
+    job_.notice(
+        fmt::format("the WAL after this backup is not protected, so the next incremental may have "
+                    "to read every "
+                    "page: {}",
+                    error.message()));
+  }
+}
+
+void BackupRun::find_changes() {
+  if (!base_) return;
+  enter("finding what changed");
+  const LayerStart start{.position = session_->start_lsn(),
+                         .timeline = session_->timeline(),
+                         .from_standby = session_->from_standby()};
+  const auto path = read_timeline_path(*store_, environment_.data_directory,
+                                       control_.system_identifier, start.timeline, stop_);
+  require_same_history(*base_, start, path);
+  auto found = collection::changes_between(
+      *store_,
+      {.system_identifier = control_.system_identifier,
+       .major = control_.major,
+       .wal_segment_bytes = control_.wal_segment_bytes,
+       .path = path,
+       .from_timeline = base_->start().timeline(),
+       .from = postgres::Lsn{base_->start().position()},
+       .to = start.position,
+       .wal_directory = (environment_.data_directory / "pg_wal").string()},
+      stop_);
+  changes_ = {.map = std::move(found.map), .since = postgres::Lsn{base_->start().position()}};
+  if (!changes_.map) require_page_comparison_allowed(*base_, found, spec_.revision_history());
+  if (!changes_.map) {
+    job_.notice(
+        fmt::format("reading every page, because the changes since the last backup are not "
+                    "known: {}",
+                    found.reason));
+  }
+  manifest_.set_change_source(changes_.map ? manifest::CHANGE_SOURCE_WAL
+                                           : manifest::CHANGE_SOURCE_PAGE_LSN);
+  log::info("continuing \"{}\", changed_blocks={}", base_->subdirectory(),
+            changes_.map ? std::to_string(changes_.map->changed_blocks()) : "unknown");
+}
+
+void BackupRun::describe_layer() {
+  manifest_.set_revision_history(spec_.revision_history());
+  manifest_.set_type(base_ ? manifest::BACKUP_TYPE_INCREMENTAL : manifest::BACKUP_TYPE_FULL);
+  if (!base_) return;
+  manifest_.set_full(spec_.full());
+  auto& reference = *manifest_.mutable_base();
+  reference.set_directory(base_->subdirectory());
+  reference.set_backup_uuid(base_->backup_uuid());
+  *reference.mutable_start() = base_->start();
+  *reference.mutable_stop() = base_->stop();
+  reference.set_end_time_us(base_->end_time_us());
+}
+
 void BackupRun::describe_instance() {
-  manifest_.set_format_version(collection::kFormatVersion);
   manifest_.set_holdfast_version(environment_.holdfast_version);
   manifest_.set_backup_uuid(uuid_.data(), uuid_.size());
   manifest_.set_job_id(job_.id());
-  manifest_.set_type(manifest::BACKUP_TYPE_FULL);
+  describe_layer();
   manifest_.set_scope(manifest::SCOPE_CLUSTER);
   manifest_.set_subdirectory(spec_.subdirectory());
   manifest_.set_compression(compression_of(spec_).print());
@@ -270,15 +345,21 @@ void BackupRun::plan() {
   }
   for (auto& tablespace : plan.tablespaces) *manifest_.add_tablespaces() = std::move(tablespace);
   copy_.files = std::move(plan.files);
-  copy_.files.number(earlier_ ? &*earlier_ : nullptr);
-  copy_.done.assign(copy_.files.total_frames(), false);
+  const auto* earlier = earlier_ ? &*earlier_ : nullptr;
+  if (base_) {
+    plan_incremental(*base_, changes_, earlier, copy_);
+    changes_ = {};
+  } else {
+    copy_.files.number(earlier);
+    copy_.done.assign(copy_.files.total_frames(), false);
+  }
   for (std::size_t i = 0; i < copy_.files.size(); ++i) {
     if (copy_.files.kind(i) != manifest::FILE_KIND_CONTROL) continue;
     for (std::uint32_t frame = 0; frame < copy_.files.frames(i); ++frame) {
       copy_.done[copy_.files[i].first_frame + frame] = true;  // copy_control_file() takes it
     }
   }
-  bytes_total_ = copy_.files.total_bytes();
+  bytes_total_ = bytes_to_copy(copy_);
   log::info("planned {} files, bytes={}", copy_.files.size(), bytes_total_);
 }
 
@@ -468,6 +549,8 @@ void BackupRun::write_manifest() {
     out.set_mode(directory.mode);
   }
   copy_.files.store(manifest_);
+  copy_.hashes.store(copy_.files, manifest_);
+  manifest_.set_next_file_id(copy_.files.next_id());
   std::uint64_t stored = 0;
   for (auto& pack : copy_.ledger.packs()) {
     stored += pack.size();
@@ -480,6 +563,7 @@ void BackupRun::write_manifest() {
 }
 
 void BackupRun::move_latest() {
+  if (manifest_.type() == manifest::BACKUP_TYPE_INCREMENTAL) return;
   const Time now = environment_.clock->now();
   if (written_before_) {
     move_latest_late(*store_, manifest_, now, stop_);

@@ -11,6 +11,7 @@
 
 #include "backup/backup_job.h"
 #include "backup/copy.h"
+#include "backup/incremental_plan.h"
 #include "backup/wal_keeper.h"
 #include "base/clock.h"
 #include "base/mutex.h"
@@ -45,6 +46,8 @@ class BackupRun final : private CopyObserver {
   /// Checks that data directory and server belong together, and makes the server keep its WAL.
   void connect();
   void start_backup();
+  /// For an incremental layer: which layer it continues, and what changed since.
+  void find_changes();
   void plan();
   void reuse_finished_packs();
   void copy_files();
@@ -60,6 +63,9 @@ class BackupRun final : private CopyObserver {
   /// Removes what earlier attempts left: packs in no checkpoint, WAL from before this start.
   void remove_leftovers();
   void write_manifest();
+  /// Makes sure that the next layer can know what changed since this one. (What its own WAL says is
+  /// in the collection already.)
+  void protect_wal();
   void move_latest();
   void clean_up();
 
@@ -75,6 +81,7 @@ class BackupRun final : private CopyObserver {
   void enter(std::string phase);
   void remember_wal(const collection::WalSegmentId& segment);
   void describe_instance();
+  void describe_layer();
   void store_control_file(std::size_t position, ByteView content);
   void judge_suspects(const postgres::WalRange& range);
   std::optional<Time> last_commit(const postgres::WalRange& range);
@@ -104,6 +111,8 @@ class BackupRun final : private CopyObserver {
   std::vector<std::filesystem::path> outside_files_;
   std::unique_ptr<WalKeeper> wal_;
   std::optional<postgres::BackupSession> session_;
+  std::optional<collection::proto::Manifest> base_;  // of an incremental layer
+  KnownChanges changes_;
   CopyState copy_;
   bool reused_ = false;  // the ledger has all that earlier attempts left
   std::string phase_;    // changes only while no worker runs

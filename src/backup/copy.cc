@@ -2,6 +2,7 @@
 
 #include <fmt/core.h>
 
+#include <algorithm>
 #include <memory>
 #include <optional>
 #include <utility>
@@ -12,6 +13,7 @@
 #include "base/worker_pool.h"
 #include "collection/collection.h"
 #include "collection/format.h"
+#include "postgres/page.h"
 
 namespace holdfast::backup {
 
@@ -32,11 +34,23 @@ struct FrameRef {
   std::uint32_t frame = 0;
 };
 
+/// How many bytes will be read for the frame.
+std::uint64_t planned_bytes(const CopyState& state, const FrameRef& ref) {
+  const FileEntry& file = state.files[ref.position];
+  if (state.selection.how(ref.position) == Selection::How::Blocks) {
+    return state.selection.blocks(file.first_frame + ref.frame).count() *
+           std::uint64_t{collection::kBlockBytes};
+  }
+  const std::uint64_t left = file.size - std::uint64_t{ref.frame} * kFrameBytes;
+  return std::min<std::uint64_t>(left, kFrameBytes);
+}
+
 /// Hands out the frames that are to be copied, in path order, a run at a time: about one full
 /// frame's bytes.
 class FrameCursor {
  public:
-  FrameCursor(const FileTable& files, const std::vector<bool>& done) : files_(files), done_(done) {}
+  explicit FrameCursor(const CopyState& state)
+      : state_(state), files_(state.files), done_(state.done) {}
 
   /// Empty at the end.
   void draw(std::vector<FrameRef>& run) {
@@ -51,18 +65,14 @@ class FrameCursor {
       }
       if (!done_[files_[position_].first_frame + frame_]) {
         run.push_back({position_, frame_});
-        bytes += planned_bytes(files_, run.back());
+        bytes += planned_bytes(state_, run.back());
       }
       ++frame_;
     }
   }
 
-  static std::uint64_t planned_bytes(const FileTable& files, const FrameRef& ref) {
-    const std::uint64_t left = files[ref.position].size - std::uint64_t{ref.frame} * kFrameBytes;
-    return left < kFrameBytes ? left : kFrameBytes;
-  }
-
  private:
+  const CopyState& state_;
   const FileTable& files_;
   const std::vector<bool>& done_;
   Mutex mutex_;
@@ -75,6 +85,58 @@ struct FinishedPack {
   PackSummary summary;
 };
 
+/// What is taken of one frame.
+struct Taken {
+  FrameRead read;
+  bool partial = false;
+  /// The layer before has just this.
+  bool unchanged = false;
+
+  bool empty() const { return unchanged || read.bytes.empty(); }
+};
+
+/// Reads of a frame what the selection says.
+Taken take_frame(FrameReader& reader, const CopyState& state, const FrameRef& ref,
+                 const Stop& stop) {
+  const Selection& selection = state.selection;
+  const std::uint32_t ordinal = state.files[ref.position].first_frame + ref.frame;
+  Taken taken;
+  switch (selection.how(ref.position)) {
+    case Selection::How::Whole:
+      taken.read = reader.read(ref.position, ref.frame, stop);
+      break;
+    case Selection::How::Blocks:
+      taken.partial = true;
+      taken.read = reader.read_blocks(ref.position, ref.frame, selection.blocks(ordinal), stop);
+      break;
+    case Selection::How::PageLsn: {
+      taken.partial = true;
+      taken.read = reader.read(ref.position, ref.frame, stop);
+      const std::uint64_t first = std::uint64_t{ref.frame} * collection::kFrameBlocks;
+      reader.keep_blocks(taken.read, [&](std::size_t block, ByteView page) {
+        // What an LSN on a page with a wrong checksum says is worth nothing.
+        const auto number =
+            static_cast<std::uint32_t>((first + block) % postgres::kRelationSegmentBlocks);
+        const bool suspect = std::ranges::any_of(taken.read.suspects, [&](const auto& key) {
+          return key.block % postgres::kRelationSegmentBlocks == number;
+        });
+        const auto header = postgres::parse_page_header(page);
+        return suspect || header.upper == 0 || header.lsn >= selection.since() ||
+               first + block >= selection.former_blocks(ref.position);
+      });
+      break;
+    }
+    case Selection::How::Compare: {
+      taken.read = reader.read(ref.position, ref.frame, stop);
+      const auto former = selection.former_hash(ordinal);
+      taken.unchanged =
+          former && taken.read.suspects.empty() && collection::hash128(taken.read.bytes) == *former;
+      break;
+    }
+  }
+  return taken;
+}
+
 /// Readers fill pack builders, uploaders put them on storage and give them back.
 class Copier {
  public:
@@ -82,7 +144,7 @@ class Copier {
       : request_(request),
         state_(state),
         observer_(observer),
-        cursor_(state.files, state.done),
+        cursor_(state),
         finished_(request.workers),
         free_(2 * request.workers),
         reading_(request.workers) {}
@@ -110,14 +172,14 @@ class Copier {
     for (cursor_.draw(run); !run.empty(); cursor_.draw(run)) {
       for (const FrameRef& ref : run) {
         stop.check();
-        const std::uint64_t planned = FrameCursor::planned_bytes(state_.files, ref);
+        const std::uint64_t planned = planned_bytes(state_, ref);
         request_.throttle.take(planned, stop);
-        if (const auto bytes = take(reader, ref, stop); !bytes.empty()) {
-          if (pack && pack->full_for(encoder, bytes.size())) {
+        if (const Taken taken = take(reader, ref, stop); !taken.empty()) {
+          if (pack && pack->full_for(encoder, taken.read.bytes.size())) {
             hand_over(std::exchange(pack, nullptr), stop);
           }
           if (!pack) pack = new_pack(stop);
-          pack->add(encoder, state_.files[ref.position].id, ref.frame, bytes);
+          add(*pack, encoder, ref, taken);
         }
         observer_.frame_done(planned);
       }
@@ -126,19 +188,40 @@ class Copier {
     if (--reading_ == 0) finished_.close();
   }
 
-  /// The frame's bytes; empty when there are none (any more).
-  ByteView take(FrameReader& reader, const FrameRef& ref, const Stop& stop) {
-    const FrameRead read = reader.read(ref.position, ref.frame, stop);
+  Taken take(FrameReader& reader, const FrameRef& ref, const Stop& stop) {
+    Taken taken = take_frame(reader, state_, ref, stop);
+    const FrameRead& read = taken.read;
     if (read.state == FrameRead::State::Gone) {
       state_.changes.gone(ref.position);
     } else if (read.state == FrameRead::State::Short) {
-      state_.changes.shortened(ref.position,
-                               std::uint64_t{ref.frame} * kFrameBytes + read.bytes.size());
+      state_.changes.shortened(ref.position, end_of(ref, taken));
     } else if (read.state == FrameRead::State::Grown) {
       state_.changes.grown(ref.position, read.bytes.size());
     }
     state_.changes.suspect(read.suspects);
-    return read.bytes;
+    if (taken.unchanged) {
+      const std::uint32_t ordinal = state_.files[ref.position].first_frame + ref.frame;
+      state_.hashes.set(ordinal, *state_.selection.former_hash(ordinal));
+    }
+    return taken;
+  }
+
+  /// Where a file ended that was shorter than planned.
+  static std::uint64_t end_of(const FrameRef& ref, const Taken& taken) {
+    const std::uint64_t start = std::uint64_t{ref.frame} * kFrameBytes;
+    if (!taken.partial) return start + taken.read.bytes.size();
+    // Part of a block is held by no partial frame.
+    return start + taken.read.end / collection::kBlockBytes * collection::kBlockBytes;
+  }
+
+  void add(PackBuilder& pack, FrameEncoder& encoder, const FrameRef& ref, const Taken& taken) {
+    const FileEntry& file = state_.files[ref.position];
+    if (taken.partial) {
+      pack.add_partial(encoder, file.id, ref.frame, taken.read.blocks, taken.read.bytes);
+      return;
+    }
+    const auto& entry = pack.add(encoder, file.id, ref.frame, taken.read.bytes);
+    if (!file.by_blocks) state_.hashes.set(file.first_frame + ref.frame, entry.hash);
   }
 
   std::unique_ptr<PackBuilder> new_pack(const Stop& stop) {
@@ -169,13 +252,14 @@ class Copier {
   std::atomic<std::size_t> reading_;
 };
 
-/// Whether a frame on storage is what the file holds now. A frame with suspect pages is not: it was
+/// Whether a frame on storage is what would be taken now. A frame with suspect pages is not: it was
 /// torn when the WAL of another attempt was there to tell.
-bool still_equal(FrameReader& reader, const collection::FrameEntry& entry, std::size_t position,
-                 const Stop& stop) {
-  const FrameRead read = reader.read(position, entry.frame, stop);
-  return read.state == FrameRead::State::Whole && read.suspects.empty() &&
-         read.bytes.size() == entry.plain_bytes && collection::hash128(read.bytes) == entry.hash;
+bool still_equal(const collection::FrameEntry& entry, const Taken& taken) {
+  return taken.read.state == FrameRead::State::Whole && taken.read.suspects.empty() &&
+         !taken.empty() && entry.partial == taken.partial &&
+         (!entry.partial || entry.partial_blocks == taken.read.blocks) &&
+         taken.read.bytes.size() == entry.plain_bytes &&
+         collection::hash128(taken.read.bytes) == entry.hash;
 }
 
 /// Absent when the pack is lost or damaged: then its frames are taken again.
@@ -195,6 +279,18 @@ std::optional<std::vector<collection::FrameEntry>> try_read_index(
 }
 
 }  // namespace
+
+std::uint64_t bytes_to_copy(const CopyState& state) {
+  std::uint64_t bytes = 0;
+  for (std::size_t i = 0; i < state.files.size(); ++i) {
+    for (std::uint32_t frame = 0; frame < state.files.planned_frames(i); ++frame) {
+      if (!state.done[state.files[i].first_frame + frame]) {
+        bytes += planned_bytes(state, {i, frame});
+      }
+    }
+  }
+  return bytes;
+}
 
 void copy_frames(const CopyRequest& request, CopyState& state, CopyObserver& observer,
                  const Stop& stop) {
@@ -223,13 +319,18 @@ void reuse_packs(const CopyRequest& request, const std::vector<collection::proto
         const auto position = state.files.find(entries[at].file_id);
         const bool wanted = position && entries[at].frame < state.files.planned_frames(*position) &&
                             state.files.kind(*position) != collection::proto::FILE_KIND_CONTROL;
-        if (!wanted || !still_equal(reader, entries[at], *position, worker_stop)) {
+        if (!wanted ||
+            !still_equal(entries[at],
+                         take_frame(reader, state, {*position, entries[at].frame}, worker_stop))) {
           superseded.push_back(at);
           continue;
         }
+        const auto& file = state.files[*position];
+        if (!file.by_blocks)
+          state.hashes.set(file.first_frame + entries[at].frame, entries[at].hash);
         {
           MutexLock lock(done_mutex);
-          state.done[state.files[*position].first_frame + entries[at].frame] = true;
+          state.done[file.first_frame + entries[at].frame] = true;
         }
         observer.frame_done(entries[at].plain_bytes);
       }

@@ -8,6 +8,7 @@
 #include "backup/file_table.h"
 #include "backup/frame_reader.h"
 #include "backup/pack_ledger.h"
+#include "backup/selection.h"
 #include "backup/source_changes.h"
 #include "base/mutex.h"
 #include "base/stop.h"
@@ -40,12 +41,17 @@ struct CopyRequest {
 /// What copying adds to.
 struct CopyState {
   FileTable files;
+  Selection selection;
   /// By ordinal of the frame: those that need not be copied (any more).
   std::vector<bool> done;
   PackLedger ledger;
+  FrameHashes hashes;
   SourceChanges changes;
   std::atomic<std::uint32_t> next_pack{1};
 };
+
+/// What is to be read for all frames that are not done.
+std::uint64_t bytes_to_copy(const CopyState& state);
 
 /// Copies all frames that are not done into new packs, with `workers` threads that read and
 /// compress and as many that put packs on storage. Memory: two packs a worker, whatever there is to

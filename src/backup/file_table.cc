@@ -37,16 +37,19 @@ void FileTable::add_file(const NewFile& added) {
   file.name_length = static_cast<std::uint16_t>(added.name.size());
   file.mode = static_cast<std::uint16_t>(added.mode);
   file.kind = static_cast<std::uint8_t>(added.kind);
+  file.by_blocks = added.by_blocks;
   names_ += added.name;
 }
 
-void FileTable::number(const collection::proto::Manifest* earlier) {
+void FileTable::number(const collection::proto::Manifest* earlier, const ChainIds* chain) {
   std::unordered_map<std::string_view, std::uint32_t> known;
-  std::uint32_t highest = 0;
+  // An earlier attempt's file that went on from the layer before, and is whole now, is another one.
+  const std::uint32_t first_new = chain != nullptr ? chain->first_new : 1;
+  std::uint32_t highest = first_new - 1;
   if (earlier != nullptr) {
     known.reserve(static_cast<std::size_t>(earlier->files_size()));
     for (const auto& file : earlier->files()) {
-      known.emplace(file.path(), file.id());
+      if (file.id() >= first_new) known.emplace(file.path(), file.id());
       highest = std::max(highest, file.id());
     }
     // Packs may also hold files that were gone when the checkpoint was written.
@@ -56,8 +59,12 @@ void FileTable::number(const collection::proto::Manifest* earlier) {
   std::uint64_t ordinal = 0;
   for (std::size_t i = 0; i < files_.size(); ++i) {
     FileEntry& file = files_[i];
-    auto found = known.empty() ? known.end() : known.find(path(i));
-    file.id = found == known.end() ? ++highest : found->second;
+    if (chain != nullptr && chain->kept[i] != 0) {
+      file.id = chain->kept[i];
+    } else {
+      auto found = known.empty() ? known.end() : known.find(path(i));
+      file.id = found == known.end() ? ++highest : found->second;
+    }
     file.first_frame = static_cast<std::uint32_t>(ordinal);
     ordinal += frames_of(file.size);
   }

@@ -27,6 +27,7 @@ struct FileEntry {
   std::uint16_t name_length = 0;
   std::uint16_t mode = 0;
   std::uint8_t kind = 0;  ///< collection::proto::FileKind
+  bool by_blocks = false;
   bool vanished = false;
 };
 
@@ -36,6 +37,16 @@ struct NewFile {
   std::uint64_t size = 0;
   std::uint32_t mode = 0;
   collection::proto::FileKind kind = collection::proto::FILE_KIND_PLAIN;
+  /// The main fork of a relation: WAL tells which of its blocks change.
+  bool by_blocks = false;
+};
+
+/// Ids that an incremental layer gives.
+struct ChainIds {
+  /// By position: the id that the file has in the layer before; 0 for files that are whole here.
+  std::vector<std::uint32_t> kept;
+  /// Ids from here on were never used in the chain.
+  std::uint32_t first_new = 1;
 };
 
 /// The files of a backup in path order, in few bytes each. Positions are indexes into it; they stay
@@ -51,7 +62,10 @@ class FileTable {
   /// Gives every file its id and its frames their ordinals; call once, after the last add_file().
   /// Files that `earlier` (an unfinished attempt's manifest) knows keep their ids, so that its
   /// packs stay readable; others are numbered above them. Without it ids run from 1 in path order.
-  void number(const collection::proto::Manifest* earlier);
+  /// For an incremental layer `chain` says which ids are taken.
+  void number(const collection::proto::Manifest* earlier, const ChainIds* chain = nullptr);
+  /// The lowest id above all that were given.
+  std::uint32_t next_id() const { return static_cast<std::uint32_t>(by_id_.size()); }
 
   std::size_t size() const { return files_.size(); }
   FileEntry& operator[](std::size_t position) { return files_[position]; }

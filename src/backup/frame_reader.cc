@@ -8,6 +8,7 @@
 #include <cerrno>
 #include <chrono>
 #include <cstdlib>
+#include <cstring>
 #include <new>
 #include <utility>
 
@@ -91,10 +92,88 @@ FrameRead FrameReader::read(std::size_t position, std::uint32_t frame, const Sto
       size <= kFrameBytes && files_.kind(position) != FileKind::FILE_KIND_RELATION;
   const std::size_t got = pread({buffer_.get(), to_its_end ? kFrameBytes : planned}, offset);
   result.bytes = {buffer_.get(), got};
+  result.end = got;
   if (got < planned) result.state = FrameRead::State::Short;
   if (got > planned) result.state = FrameRead::State::Grown;
-  if (relation_) verify(result, offset, stop);
+  if (relation_) {
+    const std::size_t left = verify(result, {.at = 0, .bytes = got, .offset = offset}, stop);
+    if (left < got) {
+      result.state = FrameRead::State::Short;
+      result.bytes = result.bytes.first(left);
+      result.end = left;
+    }
+  }
   return result;
+}
+
+FrameRead FrameReader::read_blocks(std::size_t position, std::uint32_t frame,
+                                   const collection::FrameBlocks& blocks, const Stop& stop) {
+  FrameRead result;
+  const bool was_open = open_position_ == position;
+  if (!open(position)) {
+    result.state = FrameRead::State::Gone;
+    return result;
+  }
+  const std::uint64_t frame_offset = std::uint64_t{frame} * kFrameBytes;
+  // What lies between the blocks is not wanted, so the kernel must not read ahead by itself.
+  if (!was_open) static_cast<void>(posix_fadvise(file_.get(), 0, 0, POSIX_FADV_RANDOM));
+  announce(frame_offset, blocks);
+
+  std::size_t used = 0;
+  for (std::size_t block = 0; block < blocks.size();) {
+    if (!blocks.test(block)) {
+      ++block;
+      continue;
+    }
+    const std::size_t first = block;
+    while (block < blocks.size() && blocks.test(block)) ++block;
+    Stretch run{.at = used,
+                .bytes = (block - first) * postgres::kPageBytes,
+                .offset = frame_offset + first * postgres::kPageBytes};
+    std::size_t got = pread({buffer_.get() + used, run.bytes}, run.offset);
+    const bool cut = got < run.bytes;
+    // PostgreSQL ignores what follows the last whole page: it was being added when we read it.
+    run.bytes = got / postgres::kPageBytes * postgres::kPageBytes;
+    got = relation_ ? verify(result, run, stop) : run.bytes;
+    for (std::size_t i = 0; i < got / postgres::kPageBytes; ++i) result.blocks.set(first + i);
+    used += got;
+    if (cut || got < run.bytes) {
+      result.state = FrameRead::State::Short;
+      result.end = first * postgres::kPageBytes + got;
+      break;
+    }
+  }
+  result.bytes = {buffer_.get(), used};
+  return result;
+}
+
+void FrameReader::announce(std::uint64_t frame_offset, const collection::FrameBlocks& blocks) {
+  // All of them at once, so that the disk need not wait for us between two.
+  for (std::size_t block = 0; block < blocks.size();) {
+    if (!blocks.test(block)) {
+      ++block;
+      continue;
+    }
+    const std::size_t first = block;
+    while (block < blocks.size() && blocks.test(block)) ++block;
+    static_cast<void>(posix_fadvise(
+        file_.get(), static_cast<off_t>(frame_offset + first * postgres::kPageBytes),
+        static_cast<off_t>((block - first) * postgres::kPageBytes), POSIX_FADV_WILLNEED));
+  }
+}
+
+void FrameReader::keep_blocks(FrameRead& read,
+                              const std::function<bool(std::size_t block, ByteView page)>& wanted) {
+  std::size_t used = 0;
+  const std::size_t whole = read.bytes.size() / postgres::kPageBytes;
+  for (std::size_t block = 0; block < whole; ++block) {
+    const ByteView page{buffer_.get() + block * postgres::kPageBytes, postgres::kPageBytes};
+    if (!wanted(block, page)) continue;
+    std::memmove(buffer_.get() + used, page.data(), page.size());
+    used += page.size();
+    read.blocks.set(block);
+  }
+  read.bytes = {buffer_.get(), used};
 }
 
 void FrameReader::prefetch(std::uint32_t frame, std::uint64_t size, Prefetch what) {
@@ -110,35 +189,37 @@ void FrameReader::prefetch(std::uint32_t frame, std::uint64_t size, Prefetch wha
                                   POSIX_FADV_WILLNEED));
 }
 
-void FrameReader::verify(FrameRead& read, std::uint64_t offset, const Stop& stop) {
+std::size_t FrameReader::verify(FrameRead& read, const Stretch& stretch, const Stop& stop) {
   // What follows the last whole page was being added when we read it: PostgreSQL ignores it.
-  const std::size_t whole = read.bytes.size() / postgres::kPageBytes * postgres::kPageBytes;
-  const auto first_block = static_cast<std::uint32_t>(
-      relation_->segment * postgres::kRelationSegmentBlocks + offset / postgres::kPageBytes);
+  const std::size_t whole = stretch.bytes / postgres::kPageBytes * postgres::kPageBytes;
+  const auto first_block =
+      static_cast<std::uint32_t>(relation_->segment * postgres::kRelationSegmentBlocks +
+                                 stretch.offset / postgres::kPageBytes);
+  std::size_t left = stretch.bytes;
   bad_.clear();
-  postgres::verify_pages(read.bytes.first(whole), first_block, bad_);
-  if (bad_.empty()) return;
+  postgres::verify_pages({buffer_.get() + stretch.at, whole}, first_block, bad_);
+  if (bad_.empty()) return left;
 
   for (const auto wait : kRereadAfter) {
     stop.sleep(wait);
     for (auto block = bad_.begin(); block != bad_.end();) {
       const std::size_t at = std::size_t{*block - first_block} * postgres::kPageBytes;
-      const MutableByteView page{buffer_.get() + at, postgres::kPageBytes};
-      if (pread(page, offset + at) < page.size()) {
+      const MutableByteView page{buffer_.get() + stretch.at + at, postgres::kPageBytes};
+      if (pread(page, stretch.offset + at) < page.size()) {
         // Truncated since the first read: what is left of the frame ends here.
-        read.state = FrameRead::State::Short;
-        read.bytes = read.bytes.first(at);
+        left = at;
         bad_.erase(block, bad_.end());
         break;
       }
       block = postgres::page_is_valid(page, *block) ? bad_.erase(block) : block + 1;
     }
-    if (bad_.empty()) return;
+    if (bad_.empty()) return left;
   }
   for (const std::uint32_t block : bad_) {
     read.suspects.push_back(
         {.relation = relation_->relation, .fork = relation_->fork, .block = block});
   }
+  return left;
 }
 
 }  // namespace holdfast::backup

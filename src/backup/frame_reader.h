@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <set>
@@ -12,13 +13,14 @@
 #include "base/bytes.h"
 #include "base/stop.h"
 #include "base/unique_fd.h"
+#include "collection/frame.h"
 #include "postgres/relation_path.h"
 
 namespace holdfast::backup {
 
 enum class PageChecksums { Off, On };
 
-/// One frame as it was read.
+/// One frame, or some of its blocks, as it was read.
 struct FrameRead {
   enum class State {
     Whole,  ///< as long as planned
@@ -28,6 +30,10 @@ struct FrameRead {
   };
   State state = State::Whole;
   ByteView bytes;  ///< valid until the next read
+  /// Of read_blocks() and keep_blocks(): those that `bytes` holds, one after the other.
+  collection::FrameBlocks blocks{};
+  /// Of a Short one: bytes of the frame's range that the file had.
+  std::size_t end = 0;
   /// Blocks whose checksum stayed wrong: torn by a write that was going on, or corrupt. Only the
   /// backup's WAL can tell.
   std::vector<postgres::BlockKey> suspects;
@@ -49,13 +55,28 @@ class FrameReader {
   /// The frame of the file at `position` in the table. A page whose checksum is wrong is read again
   /// a few times, since PostgreSQL may have been writing it. Throws for files that cannot be read.
   FrameRead read(std::size_t position, std::uint32_t frame, const Stop& stop);
+  /// Reads these blocks of the frame and nothing else. Ones that the file has not (any more) are
+  /// left out: the state is Short then.
+  FrameRead read_blocks(std::size_t position, std::uint32_t frame,
+                        const collection::FrameBlocks& blocks, const Stop& stop);
+  /// Reduces what read() gave last to the blocks for which `wanted` is true.
+  void keep_blocks(FrameRead& read,
+                   const std::function<bool(std::size_t block, ByteView page)>& wanted);
 
  private:
   bool open(std::size_t position);
   std::size_t pread(MutableByteView into, std::uint64_t offset);
   enum class Prefetch { Window, Further };
   void prefetch(std::uint32_t frame, std::uint64_t size, Prefetch what);
-  void verify(FrameRead& read, std::uint64_t offset, const Stop& stop);
+  /// Part of the buffer and where it was read from.
+  struct Stretch {
+    std::size_t at = 0;  ///< in the buffer
+    std::size_t bytes = 0;
+    std::uint64_t offset = 0;  ///< in the file
+  };
+  /// Gives how many of the stretch's bytes are still in the file.
+  std::size_t verify(FrameRead& read, const Stretch& stretch, const Stop& stop);
+  void announce(std::uint64_t frame_offset, const collection::FrameBlocks& blocks);
 
   const FileTable& files_;
   const std::filesystem::path data_directory_;

@@ -140,7 +140,8 @@ class Scanner {
         throw_unreadable("read", join(absolute, name), errno);
       }
       const std::string path = join(relative, name);
-      const bool is_relation = postgres::parse_relation_path(path).has_value();
+      const auto relation = postgres::parse_relation_path(path);
+      const bool is_relation = relation.has_value();
       if (is_relation && unlogged.leaves_out(name)) continue;
       switch (postgres::backup_rule(
           path, S_ISDIR(found.st_mode) || leads_to_directory(absolute, name, found))) {
@@ -150,7 +151,8 @@ class Scanner {
                .path = path,
                .name = name,
                .status = found,
-               .is_relation = is_relation});
+               .is_relation = is_relation,
+               .is_main_fork = is_relation && relation->fork == postgres::Fork::Main});
           break;
         case postgres::BackupRule::KeepEmpty:
           plan_.files.add_directory(path, mode_of_directory(found));
@@ -176,6 +178,7 @@ class Scanner {
     std::string name;
     struct stat status;
     bool is_relation;
+    bool is_main_fork;
   };
 
   void add(const Entry& entry) {
@@ -194,7 +197,8 @@ class Scanner {
                             .name = entry.name,
                             .size = static_cast<std::uint64_t>(entry.status.st_size),
                             .mode = mode & kModeBits,
-                            .kind = kind});
+                            .kind = kind,
+                            .by_blocks = entry.is_main_fork});
     } else if (holds_data(entry.path)) {
       throw Error(sqlstate::kFeatureNotSupported,
                   fmt::format("\"{}\" is neither a file nor a directory", entry.absolute))

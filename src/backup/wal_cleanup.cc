@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "base/log.h"
+#include "collection/chain.h"
 #include "collection/collection.h"
 
 namespace holdfast::backup {
@@ -33,15 +34,32 @@ std::set<std::string> all_subdirectories(storage::ObjectStore& store, const Stop
   return found;
 }
 
+std::vector<std::string> unfinished_incrementals(storage::ObjectStore& store, const Stop& stop) {
+  std::vector<std::string> found;
+  for (const std::string& full : collection::list_fulls_with_incrementals(store, stop)) {
+    const std::string above = collection::incrementals_of(full);
+    for (const std::string& day : store.list_directories(above, stop)) {
+      for (const std::string& time : store.list_directories(above + "/" + day, stop)) {
+        std::string layer = above + "/" + day + "/" + time;
+        if (collection::parse_incremental_directory(layer) &&
+            !store.stat(collection::manifest_key(layer), stop)) {
+          found.push_back(std::move(layer));
+        }
+      }
+    }
+  }
+  return found;
+}
+
 std::set<SegmentName> needed_segments(storage::ObjectStore& store,
                                       const std::vector<std::string>& fulls, const Stop& stop) {
   std::set<SegmentName> needed;
   for (const std::string& full : fulls) {
-    const auto manifest = collection::read_manifest(store, full, stop);
-    if (!manifest) continue;
-    for (const auto& segment : manifest->wal()) {
-      needed.emplace(manifest->instance().system_identifier(), segment.timeline(),
-                     segment.segment());
+    for (const auto& layer :
+         collection::read_manifests(store, collection::list_layers(store, full, stop), stop)) {
+      for (const auto& segment : layer.wal()) {
+        needed.emplace(layer.instance().system_identifier(), segment.timeline(), segment.segment());
+      }
     }
   }
   return needed;
@@ -75,6 +93,14 @@ void remove_unneeded_wal(storage::ObjectStore& store, std::string_view subdirect
   for (const std::string& other : all_subdirectories(store, stop)) {
     if (other != subdirectory && !finished.contains(other)) {
       log::info("keeping archived WAL because \"{}\" has an unfinished backup", other);
+      return;
+    }
+  }
+
+  // And incremental layers that are being written.
+  for (const std::string& other : unfinished_incrementals(store, stop)) {
+    if (other != subdirectory) {
+      log::info("keeping archived WAL because \"{}\" is unfinished", other);
       return;
     }
   }

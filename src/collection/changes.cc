@@ -73,7 +73,9 @@ class Collector {
     }
     if (!map_) map_.emplace(coverage(request_.from, request_.to));
     if (map_->is_wal_minimal()) {
-      return {.map = std::nullopt, .reason = "the server ran with wal_level = minimal meanwhile"};
+      return {.map = std::nullopt,
+              .reason = "the server ran with wal_level = minimal meanwhile",
+              .wal_minimal = true};
     }
     return {.map = std::move(map_), .reason = {}};
   }

@@ -30,6 +30,8 @@ struct Changes {
   std::optional<BlockMap> map;
   /// Why it is absent: "WAL segment … is neither in the archive nor in pg_wal".
   std::string reason;
+  /// It is absent because the WAL was written with wal_level = minimal.
+  bool wal_minimal = false;
 };
 
 /// What the WAL between two moments changes: from the block maps in the collection's archive, and

@@ -3,12 +3,12 @@
 #include <algorithm>
 #include <atomic>
 #include <set>
-#include <unordered_map>
 
 #include "base/error.h"
 #include "base/mutex.h"
 #include "base/worker_pool.h"
 #include "collection/collection.h"
+#include "collection/coverage_internal.h"
 #include "collection/format.h"
 #include "collection/pack_internal.h"
 #include "collection/wal_archive.h"
@@ -56,95 +56,6 @@ class Problems {
   std::vector<FileProblem> problems_ HF_GUARDED_BY(mutex_);
 };
 
-std::vector<bool> superseded_frames(const proto::Pack& pack, std::size_t frames) {
-  std::vector<bool> superseded(frames);
-  for (const std::uint32_t position : pack.superseded()) {
-    if (position < frames) superseded[position] = true;
-  }
-  return superseded;
-}
-
-/// Whether the packs together hold each frame of each file just once, as a restore needs it.
-class Coverage {
- public:
-  explicit Coverage(const proto::Manifest& manifest) : manifest_(manifest) {
-    std::uint64_t stored = 0;
-    for (const proto::Pack& pack : manifest.packs()) stored += pack.frames();
-    std::uint64_t frames = 0;
-    for (const proto::File& file : manifest.files()) {
-      files_.emplace(file.id(), Place{&file, frames});
-      frames += frames_of(file);
-      // Sizes are only claims: no memory for more than there can be.
-      if (frames > stored) {
-        impossible_ = true;
-        return;
-      }
-    }
-    seen_.resize(frames);
-  }
-
-  void add(const ObjectKey& key, const proto::Pack& pack, const std::vector<FrameEntry>& entries,
-           Problems& problems) {
-    if (impossible_) return;
-    const std::vector<bool> superseded = superseded_frames(pack, entries.size());
-    const MutexLock lock(mutex_);
-    for (std::size_t i = 0; i < entries.size(); ++i) {
-      if (superseded[i]) continue;
-      const FrameEntry& entry = entries[i];
-      const auto found = files_.find(entry.file_id);
-      if (found == files_.end() || entry.frame >= frames_of(*found->second.file) ||
-          entry.plain_bytes !=
-              std::min<std::uint64_t>(kFrameBytes, found->second.file->size() -
-                                                       std::uint64_t{entry.frame} * kFrameBytes)) {
-        problems.add(key, fmt::format("holds frame {} of file {}, which the manifest lacks",
-                                      entry.frame, entry.file_id));
-        return;
-      }
-      auto seen = seen_[found->second.first_frame + entry.frame];
-      if (seen) {
-        problems.add(key, fmt::format("holds frame {} of file {}, which is held elsewhere too",
-                                      entry.frame, entry.file_id));
-        return;
-      }
-      seen = true;
-    }
-  }
-
-  /// For when every pack was added.
-  void finish(Problems& problems) const {
-    const MutexLock lock(mutex_);
-    const ObjectKey key = manifest_key(manifest_.subdirectory());
-    if (impossible_) {
-      problems.add(key, "lists more data than its packs hold");
-      return;
-    }
-    std::uint64_t at = 0;
-    for (const proto::File& file : manifest_.files()) {
-      for (std::uint64_t frame = 0; frame < frames_of(file); ++frame) {
-        if (seen_[at++]) continue;
-        problems.add(key, fmt::format("lists file \"{}\", of which no pack holds frame {}",
-                                      file.path(), frame));
-        return;
-      }
-    }
-  }
-
- private:
-  struct Place {
-    const proto::File* file;
-    std::uint64_t first_frame;
-  };
-  static std::uint64_t frames_of(const proto::File& file) {
-    return file.size() / kFrameBytes + (file.size() % kFrameBytes != 0 ? 1 : 0);
-  }
-
-  const proto::Manifest& manifest_;
-  std::unordered_map<std::uint32_t, Place> files_;
-  bool impossible_ = false;
-  mutable Mutex mutex_;
-  std::vector<bool> seen_ HF_GUARDED_BY(mutex_);
-};
-
 enum class Depth { Index, Data };
 
 BackupUuid uuid_of(const proto::Manifest& manifest) {
@@ -176,7 +87,8 @@ class PackChecker {
         problems_.add(key, fmt::format("has {} bytes instead of {}", info->size, pack.size()));
       } else {
         const auto entries = read_pack_index(store_, key, summary_of(pack), uuid_, stop);
-        coverage_.add(key, pack, entries, problems_);
+        const std::string problem = coverage_.add(pack, entries);
+        if (!problem.empty()) problems_.add(key, problem);
         if (depth_ == Depth::Data) check_frames(key, pack, entries, stop);
       }
     } catch (const Error& error) {
@@ -262,10 +174,9 @@ void check_wal_range(const proto::Manifest& manifest, Problems& problems) {
                fmt::format("lists no WAL segment {} between its start and its stop", needed));
 }
 
-std::vector<FileProblem> check_all(ObjectStore& store, const proto::Manifest& manifest, Depth depth,
-                                   std::size_t workers, const Stop& stop) {
-  Problems problems;
-  Coverage coverage(manifest);
+void check_layer(ObjectStore& store, const proto::Manifest& manifest, Depth depth,
+                 std::size_t workers, Coverage& coverage, Problems& problems, const Stop& stop) {
+  coverage.begin(manifest);
   const auto packs = static_cast<std::size_t>(manifest.packs_size());
   const std::size_t all = packs + static_cast<std::size_t>(manifest.wal_size());
   std::atomic<std::size_t> next = 0;
@@ -284,22 +195,34 @@ std::vector<FileProblem> check_all(ObjectStore& store, const proto::Manifest& ma
               });
   check_wal_range(manifest, problems);
   // What a pack that is lost or damaged held is missing anyway.
-  if (problems.empty()) coverage.finish(problems);
+  const std::string missing = coverage.find_missing();
+  if (problems.empty() && !missing.empty()) {
+    problems.add(manifest_key(manifest.subdirectory()), missing);
+  }
+}
+
+std::vector<FileProblem> check_all(ObjectStore& store, std::span<const proto::Manifest> chain,
+                                   Depth depth, std::size_t workers, const Stop& stop) {
+  Problems problems;
+  Coverage coverage;
+  for (const proto::Manifest& manifest : chain) {
+    check_layer(store, manifest, depth, workers, coverage, problems, stop);
+  }
   return problems.take();
 }
 
 }  // namespace
 
-std::vector<FileProblem> check_files(ObjectStore& store, const proto::Manifest& manifest,
+std::vector<FileProblem> check_files(ObjectStore& store, std::span<const proto::Manifest> chain,
                                      const Stop& stop) {
   // Waits for the storage more than for the processor.
   constexpr std::size_t kWorkers = 4;
-  return check_all(store, manifest, Depth::Index, kWorkers, stop);
+  return check_all(store, chain, Depth::Index, kWorkers, stop);
 }
 
-std::vector<FileProblem> verify_data(ObjectStore& store, const proto::Manifest& manifest,
+std::vector<FileProblem> verify_data(ObjectStore& store, std::span<const proto::Manifest> chain,
                                      std::size_t workers, const Stop& stop) {
-  return check_all(store, manifest, Depth::Data, workers, stop);
+  return check_all(store, chain, Depth::Data, workers, stop);
 }
 
 }  // namespace holdfast::collection

@@ -59,8 +59,10 @@ class CheckTest : public testing::Test {
     for (const FileProblem& problem : problems) keys.push_back(problem.key);
     return keys;
   }
-  std::vector<std::string> check() { return keys_of(check_files(store_, manifest_, stop_)); }
-  std::vector<std::string> verify() { return keys_of(verify_data(store_, manifest_, 2, stop_)); }
+  std::vector<std::string> check() { return keys_of(check_files(store_, {&manifest_, 1}, stop_)); }
+  std::vector<std::string> verify() {
+    return keys_of(verify_data(store_, {&manifest_, 1}, 2, stop_));
+  }
 
   const WalSegmentId wal_{
       .system_identifier = 42, .timeline = 1, .segment = 9, .segment_bytes = 1 << 20};
@@ -147,7 +149,7 @@ TEST_F(CheckTest, AFailureOfTheStorageIsNoFinding) {
   storage::StoreFault fault;
   fault.call = storage::StoreCall::Stat;
   faults.add(fault);
-  EXPECT_THROW(check_files(faults, manifest_, stop_), Error);
+  EXPECT_THROW(check_files(faults, {&manifest_, 1}, stop_), Error);
 }
 
 }  // namespace

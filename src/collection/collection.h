@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -69,19 +70,21 @@ void remove_unfinished(storage::ObjectStore& store, std::string_view directory, 
 PackSummary summary_of(const proto::Pack& pack);
 void store_summary(const PackSummary& summary, proto::Pack& pack);
 
-/// What check_files found wrong. Checks every object that the manifest names: present, of the
-/// recorded size, index intact; and that the packs together hold every frame of every file once,
-/// and that no WAL between start and stop is left out.
+/// What check_files found wrong. Checks every object that the manifests of a chain (oldest first; a
+/// full alone is one) name: present, of the recorded size, index intact; that for each layer the
+/// packs of it and of those before together hold every block of every file, a layer each frame
+/// once; and that no WAL between start and stop is left out.
 struct FileProblem {
   storage::ObjectKey key;
   std::string problem;
 };
-std::vector<FileProblem> check_files(storage::ObjectStore& store, const proto::Manifest& manifest,
-                                     const Stop& stop);
+std::vector<FileProblem> check_files(storage::ObjectStore& store,
+                                     std::span<const proto::Manifest> chain, const Stop& stop);
 /// check_files, and unpacks every frame that is not superseded, every header and all WAL, and
 /// compares their checksums. At most `workers` threads.
-std::vector<FileProblem> verify_data(storage::ObjectStore& store, const proto::Manifest& manifest,
-                                     std::size_t workers, const Stop& stop);
+std::vector<FileProblem> verify_data(storage::ObjectStore& store,
+                                     std::span<const proto::Manifest> chain, std::size_t workers,
+                                     const Stop& stop);
 
 /// The manifest as one JSON object, fields named as in manifest.proto. As in protobuf's own
 /// mapping, 64-bit numbers are strings and fields that are not set are left out; text is printed as

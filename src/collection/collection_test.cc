@@ -48,7 +48,7 @@ class CollectionTest : public testing::Test {
 
 proto::Manifest small_manifest() {
   proto::Manifest manifest;
-  manifest.set_format_version(kFormatVersion);
+  manifest.set_format_version(kPlainFormatVersion);
   manifest.set_backup_uuid(std::string(16, 'u'));
   manifest.set_subdirectory(std::string(kFull));
   manifest.mutable_instance()->set_system_identifier(7000000000000000001ULL);
@@ -161,7 +161,7 @@ TEST_F(CollectionTest, ANewerManifestIsRefusedByItsVersion) {
   put(manifest_key(kFull), as_text(sealed));
   const Error error = failure([&] { read_manifest(store_, kFull, stop_); });
   EXPECT_EQ(error.state(), sqlstate::kFeatureNotSupported);
-  EXPECT_THAT(error.message(), HasSubstr("format version 2"));
+  EXPECT_THAT(error.message(), HasSubstr("format version 3"));
 }
 
 TEST_F(CollectionTest, AManifestThatWouldLeadARestoreAstrayIsRefused) {

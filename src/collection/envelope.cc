@@ -50,12 +50,12 @@ std::optional<Bytes> decompress_block(ByteView stored, std::uint64_t plain_bytes
   return plain;
 }
 
-Bytes seal_envelope(ByteView plain) {
+Bytes seal_envelope(ByteView plain, std::uint32_t version) {
   const Bytes payload = compress_block(plain);
   Bytes sealed(kEnvelopeHeaderBytes + payload.size());
   const MutableByteView header(sealed.data(), kEnvelopeHeaderBytes);
   std::copy_n(as_bytes(kEnvelopeMagic).begin(), kEnvelopeMagic.size(), header.begin());
-  store<std::uint32_t>(header, kVersionAt, kFormatVersion);
+  store<std::uint32_t>(header, kVersionAt, version);
   store<std::uint32_t>(header, kFlagsAt, 0);
   store<std::uint64_t>(header, kPlainBytesAt, plain.size());
   store<std::uint64_t>(header, kStoredBytesAt, payload.size());

@@ -5,6 +5,7 @@
 #include <string_view>
 
 #include "base/bytes.h"
+#include "collection/format.h"
 
 namespace holdfast::collection {
 
@@ -14,8 +15,8 @@ Bytes compress_block(ByteView plain);
 /// memory than `stored` can honestly stand for.
 std::optional<Bytes> decompress_block(ByteView stored, std::uint64_t plain_bytes);
 
-/// Wraps a manifest or checkpoint for storage; docs/formats/manifest.md has the bytes.
-Bytes seal_envelope(ByteView plain);
+/// Wraps a manifest or checkpoint of this format version; docs/formats/manifest.md has the bytes.
+Bytes seal_envelope(ByteView plain, std::uint32_t version = kPlainFormatVersion);
 /// Unwraps it. Throws kDataCorrupted naming `object`, or kFeatureNotSupported for a newer version.
 Bytes open_envelope(ByteView stored, std::string_view object);
 

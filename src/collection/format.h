@@ -7,8 +7,11 @@
 /// bytes and the reasons.
 namespace holdfast::collection {
 
-/// What this build writes; a reader refuses anything newer.
-inline constexpr std::uint32_t kFormatVersion = 1;
+/// The newest version that this build writes and reads; anything newer is refused.
+inline constexpr std::uint32_t kFormatVersion = 2;
+/// What needs nothing newer is written so that older builds go on reading it: manifests of full
+/// backups, and packs in which every frame is whole.
+inline constexpr std::uint32_t kPlainFormatVersion = 1;
 
 inline constexpr std::string_view kManifestName = "BACKUP_MANIFEST";
 inline constexpr std::string_view kCheckpointPrefix = "BACKUP-CHECKPOINT-";
@@ -28,6 +31,9 @@ inline constexpr std::string_view kWalTailSuffix = ".partial";
 /// A frame is this much of one file (128 pages of 8 KiB): the unit of compression, checksum and
 /// random access. The last frame of a file is shorter.
 inline constexpr std::uint32_t kFrameBytes = 1U << 20;
+/// Blocks of 8 KiB in a frame: as many bits has the bitmap of a partial frame.
+inline constexpr std::size_t kFrameBlocks = 128;
+inline constexpr std::uint32_t kBlockBytes = kFrameBytes / kFrameBlocks;
 /// A pack is put when the next frame would take it past this. 32 MiB keeps the memory of two
 /// workers and two uploads small.
 inline constexpr std::uint64_t kPackTargetBytes = 32ULL << 20;

@@ -43,6 +43,12 @@ bool all_zero(ByteView bytes) {
 
 }  // namespace
 
+FrameBlocks leading_blocks(std::uint64_t bytes) {
+  const std::uint64_t count = (bytes + kBlockBytes - 1) / kBlockBytes;
+  if (count >= kFrameBlocks) return FrameBlocks().set();
+  return ~(FrameBlocks().set() << count);
+}
+
 Compression Compression::parse(std::string_view text) {
   if (text == "none") return {.codec = Codec::None, .level = 0};
   if (text == "lz4") return {.codec = Codec::Lz4, .level = 0};

@@ -1,12 +1,14 @@
 #pragma once
 
 #include <array>
+#include <bitset>
 #include <cstdint>
 #include <memory>
 #include <string>
 #include <string_view>
 
 #include "base/bytes.h"
+#include "collection/format.h"
 
 namespace holdfast::collection {
 
@@ -39,15 +41,28 @@ struct Compression {
   std::string print() const;
 };
 
+/// Some of the blocks of a frame; bit 0 is its first block.
+using FrameBlocks = std::bitset<kFrameBlocks>;
+
+/// The blocks that the first `bytes` of a frame touch.
+FrameBlocks leading_blocks(std::uint64_t bytes);
+
 /// Where one frame lies in a pack, and what it must be when unpacked.
 struct FrameEntry {
   std::uint32_t file_id = 0;
-  std::uint32_t frame = 0;   ///< covers bytes [frame * kFrameBytes, … + plain_bytes) of the file
+  /// A whole frame is bytes [frame * kFrameBytes, … + plain_bytes) of the file; a partial one holds
+  /// only some of the blocks there, whole ones, one after the other.
+  std::uint32_t frame = 0;
   std::uint64_t offset = 0;  ///< in the pack
   std::uint32_t stored_bytes = 0;
   std::uint32_t plain_bytes = 0;
   Codec codec = Codec::None;
   Hash128 hash;  ///< of the plain bytes
+  bool partial = false;
+  FrameBlocks partial_blocks{};  ///< partial only; never empty then
+
+  /// The blocks that it holds.
+  FrameBlocks blocks() const { return partial ? partial_blocks : leading_blocks(plain_bytes); }
 };
 
 /// Compresses frames; one per thread, reuses its state and buffers.

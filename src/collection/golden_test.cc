@@ -97,7 +97,7 @@ TEST_P(GoldenTest, StaysReadable) {
   EXPECT_EQ(manifest->job_id(), 11);
   ASSERT_EQ(manifest->files_size(), 3);
   EXPECT_EQ(manifest->files(2).path(), "base/5/1002");
-  for (const FileProblem& problem : verify_data(*store, *manifest, 1, stop)) {
+  for (const FileProblem& problem : verify_data(*store, {&*manifest, 1}, 1, stop)) {
     ADD_FAILURE() << problem.key << ": " << problem.problem;
   }
 
@@ -137,7 +137,7 @@ TEST(GoldenWriterTest, WritesWhatTheReaderExpects) {
   write_golden(*store, stop);
   const auto manifest = read_manifest(*store, kFull, stop);
   ASSERT_TRUE(manifest);
-  EXPECT_TRUE(verify_data(*store, *manifest, 1, stop).empty());
+  EXPECT_TRUE(verify_data(*store, {&*manifest, 1}, 1, stop).empty());
   if (wanted == nullptr) io::remove_tree(io::FileSystem::real(), directory);
 }
 

@@ -1,6 +1,7 @@
 #include <fmt/format.h>
 
 #include "base/error.h"
+#include "collection/chain.h"
 #include "collection/collection.h"
 #include "collection/envelope_internal.h"
 #include "collection/format.h"
@@ -36,10 +37,20 @@ std::string find_problem(const proto::Manifest& manifest) {
       return fmt::format("File {} has the path \"{}\".", file.id(), file.path());
     }
   }
+  for (const proto::File& file : manifest.files()) {
+    if (file.frame_hashes().size() % sizeof(Hash128) != 0) {
+      return fmt::format("File {} has a checksum that is none.", file.id());
+    }
+  }
   for (const proto::Directory& directory : manifest.directories()) {
     if (!stays_below(directory.path())) {
       return fmt::format("A directory has the path \"{}\".", directory.path());
     }
+  }
+  if (manifest.type() == proto::BACKUP_TYPE_INCREMENTAL &&
+      (!parse_subdirectory(manifest.full()) || !is_layer_directory(manifest.base().directory()) ||
+       manifest.base().backup_uuid().size() != sizeof(BackupUuid))) {
+    return "It does not name the layer that it continues.";
   }
   for (const proto::Pack& pack : manifest.packs()) {
     if (pack.index_hash().size() != 16 || pack.size() > storage::kMaxObjectBytes ||
@@ -57,6 +68,10 @@ std::string find_problem(const proto::Manifest& manifest) {
   return {};
 }
 
+std::uint32_t version_of(const proto::Manifest& manifest) {
+  return manifest.type() == proto::BACKUP_TYPE_INCREMENTAL ? kFormatVersion : kPlainFormatVersion;
+}
+
 }  // namespace
 
 Bytes encode_manifest(const proto::Manifest& manifest, std::string_view object) {
@@ -66,9 +81,10 @@ Bytes encode_manifest(const proto::Manifest& manifest, std::string_view object) 
   }
   proto::Manifest versioned;
   const proto::Manifest* written = &manifest;
-  if (manifest.format_version() != kFormatVersion) {
+  const std::uint32_t version = version_of(manifest);
+  if (manifest.format_version() != version) {
     versioned = manifest;
-    versioned.set_format_version(kFormatVersion);
+    versioned.set_format_version(version);
     written = &versioned;
   }
   // protobuf's own limit is 2 GiB; SerializeAsString aborts beyond.
@@ -77,7 +93,7 @@ Bytes encode_manifest(const proto::Manifest& manifest, std::string_view object) 
                 fmt::format("\"{}\" would be larger than {} bytes", object, kMaxManifestBytes))
         .detail("The backup has more files than one manifest can list.");
   }
-  return seal_envelope(as_bytes(written->SerializeAsString()));
+  return seal_envelope(as_bytes(written->SerializeAsString()), version);
 }
 
 proto::Manifest decode_manifest(ByteView stored, std::string_view object) {

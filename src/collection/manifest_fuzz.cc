@@ -3,6 +3,7 @@
 #include "base/error.h"
 #include "collection/collection.h"
 #include "collection/envelope_internal.h"
+#include "collection/format.h"
 #include "collection/manifest_internal.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const unsigned char* data, std::size_t size) {
@@ -15,7 +16,8 @@ extern "C" int LLVMFuzzerTestOneInput(const unsigned char* data, std::size_t siz
   }
   // A fuzzer cannot guess the envelope's checksum: the same bytes as protobuf in a right one.
   try {
-    const auto manifest = collection::decode_manifest(collection::seal_envelope(bytes), "manifest");
+    const auto manifest = collection::decode_manifest(
+        collection::seal_envelope(bytes, collection::kFormatVersion), "manifest");
     collection::manifest_to_json(manifest);
     for (const auto& pack : manifest.packs()) collection::summary_of(pack);
   } catch (const Error&) {

@@ -11,7 +11,7 @@
 
 namespace holdfast::collection {
 
-/// The bytes of the object `object`, with the format version of this build.
+/// The bytes of the object `object`, with the oldest format version that it needs.
 Bytes encode_manifest(const proto::Manifest& manifest, std::string_view object);
 /// Undoes it; throws as read_manifest() does.
 proto::Manifest decode_manifest(ByteView stored, std::string_view object);

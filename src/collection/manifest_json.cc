@@ -13,7 +13,8 @@ using google::protobuf::Reflection;
 using Json = nlohmann::ordered_json;
 
 /// The fields of type bytes that are no text.
-constexpr std::array<std::string_view, 2> kBinaryFields = {"backup_uuid", "index_hash"};
+constexpr std::array<std::string_view, 3> kBinaryFields = {"backup_uuid", "index_hash",
+                                                           "frame_hashes"};
 
 Json print_message(const Message& message);
 

@@ -3,6 +3,7 @@
 #include <chrono>
 
 #include "base/assert.h"
+#include "collection/chain.h"
 #include "collection/collection.h"
 #include "collection/format.h"
 #include "collection/names_internal.h"
@@ -104,6 +105,41 @@ std::optional<Time> parse_subdirectory(std::string_view text) {
   return Time(std::chrono::sys_days(date)) + std::chrono::hours(*hour) +
          std::chrono::minutes(*minute) + std::chrono::seconds(*second) +
          std::chrono::milliseconds(*centisecond * 10);
+}
+
+std::string incrementals_of(std::string_view full) {
+  return fmt::format("{}/{}", kIncrementalsDirectory, full);
+}
+
+std::string incremental_directory(std::string_view full, Time time) {
+  // 2026/11/20-223000.00 becomes 20261120/223000.00
+  const std::string name = subdirectory_for(time);
+  return fmt::format("{}/{}{}{}/{}", incrementals_of(full), name.substr(0, 4), name.substr(5, 2),
+                     name.substr(8, 2), name.substr(11));
+}
+
+std::optional<IncrementalName> parse_incremental_directory(std::string_view text) {
+  // incrementals/2026/11/20-223000.00/20261120/223000.00
+  constexpr std::size_t kFullBytes = 20;
+  constexpr std::size_t kNameBytes = 18;
+  const std::size_t prefix = kIncrementalsDirectory.size() + 1;
+  if (text.size() != prefix + kFullBytes + 1 + kNameBytes ||
+      !text.starts_with(kIncrementalsDirectory)) {
+    return std::nullopt;
+  }
+  const std::string full(text.substr(prefix, kFullBytes));
+  const std::string_view name = text.substr(prefix + kFullBytes + 1);
+  const auto time = parse_subdirectory(fmt::format(
+      "{}/{}/{}-{}", name.substr(0, 4), name.substr(4, 2), name.substr(6, 2), name.substr(9)));
+  if (!time || !parse_subdirectory(full) || incremental_directory(full, *time) != text) {
+    return std::nullopt;
+  }
+  return IncrementalName{.full = full, .time = *time};
+}
+
+bool is_layer_directory(std::string_view text) {
+  return !text.starts_with('/') &&
+         (parse_subdirectory(text).has_value() || parse_incremental_directory(text).has_value());
 }
 
 }  // namespace holdfast::collection

@@ -23,14 +23,19 @@ constexpr std::size_t kHeaderVersionAt = 8;
 constexpr std::size_t kHeaderNumberAt = 12;
 constexpr std::size_t kHeaderUuidAt = 16;
 
-// Offsets in an index entry. Bytes 25 to 31 (flags) and 48 to 63 (a block bitmap) are zero.
+// Offsets in an index entry. Bytes 26 to 31 are zero, and so are the bitmap's of a whole frame.
 constexpr std::size_t kFileIdAt = 0;
 constexpr std::size_t kFrameAt = 4;
 constexpr std::size_t kOffsetAt = 8;
 constexpr std::size_t kStoredBytesAt = 16;
 constexpr std::size_t kPlainBytesAt = 20;
 constexpr std::size_t kCodecAt = 24;
+constexpr std::size_t kFlagsAt = 25;
 constexpr std::size_t kEntryHashAt = 32;
+constexpr std::size_t kBitmapAt = 48;
+
+/// Flag: the frame holds only the blocks of the bitmap.
+constexpr std::uint8_t kPartialFlag = 1;
 
 // Offsets in the trailer.
 constexpr std::size_t kIndexOffsetAt = 0;
@@ -53,6 +58,7 @@ struct Trailer {
   Hash128 index_hash;
   BackupUuid uuid{};
   std::uint32_t number = 0;
+  std::uint32_t version = kPlainFormatVersion;
 };
 
 Error corrupt(std::string_view object, std::string_view why) {
@@ -81,10 +87,15 @@ void write_entry(const FrameEntry& entry, MutableByteView into) {
   store<std::uint8_t>(into, kCodecAt, static_cast<std::uint8_t>(entry.codec));
   const auto hash = to_bytes(entry.hash);
   std::copy(hash.begin(), hash.end(), into.begin() + kEntryHashAt);
+  if (!entry.partial) return;
+  store<std::uint8_t>(into, kFlagsAt, kPartialFlag);
+  const FrameBlocks half = FrameBlocks(~0ULL);
+  store<std::uint64_t>(into, kBitmapAt, (entry.partial_blocks & half).to_ullong());
+  store<std::uint64_t>(into, kBitmapAt + 8, (entry.partial_blocks >> 64).to_ullong());
 }
 
 /// Absent when the bytes cannot be an entry that this version writes.
-std::optional<FrameEntry> read_entry(ByteView bytes) {
+std::optional<FrameEntry> read_entry(ByteView bytes, std::uint32_t version) {
   FrameEntry entry;
   entry.file_id = load<std::uint32_t>(bytes, kFileIdAt);
   entry.frame = load<std::uint32_t>(bytes, kFrameAt);
@@ -102,6 +113,14 @@ std::optional<FrameEntry> read_entry(ByteView bytes) {
       entry.plain_bytes > kFrameBytes || !lengths_agree) {
     return std::nullopt;
   }
+  const auto flags = load<std::uint8_t>(bytes, kFlagsAt);
+  if (flags == 0 || version == kPlainFormatVersion) return entry;
+  entry.partial = true;
+  entry.partial_blocks = FrameBlocks(load<std::uint64_t>(bytes, kBitmapAt)) |
+                         FrameBlocks(load<std::uint64_t>(bytes, kBitmapAt + 8)) << 64;
+  if (flags != kPartialFlag || entry.partial_blocks.count() * kBlockBytes != entry.plain_bytes) {
+    return std::nullopt;
+  }
   return entry;
 }
 
@@ -113,7 +132,7 @@ void write_trailer(const Trailer& trailer, MutableByteView into) {
   std::copy(hash.begin(), hash.end(), into.begin() + kIndexHashAt);
   std::copy(trailer.uuid.begin(), trailer.uuid.end(), into.begin() + kUuidAt);
   store<std::uint32_t>(into, kNumberAt, trailer.number);
-  store<std::uint32_t>(into, kVersionAt, kFormatVersion);
+  store<std::uint32_t>(into, kVersionAt, trailer.version);
   store<std::uint64_t>(into, kCheckAt, hash64(into.first(kCheckAt)));
   std::copy_n(as_bytes(kPackEndMagic).begin(), kPackEndMagic.size(), into.begin() + kEndMagicAt);
 }
@@ -125,8 +144,9 @@ Trailer read_trailer(ByteView bytes, std::uint64_t pack_bytes, std::string_view 
   if (hash64(bytes.first(kCheckAt)) != load<std::uint64_t>(bytes, kCheckAt)) {
     throw corrupt(object, "The checksum of its trailer does not match.");
   }
-  check_version(load<std::uint32_t>(bytes, kVersionAt), object);
   Trailer trailer;
+  trailer.version = load<std::uint32_t>(bytes, kVersionAt);
+  check_version(trailer.version, object);
   trailer.index_offset = load<std::uint64_t>(bytes, kIndexOffsetAt);
   trailer.index_bytes = load<std::uint32_t>(bytes, kIndexBytesAt);
   trailer.count = load<std::uint32_t>(bytes, kCountAt);
@@ -156,7 +176,8 @@ std::vector<FrameEntry> read_entries(ByteView stored, const Trailer& trailer,
   std::uint64_t expected_offset = kPackHeaderBytes;
   for (std::uint32_t i = 0; i < trailer.count; ++i) {
     const std::optional<FrameEntry> entry =
-        read_entry(ByteView(*plain).subspan(std::size_t{i} * kPackEntryBytes, kPackEntryBytes));
+        read_entry(ByteView(*plain).subspan(std::size_t{i} * kPackEntryBytes, kPackEntryBytes),
+                   trailer.version);
     if (!entry || entry->offset != expected_offset) {
       throw corrupt(object, fmt::format("Entry {} of its index is wrong.", i));
     }
@@ -202,7 +223,6 @@ void PackBuilder::reset(std::uint32_t number, const BackupUuid& uuid) {
   entries_.clear();
   const MutableByteView header(buffer_.data(), kPackHeaderBytes);
   std::copy_n(as_bytes(kPackMagic).begin(), kPackMagic.size(), header.begin());
-  store<std::uint32_t>(header, kHeaderVersionAt, kFormatVersion);
   store<std::uint32_t>(header, kHeaderNumberAt, number);
   std::copy(uuid.begin(), uuid.end(), header.begin() + kHeaderUuidAt);
   used_ = kPackHeaderBytes;
@@ -214,15 +234,31 @@ bool PackBuilder::full_for(const FrameEncoder& encoder, std::size_t plain_bytes)
 
 const FrameEntry& PackBuilder::add(FrameEncoder& encoder, std::uint32_t file_id,
                                    std::uint32_t frame, ByteView plain) {
+  FrameEntry entry;
+  entry.file_id = file_id;
+  entry.frame = frame;
+  return append(encoder, entry, plain);
+}
+
+const FrameEntry& PackBuilder::add_partial(FrameEncoder& encoder, std::uint32_t file_id,
+                                           std::uint32_t frame, const FrameBlocks& blocks,
+                                           ByteView plain) {
+  HF_ASSERT(blocks.any() && blocks.count() * kBlockBytes == plain.size());
+  FrameEntry entry;
+  entry.file_id = file_id;
+  entry.frame = frame;
+  entry.partial = true;
+  entry.partial_blocks = blocks;
+  return append(encoder, entry, plain);
+}
+
+const FrameEntry& PackBuilder::append(FrameEncoder& encoder, FrameEntry entry, ByteView plain) {
   HF_ASSERT(used_ >= kPackHeaderBytes && entries_.size() < kMaxPackFrames);
   // WAL objects go past the target: they hold a whole part whatever it packs to.
   const std::size_t bound = encoder.bound(plain.size());
   if (used_ + bound > buffer_.size()) {
     buffer_.grow(std::max(used_ + bound, buffer_.size() * 2), used_);
   }
-  FrameEntry entry;
-  entry.file_id = file_id;
-  entry.frame = frame;
   entry.offset = used_;
   encoder.encode(plain, buffer_.view().subspan(used_), entry);
   used_ += entry.stored_bytes;
@@ -231,7 +267,13 @@ const FrameEntry& PackBuilder::add(FrameEncoder& encoder, std::uint32_t file_id,
   return entries_.back();
 }
 
+std::uint32_t PackBuilder::version() const {
+  const bool partial = std::ranges::any_of(entries_, &FrameEntry::partial);
+  return partial ? kFormatVersion : kPlainFormatVersion;
+}
+
 PackSummary PackBuilder::finish() {
+  store<std::uint32_t>({buffer_.data(), kPackHeaderBytes}, kHeaderVersionAt, version());
   Bytes plain(entries_.size() * kPackEntryBytes);
   for (std::size_t i = 0; i < entries_.size(); ++i) {
     write_entry(entries_[i], MutableByteView(plain).subspan(i * kPackEntryBytes, kPackEntryBytes));
@@ -242,7 +284,8 @@ PackSummary PackBuilder::finish() {
                         .count = static_cast<std::uint32_t>(entries_.size()),
                         .index_hash = hash128(index),
                         .uuid = uuid_,
-                        .number = number_};
+                        .number = number_,
+                        .version = version()};
   const std::size_t whole = used_ + index.size() + kPackTrailerBytes;
   buffer_.grow(whole, used_);
   std::copy(index.begin(), index.end(), buffer_.data() + used_);

@@ -45,6 +45,9 @@ class PackBuilder {
   /// Compresses straight into the pack's buffer. Returns the entry (also kept for the index).
   const FrameEntry& add(FrameEncoder& encoder, std::uint32_t file_id, std::uint32_t frame,
                         ByteView plain);
+  /// A partial frame: `plain` is its `blocks`, each whole, one after the other.
+  const FrameEntry& add_partial(FrameEncoder& encoder, std::uint32_t file_id, std::uint32_t frame,
+                                const FrameBlocks& blocks, ByteView plain);
   /// Appends index and trailer.
   PackSummary finish();
   /// The whole object, valid after finish() until reset().
@@ -52,6 +55,9 @@ class PackBuilder {
   const std::vector<FrameEntry>& entries() const { return entries_; }
 
  private:
+  const FrameEntry& append(FrameEncoder& encoder, FrameEntry entry, ByteView plain);
+  std::uint32_t version() const;
+
   /// Aligned, so that a store can write it without a copy.
   io::AlignedBuffer buffer_;
   std::size_t used_ = 0;

@@ -11,6 +11,7 @@
 
 #include "base/error.h"
 #include "base/worker_pool.h"
+#include "collection/chain.h"
 #include "collection/collection.h"
 #include "collection/wal_archive.h"
 #include "io/file.h"
@@ -45,30 +46,37 @@ bool readable(const std::string& path) {
 
 }  // namespace
 
-Manifest read_cluster_manifest(storage::ObjectStore& store, const std::string& subdirectory,
-                               const Stop& stop) {
-  auto manifest = collection::read_manifest(store, subdirectory, stop);
-  if (!manifest) {
+std::vector<Manifest> read_cluster_chain(storage::ObjectStore& store, const std::string& directory,
+                                         const Stop& stop) {
+  if (!store.stat(collection::manifest_key(directory), stop)) {
     throw Error(sqlstate::kUndefinedFile, fmt::format("backup \"{}\" does not exist in \"{}\"",
-                                                      subdirectory, store.description()))
+                                                      directory, store.description()))
         .hint("List the finished backups with SHOW BACKUPS IN.");
   }
-  if (manifest->scope() != collection::proto::SCOPE_CLUSTER ||
-      manifest->type() != collection::proto::BACKUP_TYPE_FULL) {
+  auto chain = collection::read_chain(store, directory, stop);
+  const Manifest& target = chain.back();
+  if (target.scope() != collection::proto::SCOPE_CLUSTER) {
     throw Error(sqlstate::kInvalidParameterValue,
                 "full cluster RESTORE can only be used on full cluster BACKUP files");
   }
-  const auto controls = std::ranges::count(manifest->files(), collection::proto::FILE_KIND_CONTROL,
+  const auto controls = std::ranges::count(target.files(), collection::proto::FILE_KIND_CONTROL,
                                            &collection::proto::File::kind);
   if (controls != 1) {
     throw Error(sqlstate::kDataCorrupted,
-                fmt::format("backup \"{}\" has {} control files", subdirectory, controls));
+                fmt::format("backup \"{}\" has {} control files", directory, controls));
   }
-  if (!postgres::valid_wal_segment_bytes(manifest->instance().wal_segment_bytes())) {
+  if (!postgres::valid_wal_segment_bytes(target.instance().wal_segment_bytes())) {
     throw Error(sqlstate::kDataCorrupted,
-                fmt::format("backup \"{}\" has an impossible WAL segment size", subdirectory));
+                fmt::format("backup \"{}\" has an impossible WAL segment size", directory));
   }
-  return std::move(*manifest);
+  // Hundreds of layers list the same files again and again.
+  for (Manifest& layer : std::span(chain).first(chain.size() - 1)) {
+    layer.clear_files();
+    layer.clear_directories();
+    layer.clear_objects();
+    layer.clear_wal();
+  }
+  return chain;
 }
 
 void check_version(const Manifest& manifest, int binaries_major) {
@@ -88,44 +96,62 @@ void check_version(const Manifest& manifest, int binaries_major) {
           "Restore with PostgreSQL {} (holdfast start --pg-bin), then use pg_upgrade.", major));
 }
 
-void check_objects(storage::ObjectStore& store, const Manifest& manifest, std::size_t workers,
-                   const Stop& stop) {
-  const int packs = manifest.packs_size();
-  std::atomic<int> next = 0;
+namespace {
+
+void check_pack(storage::ObjectStore& store, const std::string& directory,
+                const collection::proto::Pack& pack, const Stop& stop) {
+  const auto key = collection::pack_key(directory, pack.number());
+  const auto found = store.stat(key, stop);
+  if (!found) {
+    throw Error(sqlstate::kUndefinedFile, fmt::format("object \"{}\" does not exist", key))
+        .detail("The backup is incomplete. Nothing was written.");
+  }
+  if (found->size != pack.size()) {
+    throw Error(sqlstate::kDataCorrupted, fmt::format("object \"{}\" has {} bytes instead of {}",
+                                                      key, found->size, pack.size()))
+        .detail("The backup is damaged. Nothing was written.");
+  }
+}
+
+void check_wal_segment(storage::ObjectStore& store, const Manifest& manifest,
+                       const collection::proto::WalSegment& wal, const Stop& stop) {
+  const collection::WalSegmentId id{.system_identifier = manifest.instance().system_identifier(),
+                                    .timeline = wal.timeline(),
+                                    .segment = wal.segment(),
+                                    .segment_bytes = manifest.instance().wal_segment_bytes()};
+  if (collection::stat_wal_segment(store, id, stop)) return;
+  throw Error(sqlstate::kUndefinedFile,
+              fmt::format("WAL object \"{}\" of the backup is missing in {}",
+                          collection::wal_key(id.system_identifier, id.timeline, id.segment,
+                                              id.segment_bytes),
+                          store.description()))
+      .detail("The backup is incomplete. Nothing was written.");
+}
+
+}  // namespace
+
+void check_objects(storage::ObjectStore& store, std::span<const Manifest> chain,
+                   std::size_t workers, const Stop& stop) {
+  struct Object {
+    const Manifest* layer;
+    const collection::proto::Pack* pack;  // one of these two
+    const collection::proto::WalSegment* wal;
+  };
+  std::vector<Object> objects;
+  for (const Manifest& layer : chain) {
+    for (const auto& pack : layer.packs()) objects.push_back({&layer, &pack, nullptr});
+  }
+  for (const auto& wal : chain.back().wal()) objects.push_back({&chain.back(), nullptr, &wal});
+
+  std::atomic<std::size_t> next = 0;
   run_workers(workers, stop, [&](std::size_t, const Stop& worker_stop) {
-    for (int i = next++; i < packs + manifest.wal_size(); i = next++) {
+    for (std::size_t i = next++; i < objects.size(); i = next++) {
       worker_stop.check();
-      if (i < packs) {
-        const auto& pack = manifest.packs(i);
-        const auto key = collection::pack_key(manifest.subdirectory(), pack.number());
-        const auto found = store.stat(key, worker_stop);
-        if (!found) {
-          throw Error(sqlstate::kUndefinedFile, fmt::format("object \"{}\" does not exist", key))
-              .detail("The backup is incomplete. Nothing was written.");
-        }
-        if (found->size != pack.size()) {
-          throw Error(sqlstate::kDataCorrupted,
-                      fmt::format("object \"{}\" has {} bytes instead of {}", key, found->size,
-                                  pack.size()))
-              .detail("The backup is damaged. Nothing was written.");
-        }
-        continue;
-      }
-      const auto& wal = manifest.wal(i - packs);
-      const std::uint64_t bytes = manifest.instance().wal_segment_bytes();
-      if (!collection::stat_wal_segment(
-              store,
-              {.system_identifier = manifest.instance().system_identifier(),
-               .timeline = wal.timeline(),
-               .segment = wal.segment(),
-               .segment_bytes = bytes},
-              worker_stop)) {
-        throw Error(sqlstate::kUndefinedFile,
-                    fmt::format("WAL object \"{}\" of the backup is missing in {}",
-                                collection::wal_key(manifest.instance().system_identifier(),
-                                                    wal.timeline(), wal.segment(), bytes),
-                                store.description()))
-            .detail("The backup is incomplete. Nothing was written.");
+      const Object& object = objects[i];
+      if (object.pack != nullptr) {
+        check_pack(store, object.layer->subdirectory(), *object.pack, worker_stop);
+      } else {
+        check_wal_segment(store, *object.layer, *object.wal, worker_stop);
       }
     }
   });

@@ -1,7 +1,9 @@
 #pragma once
 
 #include <cstddef>
+#include <span>
 #include <string>
+#include <vector>
 
 #include "base/stop.h"
 #include "manifest.pb.h"
@@ -12,16 +14,18 @@ namespace holdfast::restore {
 
 // What is checked before a restore writes anything. All throw Error.
 
-/// The manifest of a full backup of a cluster. kUndefinedFile when there is none.
-collection::proto::Manifest read_cluster_manifest(storage::ObjectStore& store,
-                                                  const std::string& subdirectory,
-                                                  const Stop& stop);
+/// The manifests that restoring a layer of a cluster backup needs, the full first, the layer
+/// itself last (collection::read_chain); the others keep only what a restore needs of them.
+/// kUndefinedFile when one is not there.
+std::vector<collection::proto::Manifest> read_cluster_chain(storage::ObjectStore& store,
+                                                            const std::string& directory,
+                                                            const Stop& stop);
 
 /// `binaries_major`: of the server that will run on it; 0: unknown, nothing is checked.
 void check_version(const collection::proto::Manifest& manifest, int binaries_major);
 
-/// That all packs and WAL segments are there, packs in the recorded size.
-void check_objects(storage::ObjectStore& store, const collection::proto::Manifest& manifest,
+/// That all packs of a chain are there in the recorded size, and the WAL of its last layer.
+void check_objects(storage::ObjectStore& store, std::span<const collection::proto::Manifest> chain,
                    std::size_t workers, const Stop& stop);
 
 /// That every file system concerned has room for what is not there yet.

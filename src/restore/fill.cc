@@ -6,8 +6,8 @@
 #include <algorithm>
 #include <atomic>
 #include <cstdlib>
+#include <cstring>
 #include <memory>
-#include <unordered_map>
 #include <unordered_set>
 
 #include "base/error.h"
@@ -19,12 +19,14 @@
 #include "io/file.h"
 #include "io/throttle.h"
 #include "postgres/lsn.h"
+#include "restore/block_claims.h"
 #include "restore/open_files.h"
 
 namespace holdfast::restore {
 namespace {
 
 using collection::FrameEntry;
+using collection::kBlockBytes;
 using collection::kFrameBytes;
 
 /// Frames this close to each other are fetched by one request.
@@ -50,33 +52,31 @@ class AlignedBuffer {
   std::size_t bytes_;
 };
 
-std::uint64_t frames_of(std::uint64_t size) { return (size + kFrameBytes - 1) / kFrameBytes; }
-
 /// What all workers share.
 class Filler {
  public:
-  explicit Filler(const FillRequest& request) : request_(request), throttle_(request.max_rate) {
-    const auto& files = request.layout.files;
-    first_frame_.reserve(files.size());
-    std::uint64_t frames = 0;
-    for (std::size_t i = 0; i < files.size(); ++i) {
-      by_id_[files[i].id] = i;
-      first_frame_.push_back(frames);
-      frames += frames_of(files[i].size);
-      if (files[i].kind == collection::proto::FILE_KIND_CONTROL) control_.resize(files[i].size);
+  explicit Filler(const FillRequest& request)
+      : request_(request),
+        target_(request.chain.back()),
+        throttle_(request.max_rate),
+        claims_(request.layout) {
+    for (const FileTarget& file : request.layout.files) {
+      if (file.kind == collection::proto::FILE_KIND_CONTROL) control_.resize(file.size);
     }
-    seen_ = std::vector<std::atomic<bool>>(frames);
-    const auto& uuid = request.manifest.backup_uuid();
-    if (uuid.size() != uuid_.size()) {
-      throw Error(sqlstate::kDataCorrupted, "backup manifest has no valid identifier");
+    for (const auto& layer : request.chain) {
+      const auto& uuid = layer.backup_uuid();
+      if (uuid.size() != sizeof(collection::BackupUuid)) {
+        throw Error(sqlstate::kDataCorrupted, "backup manifest has no valid identifier");
+      }
+      std::memcpy(uuids_.emplace_back().data(), uuid.data(), uuid.size());
     }
-    std::memcpy(uuid_.data(), uuid.data(), uuid_.size());
   }
 
   Bytes run(const Stop& stop) {
+    claim_incrementals(stop);
     run_workers(std::max<std::size_t>(request_.workers, 1), stop,
                 [&](std::size_t, const Stop& worker_stop) { work(worker_stop); });
-    require_complete();
+    claims_.require_complete(target_.subdirectory());
     return std::move(control_);
   }
 
@@ -92,90 +92,173 @@ class Filler {
 
   struct Wanted {
     FrameEntry entry;
-    std::size_t file;
+    BlockClaims::Claim claim;
   };
+
+  /// A pack of an incremental layer with what is wanted of it.
+  struct ClaimedPack {
+    std::string key;
+    std::vector<Wanted> wanted;
+  };
+
+  struct PackRef {
+    std::size_t layer = 0;
+    const collection::proto::Pack* pack = nullptr;
+  };
+
+  /// Claims go from the newest layer to the oldest, and nothing of a layer can be fetched before
+  /// all newer ones have claimed. The full comes last and is most of it, so only its packs' indexes
+  /// are read when their turn comes.
+  void claim_incrementals(const Stop& stop) {
+    std::vector<PackRef> refs;
+    for (std::size_t layer = request_.chain.size(); layer-- > 1;) {
+      for (const auto& pack : request_.chain[layer].packs()) refs.push_back({layer, &pack});
+    }
+    std::vector<std::vector<FrameEntry>> indexes(refs.size());
+    std::atomic<std::size_t> next = 0;
+    run_workers(std::max<std::size_t>(request_.workers, 1), stop,
+                [&](std::size_t, const Stop& worker_stop) {
+                  for (std::size_t i = next++; i < refs.size(); i = next++) {
+                    worker_stop.check();
+                    indexes[i] = read_index(refs[i], worker_stop);
+                  }
+                });
+    std::size_t layer = request_.chain.size();
+    std::unordered_set<std::uint64_t> in_layer;
+    for (std::size_t i = 0; i < refs.size(); ++i) {
+      stop.check();
+      if (refs[i].layer != layer) in_layer.clear();
+      layer = refs[i].layer;
+      ClaimedPack pack{.key = key_of(refs[i]), .wanted = {}};
+      for (const FrameEntry& entry : indexes[i]) {
+        if (!in_layer.insert(std::uint64_t{entry.file_id} << 32 | entry.frame).second) {
+          throw held_twice(entry, pack.key);
+        }
+        claim(entry, layer, pack.key, pack.wanted);
+      }
+      indexes[i] = {};
+      if (!pack.wanted.empty()) claimed_.push_back(std::move(pack));
+    }
+  }
+
+  std::string key_of(const PackRef& ref) const {
+    return collection::pack_key(request_.chain[ref.layer].subdirectory(), ref.pack->number());
+  }
+
+  /// The entries that count.
+  std::vector<FrameEntry> read_index(const PackRef& ref, const Stop& stop) const {
+    auto entries = collection::read_pack_index(
+        request_.store, key_of(ref), collection::summary_of(*ref.pack), uuids_[ref.layer], stop);
+    const std::unordered_set<std::uint32_t> superseded(ref.pack->superseded().begin(),
+                                                       ref.pack->superseded().end());
+    std::uint32_t position = 0;
+    std::erase_if(entries, [&](const FrameEntry&) { return superseded.contains(position++); });
+    return entries;
+  }
+
+  void claim(const FrameEntry& entry, std::size_t layer, const std::string& key,
+             std::vector<Wanted>& wanted) {
+    const bool target = layer + 1 == request_.chain.size();
+    const auto claim =
+        claims_.claim(entry, target ? BlockClaims::Layer::Target : BlockClaims::Layer::Older, key);
+    if (entry.stored_bytes > kMaxRunBytes) {
+      throw Error(sqlstate::kDataCorrupted,
+                  fmt::format("object \"{}\" holds an impossible frame {} of file {}", key,
+                              entry.frame, entry.file_id));
+    }
+    if (target && claim.blocks.none()) throw held_twice(entry, key);
+    if (claim.blocks.any()) wanted.push_back({entry, claim});
+  }
+
+  static Error held_twice(const FrameEntry& entry, const std::string& key) {
+    return Error(sqlstate::kDataCorrupted,
+                 fmt::format("object \"{}\" holds frame {} of file {}, which another one holds too",
+                             key, entry.frame, entry.file_id));
+  }
 
   void work(const Stop& stop) {
     Worker worker(request_.files);
-    const int segments = request_.manifest.wal_size();
-    const int tasks = segments + request_.manifest.packs_size();
-    for (int task = next_++; task < tasks; task = next_++) {
+    const auto segments = static_cast<std::size_t>(target_.wal_size());
+    const auto& full = request_.chain.front();
+    const std::size_t tasks =
+        segments + claimed_.size() + static_cast<std::size_t>(full.packs_size());
+    for (std::size_t task = next_++; task < tasks; task = next_++) {
       stop.check();
       if (task < segments) {
-        restore_wal(request_.manifest.wal(task), stop);
+        restore_wal(target_.wal(static_cast<int>(task)), stop);
+      } else if (task < segments + claimed_.size()) {
+        ClaimedPack& pack = claimed_[task - segments];
+        restore_wanted(worker, pack.key, pack.wanted, stop);
+        pack = {};
       } else {
-        restore_pack(worker, request_.manifest.packs(task - segments), stop);
+        const auto& pack = full.packs(static_cast<int>(task - segments - claimed_.size()));
+        restore_pack(worker, {.layer = 0, .pack = &pack}, stop);
       }
     }
   }
 
-  void restore_pack(Worker& worker, const collection::proto::Pack& pack, const Stop& stop) {
-    request_.before_pack();
-    const auto key = collection::pack_key(request_.manifest.subdirectory(), pack.number());
-    auto entries =
-        collection::read_pack_index(request_.store, key, collection::summary_of(pack), uuid_, stop);
-    const std::unordered_set<std::uint32_t> superseded(pack.superseded().begin(),
-                                                       pack.superseded().end());
+  void restore_pack(Worker& worker, const PackRef& ref, const Stop& stop) {
+    const std::string key = key_of(ref);
     std::vector<Wanted> wanted;
-    for (std::uint32_t i = 0; i < entries.size(); ++i) {
-      if (superseded.contains(i)) continue;
+    for (const FrameEntry& entry : read_index(ref, stop)) claim(entry, ref.layer, key, wanted);
+    restore_wanted(worker, key, wanted, stop);
+  }
+
+  void restore_wanted(Worker& worker, const std::string& key, std::vector<Wanted>& wanted,
+                      const Stop& stop) {
+    request_.before_pack();
+    std::erase_if(wanted, [&](const Wanted& one) {
       stop.check();
-      const std::size_t file = claim(entries[i], key);
-      if (in_place(worker, entries[i], file)) {
-        request_.progress(entries[i].plain_bytes);
-      } else {
-        wanted.push_back({entries[i], file});
-      }
-    }
+      if (!in_place(worker, one)) return false;
+      request_.progress(bytes_of(one));
+      return true;
+    });
     std::ranges::stable_sort(wanted, {}, [](const Wanted& one) { return one.entry.offset; });
     fetch(worker, key, wanted, stop);
   }
 
-  /// Checks that the frame fits its file and occurs once; gives the file.
-  std::size_t claim(const FrameEntry& entry, const std::string& key) {
-    const auto found = by_id_.find(entry.file_id);
-    if (found == by_id_.end()) {
-      throw Error(sqlstate::kDataCorrupted,
-                  fmt::format("object \"{}\" holds a frame of a file {} that the manifest lacks",
-                              key, entry.file_id));
-    }
-    const FileTarget& file = request_.layout.files[found->second];
-    const std::uint64_t start = std::uint64_t{entry.frame} * kFrameBytes;
-    if (entry.frame >= frames_of(file.size) ||
-        entry.plain_bytes != std::min<std::uint64_t>(kFrameBytes, file.size - start) ||
-        entry.stored_bytes > kMaxRunBytes) {
-      throw Error(sqlstate::kDataCorrupted,
-                  fmt::format("object \"{}\" holds an impossible frame {} of file \"{}\"", key,
-                              entry.frame, file.path));
-    }
-    if (seen_[first_frame_[found->second] + entry.frame].exchange(true)) {
-      throw Error(
-          sqlstate::kDataCorrupted,
-          fmt::format("object \"{}\" holds frame {} of file \"{}\", which another one holds "
-                      "too",
-                      key, entry.frame, file.path));
-    }
-    return found->second;
+  std::uint64_t bytes_of(const Wanted& one) const {
+    return restore::bytes_of(one.claim.blocks,
+                             claims_.bytes_in_frame(one.claim.file, one.entry.frame));
   }
 
-  OpenFiles::Place place_of(const FrameEntry& entry, std::size_t file) const {
-    const FileTarget& target = request_.layout.files[file];
+  OpenFiles::Place place_of(const Wanted& one, std::uint64_t offset_in_frame) const {
+    const FileTarget& target = request_.layout.files[one.claim.file];
     return {.path = target.path,
             .file_size = target.size,
-            .offset = std::uint64_t{entry.frame} * kFrameBytes};
+            .offset = std::uint64_t{one.entry.frame} * kFrameBytes + offset_in_frame};
   }
 
-  bool is_control(std::size_t file) const {
-    return request_.layout.files[file].kind == collection::proto::FILE_KIND_CONTROL;
+  bool is_control(const Wanted& one) const {
+    return request_.layout.files[one.claim.file].kind == collection::proto::FILE_KIND_CONTROL;
   }
 
-  bool in_place(Worker& worker, const FrameEntry& entry, std::size_t file) {
-    if (is_control(file)) return false;
+  bool in_place(Worker& worker, const Wanted& one) {
+    if (is_control(one)) return false;
     // A file that we have just made reads as zeros.
-    if (!request_.may_hold_content[file]) return entry.codec == collection::Codec::Zero;
+    if (!request_.may_hold_content[one.claim.file]) {
+      return one.entry.codec == collection::Codec::Zero;
+    }
+    // The checksum is of all blocks that the frame holds.
+    const std::uint64_t bytes = claims_.bytes_in_frame(one.claim.file, one.entry.frame);
+    if (one.claim.blocks != one.entry.blocks()) return false;
     const MutableByteView plain = worker.plain.view();
-    return worker.files.read(place_of(entry, file), entry.plain_bytes, plain) &&
-           collection::hash128(plain.first(entry.plain_bytes)) == entry.hash;
+    if (!worker.files.read(place_of(one, 0), bytes, plain)) return false;
+    std::size_t held = bytes;
+    if (one.entry.partial) held = gather(one.entry.partial_blocks, plain);
+    return held == one.entry.plain_bytes &&
+           collection::hash128(plain.first(held)) == one.entry.hash;
+  }
+
+  /// Moves the blocks of a frame together; gives how many bytes they are.
+  static std::size_t gather(const collection::FrameBlocks& blocks, MutableByteView frame) {
+    std::size_t at = 0;
+    for (std::size_t block = 0; block < blocks.size(); ++block) {
+      if (!blocks.test(block)) continue;
+      std::memmove(frame.data() + at, frame.data() + block * kBlockBytes, kBlockBytes);
+      at += kBlockBytes;
+    }
+    return at;
   }
 
   void fetch(Worker& worker, const std::string& key, const std::vector<Wanted>& wanted,
@@ -211,17 +294,42 @@ class Filler {
     throttle_.take(one.entry.plain_bytes, stop);
     const MutableByteView plain = worker.plain.view().first(one.entry.plain_bytes);
     worker.decoder.decode(one.entry, stored, plain, key);
-    const OpenFiles::Place place = place_of(one.entry, one.file);
-    if (is_control(one.file)) {
-      std::ranges::copy(plain, control_.begin() + static_cast<std::ptrdiff_t>(place.offset));
+    if (is_control(one)) {
+      std::ranges::copy(
+          plain, control_.begin() +
+                     static_cast<std::ptrdiff_t>(std::uint64_t{one.entry.frame} * kFrameBytes));
+    } else if (!one.entry.partial && one.claim.blocks.count() * kBlockBytes >= plain.size()) {
+      worker.files.write(place_of(one, 0), plain);
     } else {
-      worker.files.write(place, plain);
+      write_blocks(worker, one, plain);
     }
-    request_.progress(one.entry.plain_bytes);
+    request_.progress(bytes_of(one));
+  }
+
+  /// Neighbouring blocks that are wanted lie next to each other in the frame too.
+  void write_blocks(Worker& worker, const Wanted& one, MutableByteView plain) {
+    const collection::FrameBlocks& wanted = one.claim.blocks;
+    const collection::FrameBlocks held = one.entry.blocks();
+    const std::uint64_t end_of_file = claims_.bytes_in_frame(one.claim.file, one.entry.frame);
+    std::size_t at = 0;  // of the block in `plain`
+    for (std::size_t block = 0; block < wanted.size();) {
+      if (!wanted.test(block)) {
+        if (held.test(block)) at += kBlockBytes;
+        ++block;
+        continue;
+      }
+      const std::size_t first = block;
+      while (block < wanted.size() && wanted.test(block)) ++block;
+      const std::uint64_t begin = std::uint64_t{first} * kBlockBytes;
+      const std::uint64_t bytes =
+          std::min<std::uint64_t>(std::uint64_t{block} * kBlockBytes, end_of_file) - begin;
+      worker.files.write(place_of(one, begin), plain.subspan(at, bytes));
+      at += (block - first) * kBlockBytes;
+    }
   }
 
   void restore_wal(const collection::proto::WalSegment& wal, const Stop& stop) {
-    const auto& instance = request_.manifest.instance();
+    const auto& instance = target_.instance();
     const std::uint64_t bytes = instance.wal_segment_bytes();
     const std::string name = postgres::wal_segment_name(wal.timeline(), wal.segment(), bytes);
     const std::string path = fmt::format("{}/pg_wal/{}", request_.layout.root, name);
@@ -258,25 +366,13 @@ class Filler {
     request_.progress(bytes);
   }
 
-  void require_complete() const {
-    const auto& files = request_.layout.files;
-    for (std::size_t i = 0; i < files.size(); ++i) {
-      for (std::uint64_t frame = 0; frame < frames_of(files[i].size); ++frame) {
-        if (seen_[first_frame_[i] + frame]) continue;
-        throw Error(sqlstate::kDataCorrupted,
-                    fmt::format("no pack of backup \"{}\" holds frame {} of file \"{}\"",
-                                request_.manifest.subdirectory(), frame, files[i].path));
-      }
-    }
-  }
-
   const FillRequest& request_;
+  const collection::proto::Manifest& target_;
   io::Throttle throttle_;
-  collection::BackupUuid uuid_{};
-  std::unordered_map<std::uint32_t, std::size_t> by_id_;
-  std::vector<std::uint64_t> first_frame_;  // of each file, in seen_
-  std::vector<std::atomic<bool>> seen_;
-  std::atomic<int> next_ = 0;
+  std::vector<collection::BackupUuid> uuids_;  // of the layers
+  BlockClaims claims_;
+  std::vector<ClaimedPack> claimed_;
+  std::atomic<std::size_t> next_ = 0;
   Bytes control_;  // its frames are written by one worker each, into places of their own
 };
 

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <span>
 #include <vector>
 
 #include "base/bytes.h"
@@ -25,7 +26,9 @@ std::vector<bool> create_files(const Layout& layout, io::FileSystem& files, std:
 void remove_other_files(const Layout& layout, io::FileSystem& files, const Stop& stop);
 
 struct FillRequest {
-  const collection::proto::Manifest& manifest;
+  /// The layer that is restored and those that it continues, oldest first. Of all but the last only
+  /// place, identifier and packs are needed.
+  std::span<const collection::proto::Manifest> chain;
   const Layout& layout;
   /// What create_files() returned.
   const std::vector<bool>& may_hold_content;
@@ -39,10 +42,11 @@ struct FillRequest {
   std::function<void()> before_pack;
 };
 
-/// Fills the files from the packs, every frame verified, and pg_wal from the WAL archive. Frames
-/// that are in place already are neither fetched nor written. Returns the content of the control
-/// file, which is left to be written last. Throws kDataCorrupted for a damaged or incomplete
-/// backup, naming the object.
+/// Fills the files from the packs, each block from the newest layer that holds it, every frame
+/// verified, and pg_wal from the WAL archive. A frame is fetched at most once; those that are in
+/// place already, or of which newer layers hold all blocks, are neither fetched nor written.
+/// Returns the content of the control file, which is left to be written last. Throws kDataCorrupted
+/// for a damaged or incomplete backup, naming the object.
 Bytes fill_files(const FillRequest& request, const Stop& stop);
 
 }  // namespace holdfast::restore

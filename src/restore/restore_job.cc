@@ -103,7 +103,8 @@ class Attempt {
 
   void open() {
     store_ = services_.open_store(spec_.collection_uri(), stop());
-    manifest_ = read_cluster_manifest(*store_, spec_.subdirectory(), stop());
+    chain_ = read_cluster_chain(*store_, spec_.subdirectory(), stop());
+    manifest_ = chain_.back();
     total_ = manifest_.plain_bytes() +
              manifest_.instance().wal_segment_bytes() * static_cast<unsigned>(manifest_.wal_size());
   }
@@ -125,7 +126,7 @@ class Attempt {
     } else {
       prepare_elsewhere();
     }
-    check_objects(*store_, manifest_, workers(), stop());
+    check_objects(*store_, chain_, workers(), stop());
     check_space(make_layout(), manifest_);
     job_.pause_point("restore.after_checks");
     enter(proto::RESTORE_PHASE_FILL);
@@ -165,7 +166,7 @@ class Attempt {
     const std::vector<bool> may_hold_content = create_files(layout, files_, workers(), stop());
     job_.pause_point("restore.after_create");
 
-    const Bytes control = fill_files({.manifest = manifest_,
+    const Bytes control = fill_files({.chain = chain_,
                                       .layout = layout,
                                       .may_hold_content = may_hold_content,
                                       .store = *store_,
@@ -337,7 +338,8 @@ class Attempt {
   RestoreJobSpec spec_;
   RestoreCheckpoint checkpoint_;
   std::unique_ptr<storage::ObjectStore> store_;
-  Manifest manifest_;
+  std::vector<Manifest> chain_;
+  Manifest manifest_;  // of the layer that is restored: the chain's last
   std::uint64_t total_ = 0;
   std::atomic<std::uint64_t> done_ = 0;
 };

@@ -71,6 +71,56 @@ TEST(RestoreElsewhere, LaysOutEveryFileWhateverTheUmask) {
   EXPECT_EQ(lab.instance().starts + lab.instance().stops, 0);
 }
 
+TEST(RestoreChain, TakesEachBlockFromTheNewestLayerThatHasIt) {
+  RestoreLab lab;
+  for (unsigned seed = 1; seed <= 12; ++seed) {
+    lab.add_incremental(seed);
+    if (seed % 4 != 0) continue;
+    const std::string target = fmt::format("target{}", seed);
+    LabJob job(kJob, lab.elsewhere(target));
+    lab.resume(job);
+    lab.expect_restored(lab.path(target), lab.path("space"));
+    EXPECT_EQ(job.progress().bytes_done, job.progress().bytes_total);
+    std::filesystem::remove_all(lab.path("space/PG_15_202209061"));
+  }
+}
+
+TEST(RestoreChain, GoesOnAfterAKillAndRepairsWhatWasDamaged) {
+  RestoreLab lab;
+  lab.add_incremental(3);
+  lab.add_incremental(4);
+  for (const char* point : kFillPoints) {
+    LabJob job(kJob, lab.elsewhere("target"));
+    job.kill_at(point);
+    EXPECT_THROW(lab.resume(job), Killed) << point;
+    job.next_attempt();
+    lab.resume(job);
+    lab.expect_restored(lab.path("target"), lab.path("space"));
+
+    std::fstream file(lab.path("target/base/5/1000"), std::ios::in | std::ios::out);
+    file.seekp(3 * 8192 + 17);
+    file << "damage";
+    file.close();
+    auto spec = lab.elsewhere("target");
+    spec.set_delta(true);
+    LabJob repair(kJob + 1, spec);
+    lab.resume(repair);
+    lab.expect_restored(lab.path("target"), lab.path("space"));
+    std::filesystem::remove_all(lab.path("target"));
+    std::filesystem::remove_all(lab.path("space/PG_15_202209061"));
+  }
+}
+
+TEST(RestoreChain, RefusesAChainThatIsNotWholeBeforeItWrites) {
+  RestoreLab lab;
+  lab.add_incremental(6);
+  lab.store().remove(lab.pack(1), Stop::never());
+  LabJob job(kJob, lab.elsewhere("target"));
+  const Error error = error_of([&] { lab.resume(job); });
+  EXPECT_EQ(error.state(), sqlstate::kUndefinedFile);
+  EXPECT_FALSE(exists(lab.path("target")));
+}
+
 TEST(RestoreElsewhere, MapsTablespaces) {
   RestoreLab lab;
   auto spec = lab.elsewhere("target");

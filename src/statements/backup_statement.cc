@@ -2,10 +2,15 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <optional>
+
 #include "backup/backup_job.h"
 #include "base/error.h"
+#include "collection/chain.h"
 #include "collection/collection.h"
 #include "sql/printer.h"
+#include "statements/find_backup.h"
 #include "statements/job_result.h"
 #include "statements/option_checks.h"
 #include "statements/privileges.h"
@@ -31,8 +36,6 @@ void refuse_unsupported(const sql::Backup& statement) {
       refuse_missing("BACKUP VIRTUAL CLUSTER", "virtual clusters, which PostgreSQL does not have");
       break;
   }
-  if (statement.onto)
-    refuse_missing("BACKUP INTO … IN", "incremental backup; BACKUP INTO takes a full one");
   if (statement.as_of) refuse_missing("BACKUP … AS OF SYSTEM TIME", "revision history");
   refuse_unsupported_options(statement.options, "BACKUP");
 }
@@ -43,6 +46,8 @@ backup::proto::BackupJobSpec make_spec(const sql::Backup& statement) {
   spec.set_compression(statement.options.text("compression").value_or(""));
   if (auto rate = statement.options.text("max_rate")) spec.set_max_rate(parse_rate(*rate));
   spec.set_workers(workers_option(statement.options, backup::kMaxWorkers));
+  const sql::Option* protect = statement.options.find("protect");
+  spec.set_unprotected(protect != nullptr && !protect->enabled);
   spec.set_allow_corrupt_pages(statement.options.flag("allow_corrupt_pages"));
   return spec;
 }
@@ -54,6 +59,49 @@ std::string choose_subdirectory(storage::ObjectStore& store, Time now, const Sto
     std::string subdirectory = collection::subdirectory_for(now);
     if (!store.stat(collection::manifest_key(subdirectory), stop)) return subdirectory;
     now += std::chrono::milliseconds(10);
+  }
+}
+
+/// The full that an incremental goes onto; absent when there is none (yet).
+std::optional<std::string> find_full(storage::ObjectStore& store, const sql::Subdirectory& onto,
+                                     const Stop& stop) {
+  if (onto.latest) {
+    try {
+      return collection::resolve_latest(store, stop);
+    } catch (const Error& error) {
+      if (error.state() != sqlstate::kUndefinedFile) throw;
+      return std::nullopt;
+    }
+  }
+  std::string full = subdirectory_of(onto);
+  if (!store.stat(collection::manifest_key(full), stop)) return std::nullopt;
+  return full;
+}
+
+/// Where a new incremental layer goes: after all that are there, whatever the clock says.
+std::string choose_layer(storage::ObjectStore& store, const std::string& full, Time now,
+                         const Stop& stop) {
+  const auto last =
+      collection::parse_incremental_directory(collection::list_layers(store, full, stop).back());
+  if (last) now = std::max(now, last->time + std::chrono::milliseconds(10));
+  return collection::incremental_directory(full, now);
+}
+
+/// Sets the layer's place. Where an incremental has no full to go onto, a full is taken instead.
+void choose_place(const sql::Backup& statement, storage::ObjectStore& store, Time now,
+                  backup::proto::BackupJobSpec& spec, sql::RowSink& sink, const Stop& stop) {
+  if (statement.onto) {
+    if (const auto full = find_full(store, *statement.onto, stop)) {
+      spec.set_full(*full);
+      spec.set_subdirectory(choose_layer(store, *full, now, stop));
+      return;
+    }
+    if (!statement.onto->latest) spec.set_subdirectory(subdirectory_of(*statement.onto));
+  }
+  if (spec.subdirectory().empty()) spec.set_subdirectory(choose_subdirectory(store, now, stop));
+  if (statement.onto) {
+    sink.notice({.message = fmt::format("no full backup exists there, so this one is full: {}",
+                                        spec.subdirectory())});
   }
 }
 
@@ -79,13 +127,14 @@ void BackupStatement::run(const sql::Backup& statement, sql::SessionContext& ses
     throw Error(sqlstate::kCannotConnectNow, "cannot take a backup while PostgreSQL is down")
         .hint("Start PostgreSQL, or bring it back with RESTORE.");
   }
-  spec.set_subdirectory(choose_subdirectory(*store, clock_.now(), stop));
+  choose_place(statement, *store, clock_.now(), spec, sink, stop);
   backup::check_spec(spec);
 
-  const jobs::NewJob job = new_job({.type = jobs::kBackupType,
-                                    .description = describe(statement, spec.subdirectory()),
-                                    .statement = sql::print(statement, sql::Redact::Secrets)},
-                                   spec, session);
+  const jobs::NewJob job = new_job(
+      {.type = jobs::kBackupType,
+       .description = describe(statement, spec.full().empty() ? spec.subdirectory() : spec.full()),
+       .statement = sql::print(statement, sql::Redact::Secrets)},
+      spec, session);
   submit_and_answer(runner_, job, detached, "BACKUP", session, sink, stop);
 }
 

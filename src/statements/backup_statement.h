@@ -8,8 +8,8 @@
 
 namespace holdfast::statements {
 
-/// BACKUP INTO: checks what can be checked before a job exists, chooses the subdirectory, creates
-/// the job.
+/// BACKUP INTO [… IN]: checks what can be checked before a job exists, chooses the directory of the
+/// full or incremental layer, creates the job.
 class BackupStatement final : public Handler<sql::Backup> {
  public:
   BackupStatement(Stores& stores, jobs::Runner& runner, const Clock& clock)

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <string>
+#include <vector>
 
 #include "base/stop.h"
 #include "collection/collection.h"
@@ -9,13 +10,18 @@
 
 namespace holdfast::statements {
 
-/// The full backup that a statement addresses.
+/// The full backup that a statement addresses, and the layers on it.
 struct FoundBackup {
-  std::string subdirectory;  ///< without leading "/"
-  collection::proto::Manifest manifest;
+  std::string subdirectory;  ///< of the full, without leading "/"
+  /// Of the full and all its incrementals, oldest first.
+  std::vector<std::string> layers;
 };
 
-/// Resolves LATEST or checks the subdirectory, and reads the manifest. Throws kUndefinedFile when
+/// The subdirectory as written in a statement, without slashes around it. Throws
+/// kInvalidParameterValue when it cannot be one.
+std::string subdirectory_of(const sql::Subdirectory& address);
+
+/// Resolves LATEST or checks the subdirectory, and lists the layers. Throws kUndefinedFile when
 /// there is no such backup, with a hint that leads to one.
 FoundBackup find_backup(storage::ObjectStore& store, const sql::Subdirectory& address,
                         const Stop& stop);

@@ -5,9 +5,12 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <map>
+#include <set>
 #include <thread>
 
 #include "base/error.h"
+#include "collection/chain.h"
 #include "sql/columns.h"
 #include "statements/find_backup.h"
 #include "statements/option_checks.h"
@@ -36,15 +39,20 @@ std::string list_of(const std::vector<collection::FileProblem>& problems) {
   return text;
 }
 
-void require_whole(storage::ObjectStore& store, const Manifest& manifest, const Stop& stop) {
-  std::vector<collection::FileProblem> problems = collection::check_files(store, manifest, stop);
+void require_whole(storage::ObjectStore& store, const std::vector<Manifest>& chain,
+                   const std::string& subdirectory, const Stop& stop) {
+  std::vector<collection::FileProblem> problems = collection::check_files(store, chain, stop);
   if (problems.empty()) return;
   throw Error(sqlstate::kDataCorrupted,
               fmt::format("the following files of backup {} in {} are missing or damaged:{}",
-                          manifest.subdirectory(), store.description(), list_of(problems)))
+                          subdirectory, store.description(), list_of(problems)))
       .hint(
           "This backup cannot be restored whole. Take a new one with BACKUP INTO, and find out "
           "what changed the storage.");
+}
+
+std::string backup_type(const Manifest& manifest) {
+  return manifest.type() == collection::proto::BACKUP_TYPE_INCREMENTAL ? "incremental" : "full";
 }
 
 /// CockroachDB's object types know no difference between tables, views and sequences.
@@ -82,8 +90,13 @@ class ObjectRows {
     if (column == "parent_schema_name") return name_or_null(object.schema());
     if (column == "object_name") return object.name();
     if (column == "object_type") return object_type(object.type());
-    if (column == "backup_type")
-      return manifest_.type() == collection::proto::BACKUP_TYPE_FULL ? "full" : "incremental";
+    if (column == "backup_type") return backup_type(manifest_);
+    // An incremental holds what changed after the end of the layer before, up to its own end.
+    if (column == "start_time") {
+      return manifest_.has_base()
+                 ? Value(format_timestamptz(time_of(manifest_.base().end_time_us())))
+                 : Value();
+    }
     if (column == "end_time") return format_timestamptz(time_of(manifest_.end_time_us()));
     if (column == "size_bytes")
       return table ? Value(std::to_string(skip_size_ ? 0 : object.size_bytes())) : Value();
@@ -108,7 +121,7 @@ class ObjectRows {
     if (column == "database_id") return id_or_null(object.database_oid());
     if (column == "parent_schema_id") return id_or_null(object.schema_oid());
     if (column == "object_id") return id_or_null(object.oid());
-    // start_time of a full, and regions, which PostgreSQL does not have.
+    // Regions, which PostgreSQL does not have.
     return Value();
   }
 
@@ -144,24 +157,54 @@ std::size_t show_files(const sql::ShowBackup& statement, const Manifest& manifes
   for (const auto& pack : manifest.packs()) {
     std::string first = path_of(pack.first_file());
     std::string last = path_of(pack.last_file());
-    sink.row(Row{collection::pack_key(manifest.subdirectory(), pack.number()), "full", first, last,
-                 bytea(first), bytea(last), std::to_string(pack.plain_bytes()), Value(),
+    sink.row(Row{collection::pack_key(manifest.subdirectory(), pack.number()),
+                 backup_type(manifest), first, last, bytea(first), bytea(last),
+                 std::to_string(pack.plain_bytes()), Value(),
                  name_or_null(manifest.instance().locality()),
                  std::to_string(checked ? static_cast<std::int64_t>(pack.size()) : -1)});
   }
   return static_cast<std::size_t>(manifest.packs_size());
 }
 
-std::size_t validate(storage::ObjectStore& store, const Manifest& manifest, sql::RowSink& sink,
-                     const Stop& stop) {
+std::size_t validate(storage::ObjectStore& store, const std::vector<Manifest>& chain,
+                     const std::string& subdirectory, sql::RowSink& sink, const Stop& stop) {
   std::size_t workers = std::max(1U, std::thread::hardware_concurrency());
   std::vector<collection::FileProblem> problems =
-      collection::verify_data(store, manifest, workers, stop);
+      collection::verify_data(store, chain, workers, stop);
   sink.row(Row{problems.empty()
                    ? std::string("No problems found!")
                    : fmt::format("Problems were found in backup {}:{}\nERROR: validation failed",
-                                 manifest.subdirectory(), list_of(problems))});
+                                 subdirectory, list_of(problems))});
   return 1;
+}
+
+/// The chains that end in a layer which no other continues, each from the full on.
+std::vector<std::vector<Manifest>> branches(const std::vector<Manifest>& layers) {
+  std::map<std::string, const Manifest*> by_directory;
+  std::set<std::string> continued;
+  for (const Manifest& layer : layers) {
+    by_directory[layer.subdirectory()] = &layer;
+    if (layer.has_base()) continued.insert(layer.base().directory());
+  }
+  std::vector<std::vector<Manifest>> found;
+  for (const Manifest& last : layers) {
+    if (continued.contains(last.subdirectory())) continue;
+    std::vector<Manifest> chain{last};
+    while (chain.back().has_base()) {
+      const auto base = by_directory.find(chain.back().base().directory());
+      if (base == by_directory.end() || chain.size() > layers.size() ||
+          base->second->backup_uuid() != chain.back().base().backup_uuid()) {
+        throw Error(sqlstate::kDataCorrupted,
+                    fmt::format("the chain of backup \"{}\" is broken", last.subdirectory()))
+            .detail(fmt::format("Layer \"{}\", which it continues, is missing.",
+                                chain.back().base().directory()));
+      }
+      chain.push_back(*base->second);
+    }
+    std::ranges::reverse(chain);
+    found.push_back(std::move(chain));
+  }
+  return found;
 }
 
 void refuse_unsupported(const sql::ShowBackup& statement) {
@@ -198,19 +241,31 @@ void ShowBackupStatement::run(const sql::ShowBackup& statement, sql::SessionCont
   refuse_unsupported(statement);
   auto store = open_for_user(stores_, single_uri(statement.in, "SHOW BACKUP"), session);
   FoundBackup backup = find_backup(*store, statement.from, stop);
-  if (statement.options.flag("check_files")) require_whole(*store, backup.manifest, stop);
+  // Every layer is checked on its own branch: a chain may have been continued twice from one layer.
+  const std::vector<Manifest> layers = collection::read_manifests(*store, backup.layers, stop);
+  if (statement.options.flag("check_files")) {
+    for (const auto& chain : branches(layers)) {
+      require_whole(*store, chain, backup.subdirectory, stop);
+    }
+  }
 
   sink.columns(sql::columns_of(statement));
   std::size_t rows = 0;
-  if (statement.options.flag("as_json")) {
-    sink.row(Row{collection::manifest_to_json(backup.manifest)});
-    rows = 1;
-  } else if (statement.what == sql::ShowBackup::What::Files) {
-    rows = show_files(statement, backup.manifest, sink);
-  } else if (statement.what == sql::ShowBackup::What::Validate) {
-    rows = validate(*store, backup.manifest, sink, stop);
+  if (statement.what == sql::ShowBackup::What::Validate && !statement.options.flag("as_json")) {
+    for (const auto& chain : branches(layers)) {
+      rows += validate(*store, chain, backup.subdirectory, sink, stop);
+    }
   } else {
-    rows = show_objects(statement, backup.manifest, sink);
+    for (const Manifest& layer : layers) {
+      if (statement.options.flag("as_json")) {
+        sink.row(Row{collection::manifest_to_json(layer)});
+        ++rows;
+      } else if (statement.what == sql::ShowBackup::What::Files) {
+        rows += show_files(statement, layer, sink);
+      } else {
+        rows += show_objects(statement, layer, sink);
+      }
+    }
   }
   sink.complete(fmt::format("SHOW {}", rows));
 }

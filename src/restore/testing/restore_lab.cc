@@ -11,7 +11,9 @@
 #include <iterator>
 #include <random>
 
+#include "base/clock.h"
 #include "base/error.h"
+#include "collection/chain.h"
 #include "collection/format.h"
 #include "collection/pack.h"
 #include "collection/wal_archive.h"
@@ -30,6 +32,7 @@ constexpr std::string_view kSubdirectory = "2026/11/20-223000.00";
 constexpr std::uint64_t kWalBytes = 1U << 20;
 constexpr std::uint32_t kCatalogVersion = 202209061;
 constexpr std::size_t kPackBytes = 3U << 20;
+constexpr std::size_t kBlock = collection::kBlockBytes;
 
 class BorrowedStore final : public storage::ObjectStore {
  public:
@@ -172,6 +175,7 @@ std::vector<std::string> LabInstance::user_objects(const Stop& /*stop*/) { retur
 
 RestoreLab::RestoreLab()
     : root_(make_root()),
+      directory_(kSubdirectory),
       store_(std::make_unique<storage::MemoryStore>()),
       instance_(root_ + "/live") {
   make_backup();
@@ -196,7 +200,7 @@ void RestoreLab::add_file(const std::string& path, Bytes content,
 
 void RestoreLab::make_backup() {
   using namespace collection::proto;  // NOLINT: the enumerators below
-  manifest_.set_format_version(collection::kFormatVersion);
+  manifest_.set_format_version(collection::kPlainFormatVersion);
   manifest_.set_backup_uuid("0123456789abcdef");
   manifest_.set_type(BACKUP_TYPE_FULL);
   manifest_.set_scope(SCOPE_CLUSTER);
@@ -299,15 +303,109 @@ std::string RestoreLab::pack(std::uint32_t number) const {
   return collection::pack_key(kSubdirectory, number);
 }
 
+void RestoreLab::add_incremental(unsigned seed) {
+  using collection::proto::FILE_KIND_CONTROL;
+  using collection::proto::FILE_KIND_RELATION;
+  const auto before = manifest_;
+  const std::uint32_t next_id = collection::next_file_id(before);
+  directory_ = collection::incremental_directory(
+      kSubdirectory, *parse_timestamp("2026-11-21 00:00:00+00") + std::chrono::minutes(seed));
+  manifest_.set_type(collection::proto::BACKUP_TYPE_INCREMENTAL);
+  manifest_.set_subdirectory(directory_);
+  manifest_.set_full(std::string(kSubdirectory));
+  manifest_.mutable_base()->set_directory(before.subdirectory());
+  manifest_.mutable_base()->set_backup_uuid(before.backup_uuid());
+  manifest_.set_backup_uuid(fmt::format("{:016}", seed));
+  manifest_.clear_packs();
+  manifest_.clear_files();
+  manifest_.set_plain_bytes(0);
+
+  std::mt19937 random(seed);
+  collection::FrameEncoder encoder{collection::Compression{}};
+  collection::PackBuilder builder(kPackBytes);
+  builder.reset(1, uuid_of(manifest_));
+  std::uint32_t id = next_id;
+  const auto store_file = [&](const std::string& path, std::uint32_t file_id,
+                              const std::vector<bool>* changed, collection::proto::FileKind kind) {
+    const Bytes& bytes = content_.at(path);
+    auto& file = *manifest_.add_files();
+    file.set_id(file_id);
+    file.set_path(path);
+    file.set_size(bytes.size());
+    file.set_mode(0640);
+    file.set_kind(kind);
+    manifest_.set_plain_bytes(manifest_.plain_bytes() + bytes.size());
+    for (std::size_t offset = 0; offset < bytes.size(); offset += kFrameBytes) {
+      const auto frame = static_cast<std::uint32_t>(offset / kFrameBytes);
+      const auto whole = ByteView(bytes).subspan(
+          offset, std::min<std::size_t>(kFrameBytes, bytes.size() - offset));
+      if (changed == nullptr) {
+        builder.add(encoder, file_id, frame, whole);
+        continue;
+      }
+      collection::FrameBlocks blocks;
+      Bytes plain;
+      for (std::size_t block = 0; block * kBlock < whole.size(); ++block) {
+        if (!(*changed)[offset / kBlock + block]) continue;
+        blocks.set(block);
+        const auto one = whole.subspan(block * kBlock, kBlock);
+        plain.insert(plain.end(), one.begin(), one.end());
+      }
+      if (blocks.any()) builder.add_partial(encoder, file_id, frame, blocks, plain);
+    }
+  };
+
+  for (const auto& old : before.files()) {
+    const bool gone = old.path() == "base/5/1003";
+    if (gone) {
+      content_.erase(old.path());
+    } else if (old.kind() == FILE_KIND_CONTROL) {
+      store_file(old.path(), id++, nullptr, old.kind());
+    } else if (old.path() == "postgresql.conf") {
+      content_[old.path()] = text(fmt::format("port = {}\n", 5000 + seed));
+      store_file(old.path(), old.id(), nullptr, old.kind());
+    } else if (old.path() == "base/5/1001") {
+      content_[old.path()] = random_bytes(kFrameBytes + 3 * kBlock, seed);  // created anew
+      store_file(old.path(), id++, nullptr, old.kind());
+    } else if (old.path() == "base/5/1000" || old.path().starts_with("pg_tblspc/")) {
+      Bytes& bytes = content_[old.path()];
+      const std::size_t blocks = bytes.size() / kBlock;
+      const std::size_t now = blocks - 5 + random() % 12;
+      const Bytes fresh = random_bytes(now * kBlock, seed + 1);
+      bytes.resize(now * kBlock);
+      std::vector<bool> changed(now);
+      for (std::size_t block = 0; block < now; ++block) {
+        changed[block] = block >= blocks || random() % 16 == 0;
+        if (!changed[block]) continue;
+        std::copy_n(fresh.begin() + static_cast<std::ptrdiff_t>(block * kBlock), kBlock,
+                    bytes.begin() + static_cast<std::ptrdiff_t>(block * kBlock));
+      }
+      store_file(old.path(), old.id(), &changed, old.kind());
+    } else {
+      const std::vector<bool> none((old.size() + kBlock - 1) / kBlock);
+      store_file(old.path(), old.id(), &none, old.kind());
+    }
+  }
+  const std::string added = fmt::format("base/5/{}", 3000 + seed);
+  content_[added] = random_bytes(2 * kBlock, seed + 2);
+  store_file(added, id++, nullptr, FILE_KIND_RELATION);
+  manifest_.set_next_file_id(id);
+
+  collection::store_summary(builder.finish(), *manifest_.add_packs());
+  store_.put(collection::pack_key(directory_, 1), builder.bytes(), storage::PutMode::OnlyIfAbsent,
+             Stop::never());
+  publish();
+}
+
 void RestoreLab::publish() {
-  store_.remove(collection::manifest_key(kSubdirectory), Stop::never());
-  collection::write_manifest(store_, kSubdirectory, manifest_, Stop::never());
+  store_.remove(collection::manifest_key(directory_), Stop::never());
+  collection::write_manifest(store_, directory_, manifest_, Stop::never());
 }
 
 proto::RestoreJobSpec RestoreLab::in_place() {
   proto::RestoreJobSpec spec;
   spec.set_collection_uri("memory:///");
-  spec.set_subdirectory(std::string(kSubdirectory));
+  spec.set_subdirectory(directory_);
   spec.set_workers(2);
   return spec;
 }

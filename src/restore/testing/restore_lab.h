@@ -112,6 +112,10 @@ class RestoreLab {
   collection::proto::Manifest& manifest() { return manifest_; }
   /// The content of each file of the backup by its path in the manifest.
   const std::map<std::string, Bytes>& content() const { return content_; }
+  /// Adds an incremental layer, which manifest(), content() and the specifications are of from then
+  /// on: relation files changed in blocks here and there, grown, cut, dropped, made anew, and
+  /// another configuration.
+  void add_incremental(unsigned seed);
   /// Replaces the manifest on storage by manifest().
   void publish();
   std::string pack(std::uint32_t number) const;
@@ -135,6 +139,7 @@ class RestoreLab {
   void add_file(const std::string& path, Bytes content, collection::proto::FileKind kind);
 
   std::string root_;
+  std::string directory_;  ///< of the newest layer
   storage::FaultStore store_;
   io::FaultFileSystem files_;
   LabInstance instance_;

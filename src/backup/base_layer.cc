@@ -1,0 +1,110 @@
+#include "backup/base_layer.h"
+
+#include <fmt/core.h>
+
+#include "base/error.h"
+#include "collection/chain.h"
+#include "collection/collection.h"
+#include "collection/wal_archive.h"
+#include "io/file.h"
+
+namespace holdfast::backup {
+
+namespace {
+
+using collection::proto::Manifest;
+
+constexpr std::string_view kTakeAFull = "Start a new chain with BACKUP INTO.";
+constexpr std::uint64_t kLongestHistory = 16U << 20;
+
+Error cannot_continue(std::string message) {
+  return Error(sqlstate::kObjectNotInPrerequisiteState, std::move(message))
+      .hint(std::string(kTakeAFull));
+}
+
+}  // namespace
+
+Manifest read_base_layer(storage::ObjectStore& store, std::string_view full, const Stop& stop) {
+  const auto layers = collection::list_layers(store, full, stop);
+  if (layers.empty()) {
+    // CockroachDB's words (reference, section 3.2).
+    throw Error(
+        sqlstate::kUndefinedFile,
+        fmt::format("No full backup exists in \"{}\" to append an incremental backup to.", full))
+        .hint(
+            "To take a full backup, remove the subdirectory from the backup command (i.e. run "
+            "'BACKUP ... INTO <collectionURI>').");
+  }
+  return std::move(collection::read_manifests(store, {layers.back()}, stop).front());
+}
+
+postgres::TimelinePath read_timeline_path(storage::ObjectStore& store,
+                                          const std::filesystem::path& data_directory,
+                                          std::uint64_t system_identifier,
+                                          postgres::TimelineId timeline, const Stop& stop) {
+  if (timeline == 1) return postgres::TimelinePath(1, {});
+  const std::string name = postgres::timeline_history_name(timeline);
+  const std::string path = (data_directory / "pg_wal" / name).string();
+  auto content = io::read_whole(io::FileSystem::real(), path, kLongestHistory);
+  if (!content) {
+    content = collection::get_timeline_history(store, system_identifier, timeline, stop);
+  }
+  if (!content) {
+    throw cannot_continue(fmt::format("the history of timeline {} is not known", timeline))
+        .detail(fmt::format("\"{}\" is neither in pg_wal nor in the collection.", name));
+  }
+  return postgres::TimelinePath(timeline,
+                                postgres::parse_timeline_history(as_text(*content), name));
+}
+
+void require_same_cluster(const Manifest& base, const postgres::ControlFile& control) {
+  const auto& instance = base.instance();
+  if (instance.system_identifier() != control.system_identifier) {
+    // CockroachDB's words (reference, section 3.4).
+    throw cannot_continue(
+        fmt::format("previous BACKUP belongs to cluster {}", instance.system_identifier()))
+        .detail(fmt::format("This cluster's system identifier is {}.", control.system_identifier));
+  }
+  if (instance.catalog_version() != control.catalog_version) {
+    throw cannot_continue("the cluster was upgraded since the previous backup");
+  }
+  if (instance.data_checksum_version() != control.data_checksum_version) {
+    throw cannot_continue("page checksums were switched on or off since the previous backup")
+        .detail("pg_checksums rewrites pages without WAL.");
+  }
+}
+
+void require_same_history(const Manifest& base, const LayerStart& start,
+                          const postgres::TimelinePath& path) {
+  const postgres::Lsn base_stop{base.stop().position()};
+  if (!path.contains(base.stop().timeline(), base_stop)) {
+    throw cannot_continue(
+        fmt::format("the previous backup is not in the history of timeline {}", start.timeline))
+        .detail(fmt::format(
+            "\"{}\" ends at {} on timeline {}, which this server did not reach: it was restored "
+            "to an earlier moment, or promoted before.",
+            base.subdirectory(), to_string(base_stop), base.stop().timeline()));
+  }
+  const postgres::Lsn least =
+      start.from_standby ? postgres::Lsn{base.start().position()} : base_stop;
+  if (start.position < least) {
+    throw cannot_continue("the server is behind the previous backup")
+        .detail(fmt::format("Its WAL is at {}, \"{}\" ends at {}.", to_string(start.position),
+                            base.subdirectory(), to_string(base_stop)));
+  }
+}
+
+void require_page_comparison_allowed(const Manifest& base, const collection::Changes& changes,
+                                     bool revision_history) {
+  if (changes.wal_minimal) {
+    throw cannot_continue("WAL was written with wal_level = minimal since the previous backup")
+        .detail("Such WAL does not tell all that changed.");
+  }
+  if (revision_history) {
+    throw cannot_continue("the WAL since the previous backup is not complete")
+        .detail(fmt::format("Revision history needs all WAL since \"{}\": {}.", base.subdirectory(),
+                            changes.reason));
+  }
+}
+
+}  // namespace holdfast::backup

@@ -1,0 +1,47 @@
+#pragma once
+
+#include <filesystem>
+#include <string>
+#include <string_view>
+
+#include "base/stop.h"
+#include "collection/changes.h"
+#include "manifest.pb.h"
+#include "postgres/control_file.h"
+#include "postgres/lsn.h"
+#include "postgres/timeline_path.h"
+#include "storage/object_store.h"
+
+namespace holdfast::backup {
+
+/// The newest finished layer of a chain: what the next one continues. Throws kUndefinedFile when
+/// the full does not exist.
+collection::proto::Manifest read_base_layer(storage::ObjectStore& store, std::string_view full,
+                                            const Stop& stop);
+
+/// The server's history, from its current timeline's history file: in pg_wal, or else in the
+/// collection's archive. Throws kUndefinedFile when there is none.
+postgres::TimelinePath read_timeline_path(storage::ObjectStore& store,
+                                          const std::filesystem::path& data_directory,
+                                          std::uint64_t system_identifier,
+                                          postgres::TimelineId timeline, const Stop& stop);
+
+/// Throws kObjectNotInPrerequisiteState, with the hint to take a full backup, unless a layer can
+/// continue `base`: the same cluster with the same page checksums, and a history that the base lies
+/// on whole.
+void require_same_cluster(const collection::proto::Manifest& base,
+                          const postgres::ControlFile& control);
+struct LayerStart {
+  postgres::Lsn position;
+  postgres::TimelineId timeline = 0;
+  bool from_standby = false;  ///< it may begin before the base ended, on the primary
+};
+void require_same_history(const collection::proto::Manifest& base, const LayerStart& start,
+                          const postgres::TimelinePath& path);
+
+/// Throws kObjectNotInPrerequisiteState when what changed is not known from WAL, and may not be
+/// found out from the pages' LSNs instead.
+void require_page_comparison_allowed(const collection::proto::Manifest& base,
+                                     const collection::Changes& changes, bool revision_history);
+
+}  // namespace holdfast::backup

@@ -1,0 +1,156 @@
+#include "collection/chain.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <atomic>
+#include <map>
+
+#include "base/error.h"
+#include "base/worker_pool.h"
+#include "collection/collection.h"
+#include "collection/format.h"
+
+namespace holdfast::collection {
+
+namespace {
+
+/// Waits for the storage more than for the processor.
+constexpr std::size_t kReaders = 8;
+
+Error broken_chain(std::string_view directory, std::string_view why) {
+  return Error(sqlstate::kDataCorrupted,
+               fmt::format("the chain of backup \"{}\" is broken", directory))
+      .detail(std::string(why))
+      .hint("Restore an earlier layer, and start a new chain with BACKUP INTO.");
+}
+
+/// Whether `layer` is what the layer on it says it is.
+void check_link(const proto::Manifest& layer, const proto::LayerReference& reference,
+                std::string_view directory) {
+  if (layer.backup_uuid() != reference.backup_uuid()) {
+    throw broken_chain(directory,
+                       fmt::format("\"{}\" is not the backup that the next layer continues.",
+                                   reference.directory()));
+  }
+}
+
+}  // namespace
+
+std::vector<std::string> list_layers(storage::ObjectStore& store, std::string_view full,
+                                     const Stop& stop) {
+  if (!store.stat(manifest_key(full), stop)) return {};
+  std::vector<std::string> incrementals;
+  const std::string above = incrementals_of(full);
+  for (const std::string& day : store.list_directories(above, stop)) {
+    for (const std::string& time : store.list_directories(above + "/" + day, stop)) {
+      std::string directory = fmt::format("{}/{}/{}", above, day, time);
+      if (parse_incremental_directory(directory)) incrementals.push_back(std::move(directory));
+    }
+  }
+  // What lacks a manifest does not exist.
+  std::vector<char> finished(incrementals.size());
+  std::atomic<std::size_t> next = 0;
+  run_workers(std::clamp<std::size_t>(incrementals.size(), 1, kReaders), stop,
+              [&](std::size_t, const Stop& worker_stop) {
+                for (std::size_t i = next++; i < incrementals.size(); i = next++) {
+                  finished[i] = store.stat(manifest_key(incrementals[i]), worker_stop).has_value();
+                }
+              });
+  std::vector<std::string> layers{std::string(full)};
+  for (std::size_t i = 0; i < incrementals.size(); ++i) {
+    if (finished[i] != 0) layers.push_back(std::move(incrementals[i]));
+  }
+  // All names are of one length, so that the order of names is that of times.
+  std::sort(layers.begin() + 1, layers.end());
+  return layers;
+}
+
+std::vector<std::string> list_fulls_with_incrementals(storage::ObjectStore& store,
+                                                      const Stop& stop) {
+  std::vector<std::string> fulls;
+  const std::string root(kIncrementalsDirectory);
+  for (const std::string& year : store.list_directories(root, stop)) {
+    for (const std::string& month : store.list_directories(root + "/" + year, stop)) {
+      const std::string above = year + "/" + month;
+      for (const std::string& day : store.list_directories(root + "/" + above, stop)) {
+        std::string full = above + "/" + day;
+        if (parse_subdirectory(full)) fulls.push_back(std::move(full));
+      }
+    }
+  }
+  return fulls;
+}
+
+std::vector<proto::Manifest> read_manifests(storage::ObjectStore& store,
+                                            const std::vector<std::string>& directories,
+                                            const Stop& stop) {
+  std::vector<proto::Manifest> manifests(directories.size());
+  std::atomic<std::size_t> next = 0;
+  run_workers(std::clamp<std::size_t>(directories.size(), 1, kReaders), stop,
+              [&](std::size_t, const Stop& worker_stop) {
+                for (std::size_t i = next++; i < directories.size(); i = next++) {
+                  auto manifest = read_manifest(store, directories[i], worker_stop);
+                  if (!manifest) {
+                    throw Error(sqlstate::kUndefinedFile,
+                                fmt::format("backup manifest \"{}\" does not exist in {}",
+                                            manifest_key(directories[i]), store.description()))
+                        .detail("A finished backup has a manifest; it is the last object written.")
+                        .hint("List the finished backups with SHOW BACKUPS IN.");
+                  }
+                  manifests[i] = std::move(*manifest);
+                }
+              });
+  return manifests;
+}
+
+std::vector<proto::Manifest> read_chain(storage::ObjectStore& store, std::string_view directory,
+                                        const Stop& stop) {
+  const auto name = parse_incremental_directory(directory);
+  if (!name) return read_manifests(store, {std::string(directory)}, stop);
+
+  // All at once: to ask for each layer only when the one on it is known would take as many round
+  // trips as there are layers. Those that turn out to be on another branch are read in vain.
+  std::vector<std::string> directories = list_layers(store, name->full, stop);
+  std::erase_if(directories,
+                [&](const std::string& one) { return one != name->full && one > directory; });
+  if (directories.empty() || directories.back() != directory) {
+    return read_manifests(store, {std::string(directory)}, stop);  // says what is missing
+  }
+  std::map<std::string, proto::Manifest> found;
+  for (auto& manifest : read_manifests(store, directories, stop)) {
+    if (!is_layer_directory(manifest.subdirectory())) {
+      throw broken_chain(directory, "A manifest does not say where it belongs.");
+    }
+    std::string key = manifest.subdirectory();
+    found.emplace(std::move(key), std::move(manifest));
+  }
+  std::vector<proto::Manifest> chain;
+  std::string wanted(directory);
+  while (true) {
+    auto node = found.extract(wanted);
+    if (node.empty()) {
+      throw Error(sqlstate::kUndefinedFile,
+                  fmt::format("layer \"{}\" of backup \"{}\" does not exist", wanted, directory))
+          .detail("Without it the backup cannot be restored.");
+    }
+    if (!chain.empty()) check_link(node.mapped(), chain.back().base(), directory);
+    chain.push_back(std::move(node.mapped()));
+    if (chain.back().type() != proto::BACKUP_TYPE_INCREMENTAL) break;
+    wanted = chain.back().base().directory();
+  }
+  if (chain.back().subdirectory() != name->full) {
+    throw broken_chain(directory, "It does not begin with the full backup that its name says.");
+  }
+  std::ranges::reverse(chain);
+  return chain;
+}
+
+std::uint32_t next_file_id(const proto::Manifest& manifest) {
+  std::uint32_t next = std::max(1U, manifest.next_file_id());
+  for (const proto::File& file : manifest.files()) next = std::max(next, file.id() + 1);
+  for (const proto::Pack& pack : manifest.packs()) next = std::max(next, pack.last_file() + 1);
+  return next;
+}
+
+}  // namespace holdfast::collection

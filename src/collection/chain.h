@@ -1,0 +1,50 @@
+#pragma once
+
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/clock.h"
+#include "base/stop.h"
+#include "manifest.pb.h"
+#include "storage/object_store.h"
+
+namespace holdfast::collection {
+
+/// "incrementals/2026/11/20-223000.00": where the incremental layers of a full are.
+std::string incrementals_of(std::string_view full);
+/// "incrementals/2026/11/20-223000.00/20261120/231500.00", in UTC with centiseconds.
+std::string incremental_directory(std::string_view full, Time time);
+
+struct IncrementalName {
+  std::string full;  ///< subdirectory of the full
+  Time time;
+};
+/// Absent for anything that incremental_directory() does not print.
+std::optional<IncrementalName> parse_incremental_directory(std::string_view text);
+/// Whether a layer, full or incremental, may be in this directory.
+bool is_layer_directory(std::string_view text);
+
+/// The directories of the finished layers of a full, the full first, then its incrementals, oldest
+/// first. Found by the names of objects alone. Empty when there is no such full.
+std::vector<std::string> list_layers(storage::ObjectStore& store, std::string_view full,
+                                     const Stop& stop);
+/// The fulls that have incremental layers, finished or not: their directories below incrementals/.
+std::vector<std::string> list_fulls_with_incrementals(storage::ObjectStore& store,
+                                                      const Stop& stop);
+
+/// The layers that `directory` (a full or an incremental) consists of: from the full to the layer
+/// itself, each continuing the one before. Throws kUndefinedFile when one is missing,
+/// kDataCorrupted when one is not what the next one says.
+std::vector<proto::Manifest> read_chain(storage::ObjectStore& store, std::string_view directory,
+                                        const Stop& stop);
+/// The manifests of `directories`, in this order; several are read at once.
+std::vector<proto::Manifest> read_manifests(storage::ObjectStore& store,
+                                            const std::vector<std::string>& directories,
+                                            const Stop& stop);
+
+/// The lowest file id that the chain up to this layer never used.
+std::uint32_t next_file_id(const proto::Manifest& manifest);
+
+}  // namespace holdfast::collection
