@@ -201,14 +201,20 @@ class Preparation {
   /// Sequences that were named themselves.
   void settle_owned_sequences() {
     const auto owned = ask(fmt::format(
-        "SELECT n.nspname, s.relname, d.refobjid, d.refobjid::pg_catalog.regclass::text "
+        "SELECT n.nspname, s.relname, d.refobjid, d.refobjid::pg_catalog.regclass::text, d.deptype "
         "FROM pg_catalog.pg_class s JOIN pg_catalog.pg_namespace n ON n.oid = s.relnamespace "
         "JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass "
         " AND d.objid = s.oid AND d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass "
-        " AND d.deptype = 'a' WHERE s.relkind = 'S' AND s.oid IN ({0}) "
+        " AND d.deptype IN ('a', 'i') WHERE s.relkind = 'S' AND s.oid IN ({0}) "
         "AND d.refobjid NOT IN ({0}) ORDER BY 1, 2",
         tables_.oids));
     for (std::size_t row = 0; row < owned.rows(); ++row) {
+      if (owned.text(row, 4) == "i") {
+        throw Error(sqlstate::kFeatureNotSupported,
+                    fmt::format("cannot restore sequence \"{}\" without its table",
+                                owned.text(row, 1)))
+            .detail(fmt::format("It belongs to an identity column of {}.", owned.text(row, 3)));
+      }
       if (!spec_.skip_missing_sequence_owners()) {
         throw Error(sqlstate::kUndefinedTable,
                     fmt::format("cannot restore sequence \"{}\" without referenced owner table {} "

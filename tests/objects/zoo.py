@@ -104,6 +104,11 @@ def dump(postgres, database, *options):
     return "\n".join(line for line in text.splitlines() if not line.startswith(("\\restrict", "\\unrestrict", "--")))
 
 
+def blocks(text):
+    """The statements of a dump: their order follows from OIDs, which are new."""
+    return sorted(block for block in text.split("\n\n") if block.strip() and not block.startswith("SET default_"))
+
+
 def leftovers(postgres, daemon):
     """What a restore of objects may not leave: hidden databases and schemas, workshops and their processes."""
     found = [row[0] for row in postgres.sql("SELECT datname FROM pg_database WHERE datname LIKE 'holdfast%'").rows]
