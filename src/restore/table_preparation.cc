@@ -210,9 +210,9 @@ class Preparation {
         tables_.oids));
     for (std::size_t row = 0; row < owned.rows(); ++row) {
       if (owned.text(row, 4) == "i") {
-        throw Error(sqlstate::kFeatureNotSupported,
-                    fmt::format("cannot restore sequence \"{}\" without its table",
-                                owned.text(row, 1)))
+        throw Error(
+            sqlstate::kFeatureNotSupported,
+            fmt::format("cannot restore sequence \"{}\" without its table", owned.text(row, 1)))
             .detail(fmt::format("It belongs to an identity column of {}.", owned.text(row, 3)));
       }
       if (!spec_.skip_missing_sequence_owners()) {

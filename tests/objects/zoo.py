@@ -106,7 +106,8 @@ def dump(postgres, database, *options):
 
 def blocks(text):
     """The statements of a dump: their order follows from OIDs, which are new."""
-    return sorted(block for block in text.split("\n\n") if block.strip() and not block.startswith("SET default_"))
+    stripped = (block.strip() for block in text.split("\n\n"))
+    return sorted(block for block in stripped if block and not block.startswith("SET default_"))
 
 
 def leftovers(postgres, daemon):

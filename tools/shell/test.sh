@@ -2,7 +2,7 @@
 # shellcheck shell=bash
 source tools/shell/npm.sh
 
-TEST_PARTS=(layers format unit asan tsan fuzz tidy statements cluster versions frontdoor faults docs demo)
+TEST_PARTS=(layers format unit asan tsan fuzz tidy statements cluster versions frontdoor faults objects docs demo)
 # Modules whose code runs on several threads at once.
 TSAN_MODULES=(base jobs net pgwire storage backup restore)
 FUZZ_SECONDS=20
@@ -137,6 +137,7 @@ part_statements() { need build_preset release && run_pytest tests/statements; }
 part_cluster() { need build_preset release && run_pytest tests/cluster -m "not versions"; }
 part_versions() { need build_preset release && need npm_need_postgres && run_pytest tests/cluster -m versions; }
 part_frontdoor() { need build_preset release && need npm_need_node_postgres && run_pytest tests/frontdoor; }
+part_objects() { need build_preset release && need npm_need_postgres && run_pytest tests/objects; }
 part_faults() { need build_preset release && run_pytest tests/faults; }
 part_docs() { need build_preset release && run_pytest tests/docs; }
 
