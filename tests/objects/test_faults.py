@@ -146,6 +146,16 @@ def test_backup_of_a_busy_server_gives_one_moment(bank, lab):
     assert server.value("SELECT count(*) FROM history", "rescue") == "199"
     row = daemon.sql(f"RESTORE DATABASE bank FROM LATEST IN '{COLLECTION}' WITH new_db_name = 'bank2'").one()
     assert total(server, "bank2") == [["5000", "5000000"]]
+    server.sql("ROLLBACK PREPARED 'open at the end'", "bank")
+    # An incremental on it: each block from the newest layer that has it.
+    server.sql("UPDATE accounts SET balance = balance + CASE id % 2 WHEN 0 THEN 5 ELSE -5 END; DELETE FROM history WHERE id > 100;"
+               "ALTER TABLE accounts ADD added int DEFAULT 3", "bank")
+    server.sql("VACUUM history", "bank")
+    daemon.sql(f"BACKUP INTO LATEST IN '{COLLECTION}'")
+    daemon.sql(f"RESTORE TABLE bank.public.accounts, bank.public.history FROM LATEST IN '{COLLECTION}' WITH into_db = 'rescue', into_schema = 'later'")
+    assert server.sql("SELECT count(*), sum(balance), min(balance), sum(added) FROM later.accounts",
+                      "rescue").rows == [["5000", "5000000", "995", "15000"]]
+    assert server.value("SELECT count(*) FROM later.history", "rescue") == "100"
     replaced = re.findall(r"WAL of the objects is ready: records=(\d+) replaced=(\d+)", daemon.log_text())
     assert all(0 < int(gone) < int(records) for records, gone in replaced), replaced
     assert clean(server, daemon) == []
