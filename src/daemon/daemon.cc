@@ -26,7 +26,9 @@
 #include "jobs/registry.h"
 #include "jobs/runner.h"
 #include "pgwire/server.h"
+#include "restore/object_restore_job.h"
 #include "restore/restore_job.h"
+#include "restore/workshop.h"
 #include "schedule/scheduler.h"
 #include "state/database.h"
 #include "state/external_connections.h"
@@ -171,6 +173,8 @@ struct Daemon::Parts {
   void register_jobs();
   void register_statements();
   void start_listening();
+  /// Where restores of single objects have their private instances.
+  std::string workshops() const { return configuration.store + "/workshop"; }
 
   Configuration configuration;
   state::Database database;
@@ -211,6 +215,7 @@ Daemon::Parts::Parts(Configuration given, const Stop& stop)
   create_directory(configuration.external_io_dir, "external I/O directory");
   create_directory(configuration.socket_dir, "socket directory");
   instance.check(stop);
+  restore::remove_workshops(workshops(), io::FileSystem::real(), stop);
   register_jobs();
   register_statements();
   // Listening comes before the jobs of an earlier process: an address that is taken must not cost
@@ -274,10 +279,19 @@ void Daemon::Parts::register_jobs() {
       std::string(jobs::kRestoreType),
       {.make =
            [this] {
-             return std::make_unique<restore::RestoreJob>(restore::RestoreServices{
-                 .open_store = [this](const std::string& uri,
-                                      const Stop&) { return stores.open(uri); },
-                 .instance = &instance});
+             const auto open_store = [this](const std::string& uri, const Stop&) {
+               return stores.open(uri);
+             };
+             return std::make_unique<restore::AnyRestoreJob>(
+                 restore::RestoreServices{.open_store = open_store, .instance = &instance},
+                 restore::ObjectRestoreServices{
+                     .open_store = open_store,
+                     .live =
+                         [this] {
+                           return postgres::ConnectOptions{.conninfo = instance.conninfo()};
+                         },
+                     .programs = [this](const Stop& until) { return instance.programs(until); },
+                     .workshops = workshops()});
            },
        // Whoever makes room can let it go on; failing would throw away what is already in place.
        .on_disk_full = jobs::OnDiskFull::Pause});

@@ -189,6 +189,13 @@ std::filesystem::path Instance::pg_bin(const Stop& stop) {
       stop);
 }
 
+std::vector<std::filesystem::path> Instance::programs(const Stop& stop) {
+  std::vector<std::filesystem::path> directories(configuration_.pg_bin.begin(),
+                                                 configuration_.pg_bin.end());
+  directories.push_back(pg_bin(stop));
+  return directories;
+}
+
 restore::PostgresInstance& Instance::server(const Stop& stop) {
   MutexLock lock(mutex_);
   if (!server_) {

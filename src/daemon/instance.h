@@ -41,6 +41,8 @@ class Instance final : public restore::TargetInstance {
   std::optional<pgwire::UpstreamTarget> target();
   /// The version last seen, in this or an earlier process; "0" when there was none.
   std::string last_server_version();
+  /// Directories of PostgreSQL's programs: those that --pg-bin names and the server's own.
+  std::vector<std::filesystem::path> programs(const Stop& stop);
 
   std::string data_directory() const override { return configuration_.pgdata; }
   int binaries_major_version() override;

@@ -96,6 +96,13 @@ ChildResult run_child(const ChildProcess& child, const Stop& stop) {
   for (auto& word : words) arguments.push_back(word.data());
   arguments.push_back(nullptr);
 
+  std::vector<std::string> added = child.environment;
+  std::vector<char*> environment;
+  for (auto& entry : added) environment.push_back(entry.data());
+  // The first of two entries of one name counts.
+  for (char** entry = environ; *entry != nullptr; ++entry) environment.push_back(*entry);
+  environment.push_back(nullptr);
+
   int ends[2];
   if (::pipe2(ends, O_CLOEXEC) != 0) throw_errno("create a pipe");
   UniqueFd output_end(ends[0]);
@@ -112,7 +119,7 @@ ChildResult run_child(const ChildProcess& child, const Stop& stop) {
 
   pid_t pid = 0;
   const int failed = ::posix_spawnp(&pid, arguments[0], actions.get(), attributes.get(),
-                                    arguments.data(), environ);
+                                    arguments.data(), environment.data());
   if (failed != 0) throw_errno(fmt::format("run program \"{}\"", words[0]), failed);
   input_end.reset();
   const UniqueFd process(static_cast<int>(::syscall(SYS_pidfd_open, pid, 0)));

@@ -13,6 +13,8 @@ struct ChildProcess {
   std::chrono::milliseconds timeout{60'000};
   /// Run through "/bin/sh -c": arguments[0] is the whole command line.
   bool shell = false;
+  /// "NAME=value", before ours: what the command line must not show, such as PGPASSWORD.
+  std::vector<std::string> environment{};
 };
 
 struct ChildResult {

@@ -31,10 +31,15 @@ std::vector<std::filesystem::path> installed(const Stop& stop) {
 }  // namespace
 
 std::optional<int> programs_major(const std::filesystem::path& directory, const Stop& stop) {
-  const std::filesystem::path server = directory / "postgres";
+  return program_major(directory, "postgres", stop);
+}
+
+std::optional<int> program_major(const std::filesystem::path& directory, const std::string& program,
+                                 const Stop& stop) {
+  const std::filesystem::path path = directory / program;
   std::error_code none;
-  if (!std::filesystem::is_regular_file(server, none)) return std::nullopt;
-  const ChildResult answer = run_child({.arguments = {server.string(), "--version"}}, stop);
+  if (!std::filesystem::is_regular_file(path, none)) return std::nullopt;
+  const ChildResult answer = run_child({.arguments = {path.string(), "--version"}}, stop);
   // "postgres (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)"
   constexpr std::string_view kBefore = "(PostgreSQL) ";
   const std::size_t at = answer.output.find(kBefore);
@@ -45,6 +50,17 @@ std::optional<int> programs_major(const std::filesystem::path& directory, const 
       std::from_chars(begin, answer.output.data() + answer.output.size(), major);
   if (error != std::errc()) return std::nullopt;
   return major;
+}
+
+std::optional<std::filesystem::path> find_program(const std::vector<std::filesystem::path>& given,
+                                                  int major, const std::string& program,
+                                                  const Stop& stop) {
+  for (const auto& directory : given) {
+    if (program_major(directory, program, stop) == major) return directory;
+  }
+  const auto usual = std::filesystem::path(kDebianRoot) / std::to_string(major) / "bin";
+  if (program_major(usual, program, stop) == major) return usual;
+  return std::nullopt;
 }
 
 std::filesystem::path choose_pg_bin(const ProgramsWanted& wanted, const Stop& stop) {

@@ -2,6 +2,7 @@
 
 #include <filesystem>
 #include <optional>
+#include <string>
 #include <vector>
 
 #include "base/stop.h"
@@ -11,6 +12,17 @@ namespace holdfast::postgres {
 /// The major version of the server in a directory of PostgreSQL's programs, by asking its "postgres
 /// --version"; absent when there is none that runs.
 std::optional<int> programs_major(const std::filesystem::path& directory, const Stop& stop);
+
+/// The major version that a program of PostgreSQL's, such as "pg_dump", says it has; absent when
+/// the directory has none that runs.
+std::optional<int> program_major(const std::filesystem::path& directory, const std::string& program,
+                                 const Stop& stop);
+
+/// The directory, among those given and where Debian puts that version, whose `program` is of
+/// version `major`. Absent: none.
+std::optional<std::filesystem::path> find_program(const std::vector<std::filesystem::path>& given,
+                                                  int major, const std::string& program,
+                                                  const Stop& stop);
 
 struct ProgramsWanted {
   std::filesystem::path data_directory;

@@ -14,6 +14,7 @@
 #include "base/unique_fd.h"
 #include "postgres/crc32c.h"
 #include "postgres/page.h"
+#include "postgres/wal_format_internal.h"
 
 namespace holdfast::postgres {
 
@@ -53,41 +54,7 @@ class Cursor {
 
 namespace {
 
-// Source: PostgreSQL src/include/access/xlog_internal.h (XLogPageHeaderData,
-// XLogLongPageHeaderData).
-constexpr std::uint64_t kWalPageBytes = 8192;
-constexpr std::size_t kShortHeaderBytes = 24;
-constexpr std::size_t kLongHeaderBytes = 40;
-constexpr std::uint16_t kFirstIsContinuation = 0x0001;
-constexpr std::uint16_t kLongHeader = 0x0002;
-constexpr std::uint16_t kFirstIsOverwrite = 0x0008;
-constexpr std::uint16_t kAllPageFlags = 0x000F;
-
-// Source: PostgreSQL src/include/access/xlogrecord.h (XLogRecord and what follows it).
-constexpr std::size_t kRecordHeaderBytes = 24;
-constexpr std::size_t kRecordCrcOffset = 20;
-constexpr std::uint32_t kMaxRecordBytes =
-    0x3FFFFFFF;  // MaxAllocSize; 16 and later keep to 1020 MiB
-constexpr std::uint8_t kMaxBlockId = 32;
-constexpr std::uint8_t kIdToplevelXid = 252;
-constexpr std::uint8_t kIdOrigin = 253;
-constexpr std::uint8_t kIdDataLong = 254;
-constexpr std::uint8_t kIdDataShort = 255;
-constexpr std::uint8_t kForkMask = 0x0F;
-constexpr std::uint8_t kHasImage = 0x10;
-constexpr std::uint8_t kHasData = 0x20;
-constexpr std::uint8_t kWillInit = 0x40;
-constexpr std::uint8_t kSameRelation = 0x80;
-constexpr std::uint8_t kImageHasHole = 0x01;
-
-// Source: PostgreSQL src/include/catalog/pg_control.h (XLOG_SWITCH).
-constexpr std::uint8_t kXlogResourceManager = 0;
-constexpr std::uint8_t kXlogSwitch = 0x40;
-constexpr std::uint8_t kInfoOwnBits = 0xF0;
-
 constexpr std::size_t kReadAheadPages = 16;
-
-constexpr std::uint64_t align8(std::uint64_t value) { return (value + 7) & ~std::uint64_t{7}; }
 
 }  // namespace
 

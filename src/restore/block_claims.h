@@ -18,6 +18,9 @@ class BlockClaims {
  public:
   explicit BlockClaims(const Layout& layout);
 
+  /// False for a file that a partial layout leaves out.
+  bool wants(std::uint32_t file_id) const { return !layout_.partial || by_id_.contains(file_id); }
+
   struct Claim {
     std::size_t file = 0;  ///< index into the layout's files
     collection::FrameBlocks blocks;

@@ -62,7 +62,9 @@ class Filler {
         claims_(request.layout) {
     for (const FileTarget& file : request.layout.files) {
       if (file.kind == collection::proto::FILE_KIND_CONTROL) control_.resize(file.size);
+      file_ids_.push_back(file.id);
     }
+    std::ranges::sort(file_ids_);
     for (const auto& layer : request.chain) {
       const auto& uuid = layer.backup_uuid();
       if (uuid.size() != sizeof(collection::BackupUuid)) {
@@ -112,7 +114,9 @@ class Filler {
   void claim_incrementals(const Stop& stop) {
     std::vector<PackRef> refs;
     for (std::size_t layer = request_.chain.size(); layer-- > 1;) {
-      for (const auto& pack : request_.chain[layer].packs()) refs.push_back({layer, &pack});
+      for (const auto& pack : request_.chain[layer].packs()) {
+        if (may_be_wanted(pack)) refs.push_back({layer, &pack});
+      }
     }
     std::vector<std::vector<FrameEntry>> indexes(refs.size());
     std::atomic<std::size_t> next = 0;
@@ -141,6 +145,13 @@ class Filler {
     }
   }
 
+  /// False for a pack whose index need not be read, because all its files are left out.
+  bool may_be_wanted(const collection::proto::Pack& pack) const {
+    if (!request_.layout.partial) return true;
+    const auto first = std::ranges::lower_bound(file_ids_, pack.first_file());
+    return first != file_ids_.end() && *first <= pack.last_file();
+  }
+
   std::string key_of(const PackRef& ref) const {
     return collection::pack_key(request_.chain[ref.layer].subdirectory(), ref.pack->number());
   }
@@ -158,6 +169,7 @@ class Filler {
 
   void claim(const FrameEntry& entry, std::size_t layer, const std::string& key,
              std::vector<Wanted>& wanted) {
+    if (!claims_.wants(entry.file_id)) return;
     const bool target = layer + 1 == request_.chain.size();
     const auto claim =
         claims_.claim(entry, target ? BlockClaims::Layer::Target : BlockClaims::Layer::Older, key);
@@ -178,7 +190,8 @@ class Filler {
 
   void work(const Stop& stop) {
     Worker worker(request_.files);
-    const auto segments = static_cast<std::size_t>(target_.wal_size());
+    const auto segments =
+        request_.layout.partial ? 0 : static_cast<std::size_t>(target_.wal_size());
     const auto& full = request_.chain.front();
     const std::size_t tasks =
         segments + claimed_.size() + static_cast<std::size_t>(full.packs_size());
@@ -192,7 +205,7 @@ class Filler {
         pack = {};
       } else {
         const auto& pack = full.packs(static_cast<int>(task - segments - claimed_.size()));
-        restore_pack(worker, {.layer = 0, .pack = &pack}, stop);
+        if (may_be_wanted(pack)) restore_pack(worker, {.layer = 0, .pack = &pack}, stop);
       }
     }
   }
@@ -371,6 +384,7 @@ class Filler {
   io::Throttle throttle_;
   std::vector<collection::BackupUuid> uuids_;  // of the layers
   BlockClaims claims_;
+  std::vector<std::uint32_t> file_ids_;  // of the layout, ascending
   std::vector<ClaimedPack> claimed_;
   std::atomic<std::size_t> next_ = 0;
   Bytes control_;  // its frames are written by one worker each, into places of their own

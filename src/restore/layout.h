@@ -46,6 +46,9 @@ struct Layout {
   std::vector<TablespaceTarget> tablespaces;
   std::vector<DirectoryTarget> directories;  ///< below root and the tablespaces, parents first
   std::vector<FileTarget> files;             ///< the control file among them
+  /// Only some of the backup's files are wanted: the others are passed over, and no WAL is put into
+  /// pg_wal (partial_layout.h).
+  bool partial = false;
 
   /// The mode of files that we make ourselves: 0640 where the cluster allows group access.
   mode_t file_mode() const { return (root_mode & 0040) != 0 ? 0640 : 0600; }

@@ -57,8 +57,10 @@ void refuse_missing(std::string_view what, std::string_view missing) {
       .detail(fmt::format("What is missing is {}.", missing));
 }
 
-void refuse_unsupported_options(const sql::Options& options, std::string_view statement) {
+void refuse_unsupported_options(const sql::Options& options, std::string_view statement,
+                                std::span<const std::string_view> served) {
   for (const sql::Option& option : options.list) {
+    if (std::ranges::find(served, option.name) != served.end()) continue;
     if (!option.enabled) continue;
     if (option.values.size() == 1 && option.values[0].value == "false" &&
         sql::find_option(option.name, ~0U)->type == sql::OptionType::BooleanValue) {

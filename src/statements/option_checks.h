@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <string>
 #include <string_view>
 
@@ -14,8 +15,9 @@ namespace holdfast::statements {
 
 /// Throws kFeatureNotSupported naming the first option given whose engine does not exist yet. An
 /// option that is given but switched off (revision_history = false) asks for nothing and passes.
-/// `statement` is its name for the message: "BACKUP".
-void refuse_unsupported_options(const sql::Options& options, std::string_view statement);
+/// `statement` is its name for the message: "BACKUP". Those in `served` pass.
+void refuse_unsupported_options(const sql::Options& options, std::string_view statement,
+                                std::span<const std::string_view> served = {});
 
 /// The one URI of a statement. Several are a locality-aware collection: kFeatureNotSupported.
 std::string single_uri(const sql::Uris& uris, std::string_view statement);

@@ -12,6 +12,7 @@
 #include "statements/job_result.h"
 #include "statements/option_checks.h"
 #include "statements/privileges.h"
+#include "statements/restore_objects.h"
 
 namespace holdfast::statements {
 
@@ -24,12 +25,7 @@ void refuse_unsupported(const sql::Restore& statement) {
     case sql::Targets::Kind::Cluster:
       break;
     case sql::Targets::Kind::Databases:
-      refuse_missing("RESTORE DATABASE",
-                     "the restore of single databases; RESTORE FROM restores the whole cluster");
-      break;
     case sql::Targets::Kind::Tables:
-      refuse_missing("RESTORE TABLE",
-                     "the restore of single tables; RESTORE FROM restores the whole cluster");
       break;
     case sql::Targets::Kind::SystemUsers:
       refuse_missing("RESTORE SYSTEM USERS",
@@ -39,7 +35,11 @@ void refuse_unsupported(const sql::Restore& statement) {
       refuse_missing("RESTORE VIRTUAL CLUSTER", "virtual clusters, which PostgreSQL does not have");
       break;
   }
-  refuse_unsupported_options(statement.options, "RESTORE");
+}
+
+bool of_objects(const sql::Restore& statement) {
+  return statement.targets.kind == sql::Targets::Kind::Databases ||
+         statement.targets.kind == sql::Targets::Kind::Tables;
 }
 
 restore::proto::RestoreJobSpec make_spec(const sql::Restore& statement) {
@@ -69,6 +69,14 @@ restore::proto::RestoreJobSpec make_spec(const sql::Restore& statement) {
   return spec;
 }
 
+/// The newest layer, or the one that AS OF SYSTEM TIME asks for.
+std::string layer_of(const sql::Restore& statement, storage::ObjectStore& store,
+                     const FoundBackup& backup, const Stop& stop) {
+  if (!statement.as_of) return backup.layers.back();
+  const Time moment = as_of_time(*statement.as_of, Clock::system().now());
+  return layer_ending_at(collection::read_manifests(store, backup.layers, stop), moment);
+}
+
 std::string describe(sql::Restore statement, const std::string& subdirectory) {
   statement.from =
       sql::Subdirectory{.latest = false, .path = {.value = "/" + subdirectory, .parameter = {}}};
@@ -82,16 +90,14 @@ void RestoreStatement::run(const sql::Restore& statement, sql::SessionContext& s
   Detached detached = statement.options.flag("detached") ? Detached::Yes : Detached::No;
   require_detached_in_transaction("RESTORE", detached, session);
   refuse_unsupported(statement);
+  if (of_objects(statement)) return run_objects(statement, detached, session, sink, stop);
+  refuse_unsupported_options(statement.options, "RESTORE");
   require_cluster_privilege(session, ClusterPrivilege::Restore);
   restore::proto::RestoreJobSpec spec = make_spec(statement);
   std::unique_ptr<storage::ObjectStore> store =
       open_for_user(stores_, spec.collection_uri(), session);
   FoundBackup backup = find_backup(*store, statement.from, stop);
-  std::string directory = backup.layers.back();
-  if (statement.as_of) {
-    const Time moment = as_of_time(*statement.as_of, Clock::system().now());
-    directory = layer_ending_at(collection::read_manifests(*store, backup.layers, stop), moment);
-  }
+  const std::string directory = layer_of(statement, *store, backup, stop);
   const auto layer = collection::read_manifest(*store, directory, stop);
   if (layer && layer->scope() != collection::proto::SCOPE_CLUSTER) {
     throw Error(sqlstate::kInvalidParameterValue,
@@ -102,6 +108,31 @@ void RestoreStatement::run(const sql::Restore& statement, sql::SessionContext& s
     restore::require_no_user_objects(instance_.user_objects(stop));
   }
 
+  const jobs::NewJob job = new_job({.type = jobs::kRestoreType,
+                                    .description = describe(statement, backup.subdirectory),
+                                    .statement = sql::print(statement, sql::Redact::Secrets)},
+                                   spec, session);
+  submit_and_answer(runner_, job, detached, "RESTORE", session, sink, stop);
+}
+
+void RestoreStatement::run_objects(const sql::Restore& statement, Detached detached,
+                                   sql::SessionContext& session, sql::RowSink& sink,
+                                   const Stop& stop) {
+  check_object_options(statement);
+  restore::proto::RestoreJobSpec spec;
+  spec.set_collection_uri(single_uri(statement.in, "RESTORE"));
+  spec.set_workers(workers_option(statement.options, kMaxWorkers));
+  std::unique_ptr<storage::ObjectStore> store =
+      open_for_user(stores_, spec.collection_uri(), session);
+  const FoundBackup backup = find_backup(*store, statement.from, stop);
+  const std::string layer = layer_of(statement, *store, backup, stop);
+  const auto manifest = collection::read_manifest(*store, layer, stop);
+  if (!manifest) {
+    throw Error(sqlstate::kUndefinedFile,
+                fmt::format("backup \"{}\" does not exist in {}", layer, store->description()));
+  }
+  spec.set_subdirectory(layer);
+  *spec.mutable_objects() = make_object_spec(statement, *manifest, session);
   const jobs::NewJob job = new_job({.type = jobs::kRestoreType,
                                     .description = describe(statement, backup.subdirectory),
                                     .statement = sql::print(statement, sql::Redact::Secrets)},

@@ -4,12 +4,13 @@
 #include "restore/restore_job.h"
 #include "sql/statements.h"
 #include "statements/dispatcher.h"
+#include "statements/job_result.h"
 #include "statements/stores.h"
 
 namespace holdfast::statements {
 
-/// RESTORE FROM … IN: finds the backup, refuses at once what the job would have to refuse, creates
-/// the job.
+/// RESTORE [DATABASE … | TABLE …] FROM … IN: finds the backup, refuses at once what the job would
+/// have to refuse, creates the job.
 class RestoreStatement final : public Handler<sql::Restore> {
  public:
   RestoreStatement(Stores& stores, jobs::Runner& runner, restore::TargetInstance& instance)
@@ -19,6 +20,9 @@ class RestoreStatement final : public Handler<sql::Restore> {
            const Stop& stop) override;
 
  private:
+  void run_objects(const sql::Restore& statement, Detached detached, sql::SessionContext& session,
+                   sql::RowSink& sink, const Stop& stop);
+
   Stores& stores_;
   jobs::Runner& runner_;
   restore::TargetInstance& instance_;

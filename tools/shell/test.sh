@@ -2,7 +2,7 @@
 # shellcheck shell=bash
 source tools/shell/emulators.sh
 
-TEST_PARTS=(layers format unit asan tsan fuzz tidy statements cluster versions frontdoor faults cloud schedules docs demo)
+TEST_PARTS=(layers format unit asan tsan fuzz tidy statements cluster versions frontdoor faults objects cloud schedules docs demo)
 # Modules whose code runs on several threads at once.
 TSAN_MODULES=(base jobs schedule net pgwire storage backup restore)
 FUZZ_SECONDS=20
@@ -94,8 +94,8 @@ fuzz_seeds() { # target
   for directory in "$source"/fuzz_seeds/*/; do
     if [ -d "$directory" ] && [[ $1 == *"$(basename "$directory")"* ]]; then echo "$directory"; fi
   done
-  if [ "$1" = wal_reader_fuzz ]; then
-    # Its seeds are real WAL behind a byte that chooses the version.
+  if [ "$1" = wal_reader_fuzz ] || [ "$1" = wal_filter_fuzz ]; then
+    # Their seeds are real WAL behind a byte that chooses the version.
     mkdir -p build/fuzz/seeds/wal
     for version in 13 14 15 16 17 18; do
       { printf "\\x$(printf '%02x' $((version - 13)))" && cat "$source/testdata/wal_$version.bin"; } >build/fuzz/seeds/wal/$version
@@ -155,6 +155,7 @@ part_statements() { need build_preset release && run_pytest tests/statements; }
 part_cluster() { need build_preset release && run_pytest tests/cluster -m "not versions"; }
 part_versions() { need build_preset release && need npm_need_postgres && run_pytest tests/cluster -m versions; }
 part_frontdoor() { need build_preset release && need npm_need_node_postgres && run_pytest tests/frontdoor; }
+part_objects() { need build_preset release && need npm_need_postgres && run_pytest tests/objects; }
 part_faults() { need build_preset release && run_pytest tests/faults; }
 part_cloud() { need build_preset release && need emulators_need && run_pytest tests/cloud; }
 part_schedules() { need build_preset release && run_pytest tests/schedules; }

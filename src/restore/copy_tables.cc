@@ -1,0 +1,188 @@
+#include "restore/copy_tables.h"
+
+#include <fmt/core.h>
+
+#include <algorithm>
+#include <atomic>
+#include <optional>
+
+#include "base/error.h"
+#include "base/worker_pool.h"
+#include "postgres/copy_stream.h"
+
+namespace holdfast::restore {
+namespace {
+
+using postgres::Connection;
+using postgres::quote_identifier;
+using postgres::quote_literal;
+
+/// Types whose binary form is the same in every database: built-in ones with a binary form, enums
+/// (their labels), and domains and ranges over such. Not those that name objects by OID (regclass
+/// and its kin), nor arrays and records of users' types, which carry the type's OID.
+/// Source: PostgreSQL src/backend/utils/adt/arrayfuncs.c (array_recv), rowtypes.c (record_recv).
+constexpr std::string_view kPortableTypes =
+    "WITH RECURSIVE base(type, at) AS ("
+    "  SELECT oid, oid FROM pg_catalog.pg_type"
+    "  UNION ALL"
+    "  SELECT b.type, CASE t.typtype WHEN 'd' THEN t.typbasetype ELSE r.rngsubtype END"
+    "  FROM base b JOIN pg_catalog.pg_type t ON t.oid = b.at"
+    "  LEFT JOIN pg_catalog.pg_range r ON r.rngtypid = t.oid"
+    "  WHERE t.typtype IN ('d', 'r') AND t.oid >= 16384),"
+    " portable AS ("
+    "  SELECT DISTINCT b.type FROM base b JOIN pg_catalog.pg_type t ON t.oid = b.at"
+    "  LEFT JOIN pg_catalog.pg_type e ON e.oid = t.typelem"
+    "  WHERE t.typtype = 'e' OR (t.oid < 16384 AND t.typsend <> 0 AND t.typreceive <> 0"
+    "   AND t.typtype IN ('b', 'r', 'm') AND t.typname !~ '^_?reg'"
+    "   AND COALESCE(e.typname, '') !~ '^reg'))";
+
+std::string schema_filter(const std::vector<std::string>& schemas) {
+  std::string list;
+  for (const auto& schema : schemas) list += (list.empty() ? "" : ", ") + quote_literal(schema);
+  return fmt::format("n.nspname IN ({})", list);
+}
+
+constexpr std::string_view kUserSchemas =
+    "n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'";
+
+/// Both sides speak the encoding of the source, so that nothing is converted twice.
+void set_up_copy(Connection& connection, const std::string& encoding, const Stop& stop) {
+  connection.simple_query(
+      fmt::format("SET client_encoding = {}; SET datestyle = ISO; SET intervalstyle = postgres;"
+                  "SET extra_float_digits = 3; SET bytea_output = hex",
+                  quote_literal(encoding)),
+      stop);
+}
+
+}  // namespace
+
+std::vector<TableRows> list_table_rows(const ObjectRestoreRun& run, Connection& workshop,
+                                       const std::vector<std::string>& schemas) {
+  const std::string sql = fmt::format(
+      "{} SELECT n.nspname, c.relname, c.relpersistence, "
+      "  COALESCE((SELECT pg_catalog.string_agg(pg_catalog.quote_ident(a.attname), ', ' "
+      "                   ORDER BY a.attnum) FROM pg_catalog.pg_attribute a "
+      "            WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped "
+      "              AND a.attgenerated = ''), ''), "
+      "  NOT EXISTS (SELECT FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid "
+      "              AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = '' "
+      "              AND a.atttypid NOT IN (SELECT type FROM portable)), "
+      "  pg_catalog.pg_relation_size(c.oid) "
+      "    + COALESCE(pg_catalog.pg_relation_size(NULLIF(c.reltoastrelid, 0)), 0), "
+      "  d.objid IS NOT NULL, "
+      "  e.extcondition[pg_catalog.array_position(e.extconfig, c.oid)] "
+      "FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace "
+      "LEFT JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass "
+      "     AND d.objid = c.oid AND d.objsubid = 0 AND d.deptype = 'e' "
+      "LEFT JOIN pg_catalog.pg_extension e ON e.oid = d.refobjid "
+      "WHERE c.relkind = 'r' AND c.relpersistence IN ('p', 'u') AND {} "
+      "  AND (d.objid IS NULL OR c.oid = ANY (e.extconfig)) "
+      "ORDER BY 6 DESC",
+      kPortableTypes, schemas.empty() ? std::string(kUserSchemas) : schema_filter(schemas));
+  const auto result = workshop.query(sql, run.stop());
+  std::vector<TableRows> tables;
+  for (std::size_t row = 0; row < result.rows(); ++row) {
+    TableRows table{
+        .schema = result.text(row, 0),
+        .name = quote_identifier(result.text(row, 0)) + "." + quote_identifier(result.text(row, 1)),
+        .columns = result.text(row, 3),
+        .filter = result.text(row, 7),
+        .binary = result.boolean(row, 4),
+        .extension = result.boolean(row, 6),
+        .bytes = static_cast<std::uint64_t>(result.integer(row, 5))};
+    if (!table.columns.empty()) table.columns = "(" + table.columns + ")";
+    if (result.text(row, 2) == "u") {
+      run.job.notice(
+          fmt::format("table \"{}\" is unlogged: its rows are not in the backup, only its "
+                      "definition is restored",
+                      result.text(row, 1)));
+      continue;
+    }
+    tables.push_back(std::move(table));
+  }
+  return tables;
+}
+
+std::int64_t copy_tables(const ObjectRestoreRun& run, const CopyRequest& request) {
+  std::uint64_t total = 0;
+  for (const auto& table : request.tables) total += table.bytes;
+  std::atomic<std::uint64_t> done = 0;
+  std::atomic<std::int64_t> rows = 0;
+  std::atomic<std::size_t> next = 0;
+  const auto progress = [&](std::uint64_t bytes) {
+    run.job.report({.bytes_done = done += bytes,
+                    .bytes_total = std::max<std::uint64_t>(total, done),
+                    .phase = run.spec.verify_data() ? "reading rows" : "copying rows"});
+  };
+  const std::size_t workers = std::clamp<std::size_t>(request.tables.size(), 1, run.workers);
+  run_workers(workers, run.stop(), [&](std::size_t, const Stop& stop) {
+    std::optional<Connection> from;
+    std::optional<Connection> to;
+    for (std::size_t i = next++; i < request.tables.size(); i = next++) {
+      const TableRows& table = request.tables[i];
+      stop.check();
+      run.job.pause_point("restore.objects_copy");
+      if (!from) {
+        from = Connection::open(request.source, stop);
+        const std::string encoding =
+            from->query("SELECT pg_catalog.current_setting('server_encoding')", stop).text(0, 0);
+        set_up_copy(*from, encoding, stop);
+        if (!run.spec.verify_data()) {
+          to = Connection::open(request.target, stop);
+          set_up_copy(*to, encoding, stop);
+        }
+      }
+      const std::string_view format = table.binary ? "binary" : "text";
+      const std::string columns =
+          table.columns.empty() ? "" : table.columns.substr(1, table.columns.size() - 2);
+      const std::string copy_out =
+          table.filter.empty()
+              ? fmt::format("COPY {} {} TO STDOUT (FORMAT {})", table.name, table.columns, format)
+              : fmt::format("COPY (SELECT {} FROM {} {}) TO STDOUT (FORMAT {})", columns,
+                            table.name, table.filter, format);
+      if (run.spec.verify_data()) {
+        rows +=
+            static_cast<std::int64_t>(postgres::copy_and_discard(*from, copy_out, progress, stop));
+        continue;
+      }
+      try {
+        // A repetition starts from nothing, and rows that are written with their table need no
+        // further look by VACUUM. What an extension put into its table at its creation stays.
+        to->simple_query(
+            table.extension ? "BEGIN" : fmt::format("BEGIN; TRUNCATE ONLY {}", table.name), stop);
+        rows += static_cast<std::int64_t>(postgres::copy_between(
+            *from, copy_out, *to,
+            fmt::format("COPY {} {} FROM STDIN (FORMAT {}{})", table.name, table.columns, format,
+                        table.extension ? "" : ", FREEZE"),
+            progress, stop));
+        to->simple_query("COMMIT", stop);
+      } catch (Error& error) {
+        throw error.at(fmt::format("table {}", table.name));
+      }
+    }
+  });
+  return rows;
+}
+
+void copy_sequences(const ObjectRestoreRun& run, Connection& workshop, Connection& target,
+                    const std::vector<std::string>& schemas) {
+  const auto sequences = workshop.query(
+      fmt::format(
+          "SELECT pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(c.relname) "
+          "FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace "
+          "WHERE c.relkind = 'S' AND c.relpersistence <> 't' AND {} AND NOT EXISTS ("
+          "  SELECT FROM pg_catalog.pg_depend d JOIN pg_catalog.pg_extension e "
+          "    ON e.oid = d.refobjid AND NOT COALESCE(c.oid = ANY (e.extconfig), false) "
+          "  WHERE d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.objid = c.oid "
+          "    AND d.deptype = 'e') ORDER BY 1",
+          schemas.empty() ? std::string(kUserSchemas) : schema_filter(schemas)),
+      run.stop());
+  for (std::size_t row = 0; row < sequences.rows(); ++row) {
+    const std::string name = sequences.text(row, 0);
+    const auto position = workshop.query("SELECT last_value, is_called FROM " + name, run.stop());
+    target.query("SELECT pg_catalog.setval($1::pg_catalog.regclass, $2::bigint, $3::boolean)",
+                 {name, position.text(0, 0), position.text(0, 1)}, run.stop());
+  }
+}
+
+}  // namespace holdfast::restore

@@ -1,0 +1,193 @@
+#include "restore/dump_tools.h"
+
+#include <fmt/core.h>
+
+#include <map>
+#include <string_view>
+
+#include "base/error.h"
+#include "postgres/child_process.h"
+#include "postgres/programs.h"
+
+namespace holdfast::restore {
+namespace {
+
+/// Building the indexes of a large database takes as long as it takes.
+constexpr std::chrono::hours kPatience{24 * 30};
+
+std::string quote_value(std::string_view value) {
+  std::string quoted = "'";
+  for (const char c : value) {
+    if (c == '\'' || c == '\\') quoted += '\\';
+    quoted += c;
+  }
+  return quoted + "'";
+}
+
+/// The connection string without what a command line must not show, which goes into `environment`.
+std::string public_conninfo(const ObjectRestoreRun& run, const postgres::ConnectOptions& options,
+                            std::vector<std::string>& environment) {
+  auto parameters = postgres::conninfo_parameters(options.conninfo);
+  if (options.database) parameters["dbname"] = *options.database;
+  std::string text;
+  for (const auto& [name, value] : parameters) {
+    if (name == "password") {
+      environment.push_back("PGPASSWORD=" + value);
+    } else if (name == "sslpassword") {
+      throw Error(sqlstate::kFeatureNotSupported,
+                  "restoring objects with sslpassword in --pg-url is not supported yet");
+    } else {
+      text += fmt::format("{}{}={}", text.empty() ? "" : " ", name, quote_value(value));
+    }
+  }
+  environment.push_back("PGAPPNAME=" + session_name(run.job.id()));
+  environment.emplace_back("LC_MESSAGES=C");
+  environment.emplace_back("PGOPTIONS=-c statement_timeout=0 -c lock_timeout=0");
+  return text;
+}
+
+/// "relation \"t\" already exists" of "pg_restore: error: … ERROR:  relation …".
+std::string first_complaint(const std::string& output) {
+  for (const std::string_view mark : {"ERROR:  ", "FATAL:  ", "error: "}) {
+    const std::size_t at = output.find(mark);
+    if (at == std::string::npos) continue;
+    const std::size_t begin = at + mark.size();
+    return output.substr(begin, output.find('\n', begin) - begin);
+  }
+  return "it ended with an error";
+}
+
+void run_program(const std::string& program, std::vector<std::string> arguments,
+                 std::vector<std::string> environment, const Stop& stop) {
+  const auto result = postgres::run_child({.arguments = std::move(arguments),
+                                           .timeout = kPatience,
+                                           .environment = std::move(environment)},
+                                          stop);
+  if (result.exit_code == 0) return;
+  throw Error(sqlstate::kSystemError,
+              fmt::format("{} failed: {}", program, first_complaint(result.output)))
+      .detail(result.output);
+}
+
+/// Relations by the OID of their tablespace.
+using Placed = std::map<std::string, std::string>;
+
+/// pg_dump names the tablespace of each relation; those that are missing in the live server are
+/// made to look like the default one for it. Only the catalog's word is changed, not a file.
+Placed hide_missing_tablespaces(const ObjectRestoreRun& run, postgres::Connection& source,
+                                postgres::Connection& live) {
+  const auto spaces = source.query(
+      "SELECT t.oid, t.spcname, pg_catalog.string_agg(c.oid::text, ',') "
+      "FROM pg_catalog.pg_class c JOIN pg_catalog.pg_tablespace t ON t.oid = c.reltablespace "
+      "WHERE c.oid >= 16384 AND t.spcname !~ '^pg_' GROUP BY 1, 2 ORDER BY 2",
+      run.stop());
+  Placed hidden;
+  for (std::size_t row = 0; row < spaces.rows(); ++row) {
+    if (live.query("SELECT FROM pg_catalog.pg_tablespace WHERE spcname = $1", {spaces.text(row, 1)},
+                   run.stop())
+            .rows() != 0) {
+      continue;
+    }
+    run.job.notice(fmt::format(
+        "tablespace \"{}\" does not exist: what was in it is restored in the default one",
+        spaces.text(row, 1)));
+    source.simple_query(
+        fmt::format("UPDATE pg_catalog.pg_class SET reltablespace = 0 WHERE oid IN ({})",
+                    spaces.text(row, 2)),
+        run.stop());
+    hidden[spaces.text(row, 0)] = spaces.text(row, 2);
+  }
+  return hidden;
+}
+
+void show_tablespaces(const ObjectRestoreRun& run, postgres::Connection& source,
+                      const Placed& hidden) {
+  for (const auto& [space, relations] : hidden) {
+    source.simple_query(
+        fmt::format("UPDATE pg_catalog.pg_class SET reltablespace = {} WHERE oid IN ({})", space,
+                    relations),
+        run.stop());
+  }
+}
+
+/// What belongs to a role that is missing in the live server goes to the user who restores, and
+/// privileges of such roles go away.
+void take_missing_roles_away(const ObjectRestoreRun& run, postgres::Connection& source,
+                             postgres::Connection& live) {
+  const std::string heir = run.spec.user();
+  if (source.query("SELECT FROM pg_catalog.pg_roles WHERE rolname = $1", {heir}, run.stop())
+          .rows() == 0) {
+    source.simple_query("CREATE ROLE " + postgres::quote_identifier(heir), run.stop());
+  }
+  const auto roles =
+      source.query("SELECT rolname FROM pg_catalog.pg_roles WHERE oid >= 16384 AND rolname <> $1",
+                   {heir}, run.stop());
+  for (std::size_t row = 0; row < roles.rows(); ++row) {
+    const std::string role = roles.text(row, 0);
+    if (live.query("SELECT FROM pg_catalog.pg_roles WHERE rolname = $1", {role}, run.stop())
+            .rows() != 0) {
+      continue;
+    }
+    source.simple_query(
+        fmt::format("REASSIGN OWNED BY {0} TO {1}; DROP OWNED BY {0}",
+                    postgres::quote_identifier(role), postgres::quote_identifier(heir)),
+        run.stop());
+  }
+}
+
+}  // namespace
+
+void dump_definitions(const ObjectRestoreRun& run, const DumpRequest& request,
+                      postgres::Connection& source, postgres::Connection& live) {
+  std::vector<std::string> environment;
+  const std::string conninfo = public_conninfo(run, request.source, environment);
+  std::vector<std::string> arguments = {run.dump_programs / "pg_dump",
+                                        "--format=custom",
+                                        "--compress=0",
+                                        "--schema-only",
+                                        "--no-security-labels",
+                                        "--no-subscriptions",
+                                        "--quote-all-identifiers",
+                                        "--file=" + request.file,
+                                        "--dbname=" + conninfo};
+  for (const auto& schema : request.schemas) arguments.push_back("--schema=" + schema);
+  if (run.spec.grants()) take_missing_roles_away(run, source, live);
+  const auto hidden = hide_missing_tablespaces(run, source, live);
+  run_program("pg_dump", std::move(arguments), std::move(environment), run.stop());
+  show_tablespaces(run, source, hidden);
+}
+
+void restore_definitions(const ObjectRestoreRun& run, const DumpRequest& request,
+                         const std::string& database, DumpSection section) {
+  std::vector<std::string> environment;
+  const std::string target = public_conninfo(run, run.live(database), environment);
+  std::vector<std::string> arguments = {
+      run.dump_programs / "pg_restore", "--exit-on-error",
+      section == DumpSection::PreData ? "--section=pre-data" : "--section=post-data",
+      "--dbname=" + target};
+  // Indexes and constraints depend on tables only, so that several can be made at once.
+  if (section == DumpSection::PostData) {
+    arguments.push_back(fmt::format("--jobs={}", run.workers));
+  }
+  if (!run.spec.grants()) {
+    arguments.insert(arguments.end(),
+                     {"--no-owner", "--no-privileges", "--role=" + run.spec.user()});
+  }
+  for (const auto& schema : request.schemas) arguments.push_back("--schema=" + schema);
+  arguments.push_back(request.file);
+  run_program("pg_restore", std::move(arguments), std::move(environment), run.stop());
+}
+
+std::filesystem::path find_dump_programs(const std::vector<std::filesystem::path>& given,
+                                         int source_major, int live_major, const Stop& stop) {
+  // The live server's own version writes what the server understands and reads all older ones.
+  for (int major = live_major; major >= source_major; --major) {
+    const auto found = postgres::find_program(given, major, "pg_dump", stop);
+    if (found && postgres::program_major(*found, "pg_restore", stop) == major) return *found;
+  }
+  throw Error(sqlstate::kUndefinedFile,
+              fmt::format("could not find pg_dump and pg_restore of PostgreSQL {}", live_major))
+      .hint("Install the client programs of that version, or name their directory with --pg-bin.");
+}
+
+}  // namespace holdfast::restore

@@ -1,0 +1,224 @@
+#include "restore/object_restore_job.h"
+
+#include <fmt/core.h>
+
+#include <algorithm>
+#include <thread>
+
+#include "base/error.h"
+#include "postgres/programs.h"
+#include "postgres/versions.h"
+#include "restore/checks.h"
+#include "restore/dump_tools.h"
+
+namespace holdfast::restore {
+namespace {
+
+constexpr std::size_t kMaxWorkers = 64;
+/// A server that is being restarted is back before this many tries of the cleaning are over.
+constexpr int kRevertAttempts = 600;
+constexpr std::chrono::seconds kRevertPause{1};
+
+template <typename Message>
+Message parse(ByteView bytes, std::string_view what) {
+  Message message;
+  if (!message.ParseFromArray(bytes.data(), static_cast<int>(bytes.size()))) {
+    throw Error(sqlstate::kDataCorrupted, fmt::format("could not read the {} of the job", what));
+  }
+  return message;
+}
+
+proto::ObjectRestoreCheckpoint read_checkpoint(const jobs::JobContext& job) {
+  const auto bytes = job.checkpoint();
+  return bytes ? parse<proto::ObjectRestoreCheckpoint>(*bytes, "checkpoint")
+               : proto::ObjectRestoreCheckpoint();
+}
+
+/// One run of resume() or revert().
+class Attempt {
+ public:
+  Attempt(const ObjectRestoreServices& services, jobs::JobContext& job)
+      : services_(services),
+        job_(job),
+        spec_(parse<proto::RestoreJobSpec>(job.specification(), "specification")),
+        checkpoint_(read_checkpoint(job)),
+        run_{.services = services,
+             .job = job,
+             .spec = spec_.objects(),
+             .workers = spec_.workers() != 0 ? std::min<std::size_t>(spec_.workers(), kMaxWorkers)
+                                             : std::max(1U, std::thread::hardware_concurrency())} {}
+
+  void resume() {
+    if (checkpoint_.phase() == proto::OBJECT_RESTORE_PHASE_COMPLETE) return;
+    open();
+    if (checkpoint_.phase() == proto::OBJECT_RESTORE_PHASE_FINAL) {
+      // The last transaction takes all hidden names away, or none.
+      if (objects_->hidden_exists()) {
+        objects_->finish();
+      }
+      complete();
+      return;
+    }
+    objects_->check_live();
+    check_objects(*store_, chain_, run_.workers, run_.stop());
+    job_.pause_point("restore.objects_after_checks");
+    enter(proto::OBJECT_RESTORE_PHASE_BUILD);
+    objects_->remove_hidden();
+    std::int64_t rows = 0;
+    {
+      Workshop workshop({.directory = workshop_directory(),
+                         .pg_bin = find_server(),
+                         .chain = chain_,
+                         .store = *store_,
+                         .files = *services_.files,
+                         .workers = run_.workers});
+      rows = objects_->build(workshop);
+    }
+    checkpoint_.set_rows(rows);
+    job_.pause_point("restore.objects_before_final");
+    enter(proto::OBJECT_RESTORE_PHASE_FINAL);
+    run_.stop().check();
+    objects_->finish();
+    job_.pause_point("restore.objects_after_final");
+    complete();
+  }
+
+  void revert() {
+    remove_workshop();
+    if (checkpoint_.phase() == proto::OBJECT_RESTORE_PHASE_UNSPECIFIED) return;
+    open();
+    if (checkpoint_.phase() >= proto::OBJECT_RESTORE_PHASE_FINAL && !objects_->hidden_exists()) {
+      job_.notice("the restore was complete already; what it restored stays in place");
+      return;
+    }
+    objects_->remove_hidden();
+  }
+
+ private:
+  void open() {
+    store_ = services_.open_store(spec_.collection_uri(), run_.stop());
+    chain_ = read_cluster_chain(*store_, spec_.subdirectory(), run_.stop());
+    const auto& manifest = chain_.back();
+    run_.live_major = run_.open_live("").server_major();
+    if (source_major() > run_.live_major) check_version(manifest, run_.live_major);
+    objects_ = run_.spec.databases_size() != 0 ? make_database_restore(run_, manifest)
+                                               : make_table_restore(run_, manifest);
+  }
+
+  int source_major() const {
+    return postgres::major_of(static_cast<int>(chain_.back().instance().server_version_num()));
+  }
+
+  std::filesystem::path find_server() {
+    const auto given = services_.programs(run_.stop());
+    run_.dump_programs = find_dump_programs(given, source_major(), run_.live_major, run_.stop());
+    const auto found = postgres::find_program(given, source_major(), "postgres", run_.stop());
+    if (found) return *found;
+    throw Error(sqlstate::kUndefinedFile,
+                fmt::format("could not find the programs of PostgreSQL {}, the backup's version",
+                            source_major()))
+        .hint(
+            "Install that version beside the server's own, or name its directory with another "
+            "--pg-bin.");
+  }
+
+  std::string workshop_directory() const {
+    return fmt::format("{}/{}", services_.workshops, job_.id());
+  }
+
+  void remove_workshop() {
+    // Of an earlier process, if any: this one's are gone with their objects.
+    remove_workshop_directory(workshop_directory(), *services_.files);
+  }
+
+  void enter(proto::ObjectRestorePhase phase) {
+    checkpoint_.set_phase(phase);
+    const std::string bytes = checkpoint_.SerializeAsString();
+    job_.save_checkpoint(as_bytes(bytes));
+  }
+
+  void complete() {
+    job_.set_result_rows(checkpoint_.rows());
+    enter(proto::OBJECT_RESTORE_PHASE_COMPLETE);
+  }
+
+  const ObjectRestoreServices& services_;
+  jobs::JobContext& job_;
+  proto::RestoreJobSpec spec_;
+  proto::ObjectRestoreCheckpoint checkpoint_;
+  ObjectRestoreRun run_;
+  std::unique_ptr<storage::ObjectStore> store_;
+  std::vector<collection::proto::Manifest> chain_;
+  std::unique_ptr<ObjectRestore> objects_;
+};
+
+}  // namespace
+
+postgres::ConnectOptions ObjectRestoreRun::live(const std::string& database) const {
+  postgres::ConnectOptions options = services.live();
+  if (!database.empty()) options.database = database;
+  options.settings = {
+      {"search_path", ""}, {"row_security", "off"}, {"application_name", session_name(job.id())}};
+  return options;
+}
+
+postgres::Connection ObjectRestoreRun::open_live(const std::string& database) const {
+  return postgres::Connection::open(live(database), stop());
+}
+
+std::string session_name(jobs::JobId job) { return fmt::format("holdfast restore {}", job); }
+
+void end_sessions(const ObjectRestoreRun& run, postgres::Connection& live) {
+  const postgres::Parameters ours = {session_name(run.job.id())};
+  live.query(
+      "SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity "
+      "WHERE application_name = $1 AND pid <> pg_catalog.pg_backend_pid()",
+      ours, run.stop());
+  while (live.query("SELECT FROM pg_catalog.pg_stat_activity WHERE application_name = $1 "
+                    "AND pid <> pg_catalog.pg_backend_pid()",
+                    ours, run.stop())
+             .rows() != 0) {
+    run.stop().sleep(std::chrono::milliseconds(20));
+  }
+}
+
+std::string hidden_prefix(jobs::JobId job) { return fmt::format("holdfast_restore_{}_", job); }
+
+std::uint32_t database_oid(const collection::proto::Manifest& manifest, const std::string& name) {
+  for (const auto& object : manifest.objects()) {
+    if (object.type() == "database" && object.name() == name) return object.oid();
+  }
+  throw Error(sqlstate::kInvalidCatalogName,
+              fmt::format("failed to resolve targets in the BACKUP location specified by the "
+                          "RESTORE statement, use SHOW BACKUP to find correct targets: database "
+                          "\"{}\" does not exist, or invalid RESTORE timestamp: supplied backups "
+                          "do not cover requested time",
+                          name));
+}
+
+void ObjectRestoreJob::resume(jobs::JobContext& job) { Attempt(services_, job).resume(); }
+
+void ObjectRestoreJob::revert(jobs::JobContext& job) {
+  // Nothing may stay behind because the server was being restarted in this very moment.
+  for (int attempt = 1;; ++attempt) {
+    try {
+      Attempt(services_, job).revert();
+      return;
+    } catch (const Error& error) {
+      const bool down = error.state() == sqlstate::kCannotConnectNow ||
+                        error.state() == sqlstate::kConnectionFailure ||
+                        error.state() == sqlstate::kAdminShutdown;
+      if (!down || attempt == kRevertAttempts) throw;
+    }
+    job.stop().sleep(kRevertPause);
+  }
+}
+
+jobs::JobBody& AnyRestoreJob::body_for(const jobs::JobContext& job) {
+  if (parse<proto::RestoreJobSpec>(job.specification(), "specification").has_objects()) {
+    return objects_;
+  }
+  return cluster_;
+}
+
+}  // namespace holdfast::restore

@@ -1,0 +1,46 @@
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "postgres/connection.h"
+#include "restore/object_restore.h"
+
+namespace holdfast::restore {
+
+/// Something that goes from a staging schema to its place at the end.
+struct StagedObject {
+  enum class Kind { Table, ForeignTable, Sequence, Type, Domain, Statistics };
+  Kind kind = Kind::Table;
+  std::string schema;  ///< where it was
+  std::string name;
+};
+
+/// The tables of a restore in the workshop's database.
+struct TableSet {
+  std::string oids;  ///< "16390, 16400": tables, their partitions, sequences that were named
+  std::vector<StagedObject> objects;
+  std::map<std::string, std::string> staging;  ///< staging schemas by the schema they stand for
+  /// Foreign keys to tables of the live server, to be validated at the end: "ALTER TABLE …".
+  std::vector<std::string> validations;
+
+  std::vector<std::string> staging_schemas() const;
+};
+
+/// Finds the tables that the patterns name, with the partitions of partitioned ones. Throws the
+/// reference's "failed to resolve targets …" for a pattern without any.
+TableSet resolve_tables(const ObjectRestoreRun& run, postgres::Connection& workshop);
+
+/// The files that reading these tables takes: a whole relation scope for Workshop::start().
+postgres::WalScope::Relations files_of(const ObjectRestoreRun& run, postgres::Connection& workshop,
+                                       const TableSet& tables);
+
+/// Changes the workshop's catalogs so that the staging schemas hold the tables and what belongs to
+/// them alone, and nothing in them needs what the live server lacks: pg_dump then writes just what
+/// is to be made there. Throws the reference's errors for what is missing.
+void prepare_tables(const ObjectRestoreRun& run, postgres::Connection& workshop,
+                    postgres::Connection& live, TableSet& tables);
+
+}  // namespace holdfast::restore

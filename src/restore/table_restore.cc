@@ -1,0 +1,302 @@
+#include <fmt/core.h>
+
+#include <optional>
+
+#include "base/error.h"
+#include "restore/copy_tables.h"
+#include "restore/dump_tools.h"
+#include "restore/object_restore.h"
+#include "restore/table_preparation.h"
+#include "restore/untrusted_code.h"
+
+namespace holdfast::restore {
+namespace {
+
+using postgres::Connection;
+using postgres::quote_identifier;
+using postgres::quote_literal;
+
+std::string qualified(const std::string& schema, const std::string& name) {
+  return quote_identifier(schema) + "." + quote_identifier(name);
+}
+
+/// The keyword of ALTER for what pg_class.relkind says.
+std::string_view alter_keyword(const std::string& kind) {
+  if (kind == "S") return "SEQUENCE";
+  if (kind == "f") return "FOREIGN TABLE";
+  return "TABLE";
+}
+
+class TableRestore final : public ObjectRestore {
+ public:
+  TableRestore(const ObjectRestoreRun& run, const collection::proto::Manifest& manifest)
+      : run_(run),
+        spec_(run.spec),
+        database_(spec_.tables(0).database()),
+        database_oid_(database_oid(manifest, database_)) {}
+
+  void check_live() override {
+    Connection live = run_.open_live("");
+    const std::string& first = spec_.tables(0).name();
+    if (live.query("SELECT FROM pg_catalog.pg_database WHERE datname = $1", {spec_.into_db()},
+                   run_.stop())
+            .rows() == 0) {
+      throw Error(sqlstate::kInvalidCatalogName,
+                  fmt::format("a database named \"{}\" needs to exist to restore table \"{}\"",
+                              spec_.into_db(), first.empty() ? "*" : first));
+    }
+    Connection target = run_.open_live(spec_.into_db());
+    for (const auto& pattern : spec_.tables()) {
+      if (!pattern.schema().empty() && !pattern.name().empty()) {
+        check_name(target, pattern.schema(), pattern.name());
+      }
+    }
+  }
+
+  std::int64_t build(Workshop& workshop) override {
+    // First the catalogs alone: which files the tables have is known at the moment only.
+    workshop.start(workshop.catalogs_of(database_oid_, run_.stop()), database_, run_.stop());
+    TableSet tables;
+    postgres::WalScope scope;
+    {
+      Connection catalogs = Connection::open(workshop.connect(database_), run_.stop());
+      tables = resolve_tables(run_, catalogs);
+      require_harmless(run_, catalogs, tables.oids);
+      scope.databases[database_oid_] = files_of(run_, catalogs, tables);
+    }
+    Connection target = run_.open_live(spec_.into_db());
+    check_targets(target, tables);
+    run_.job.pause_point("restore.objects_after_catalogs");
+
+    workshop.start(scope, database_, run_.stop());
+    run_.job.pause_point("restore.objects_after_recovery");
+    Connection source = Connection::open(workshop.connect(database_), run_.stop());
+    prepare_tables(run_, source, target, tables);
+    for (const auto& [schema, staging] : tables.staging) {
+      target.simple_query(
+          fmt::format("CREATE SCHEMA {0} AUTHORIZATION {1}; COMMENT ON SCHEMA {0} IS {2}",
+                      quote_identifier(staging), quote_identifier(spec_.user()),
+                      quote_literal(target_schema(schema))),
+          run_.stop());
+    }
+    const DumpRequest dump{
+        .source = workshop.connect(database_),
+        .file = fmt::format("{}/{}/definitions.dump", run_.services.workshops, run_.job.id()),
+        .schemas = tables.staging_schemas()};
+    dump_definitions(run_, dump, source, target);
+    restore_definitions(run_, dump, spec_.into_db(), DumpSection::PreData);
+    run_.job.pause_point("restore.objects_after_definitions");
+    std::int64_t rows = 0;
+    std::vector<TableRows> copied;
+    if (!spec_.schema_only() || spec_.verify_data()) {
+      copied = list_table_rows(run_, source, dump.schemas);
+      rows = copy_tables(run_, {.source = workshop.connect(database_),
+                                .target = run_.live(spec_.into_db()),
+                                .tables = copied});
+    }
+    if (!spec_.schema_only()) copy_sequences(run_, source, target, dump.schemas);
+    run_.job.pause_point("restore.objects_after_copy");
+    report("building indexes");
+    restore_definitions(run_, dump, spec_.into_db(), DumpSection::PostData);
+    for (const auto& validation : tables.validations) target.simple_query(validation, run_.stop());
+    if (!spec_.schema_only()) {
+      report("gathering statistics");
+      for (const auto& table : copied) target.simple_query("ANALYZE " + table.name, run_.stop());
+    }
+    return rows;
+  }
+
+  /// All that it needs is in the live server: an earlier process may have built it.
+  void finish() override {
+    Connection target = run_.open_live(spec_.into_db());
+    target.simple_query("BEGIN", run_.stop());
+    const auto schemas = hidden(target);
+    for (std::size_t row = 0; row < schemas.rows(); ++row) {
+      move(target, schemas.text(row, 0), schemas.text(row, 1), schemas.text(row, 2));
+    }
+    target.simple_query("COMMIT", run_.stop());
+    for (const auto& notice : notices_) run_.job.notice(notice);
+  }
+
+  void remove_hidden() override {
+    std::optional<Connection> target = open_target();
+    if (!target) return;
+    end_sessions(run_, *target);
+    const auto schemas = hidden(*target);
+    for (std::size_t row = 0; row < schemas.rows(); ++row) {
+      target->simple_query(
+          fmt::format("DROP SCHEMA IF EXISTS {} CASCADE", quote_identifier(schemas.text(row, 1))),
+          run_.stop());
+    }
+  }
+
+  bool hidden_exists() override {
+    std::optional<Connection> target = open_target();
+    return target && hidden(*target).rows() != 0;
+  }
+
+ private:
+  void report(std::string phase) const {
+    run_.job.report({.bytes_done = 0, .bytes_total = 0, .phase = std::move(phase)});
+  }
+
+  /// Absent when the database was dropped meanwhile: then nothing of ours is there either.
+  std::optional<Connection> open_target() const {
+    try {
+      return run_.open_live(spec_.into_db());
+    } catch (const Error& error) {
+      if (error.state() != sqlstate::kInvalidCatalogName) throw;
+      return std::nullopt;
+    }
+  }
+
+  postgres::QueryResult hidden(Connection& target) const {
+    return target.query(
+        "SELECT oid, nspname, pg_catalog.obj_description(oid, 'pg_namespace') "
+        "FROM pg_catalog.pg_namespace WHERE pg_catalog.starts_with(nspname, $1) ORDER BY 2",
+        {hidden_prefix(run_.job.id())}, run_.stop());
+  }
+
+  std::string target_schema(const std::string& schema) const {
+    return spec_.into_schema().empty() ? schema : spec_.into_schema();
+  }
+  std::string target_name(const std::string& name) const {
+    const bool renamed = !spec_.new_table_name().empty() && name == spec_.tables(0).name();
+    return renamed ? spec_.new_table_name() : name;
+  }
+
+  void check_name(Connection& target, const std::string& schema, const std::string& name) const {
+    if (target
+            .query("SELECT pg_catalog.to_regclass($1) IS NOT NULL",
+                   {qualified(target_schema(schema), target_name(name))}, run_.stop())
+            .boolean(0, 0)) {
+      throw Error(sqlstate::kDuplicateRelation,
+                  fmt::format("relation \"{}\" already exists", target_name(name)))
+          .detail(fmt::format("It is in schema \"{}\" of database \"{}\".", target_schema(schema),
+                              spec_.into_db()))
+          .hint(
+              "Restore into another database (into_db) or schema (into_schema), or under another "
+              "name (new_table_name).");
+    }
+  }
+
+  /// Names are free, and the user may make something there.
+  void check_targets(Connection& target, const TableSet& tables) const {
+    for (const auto& object : tables.objects) {
+      check_name(target, object.schema, object.name);
+      if (spec_.administrator()) continue;
+      const auto may = target.query(
+          "SELECT CASE WHEN n.oid IS NULL "
+          "  THEN pg_catalog.has_database_privilege($1, pg_catalog.current_database(), 'CREATE') "
+          "  ELSE pg_catalog.has_schema_privilege($1, n.oid, 'CREATE') END "
+          "FROM (SELECT $2::text AS name) w "
+          "LEFT JOIN pg_catalog.pg_namespace n ON n.nspname = w.name",
+          {spec_.user(), target_schema(object.schema)}, run_.stop());
+      if (!may.boolean(0, 0)) {
+        throw Error(sqlstate::kInsufficientPrivilege,
+                    fmt::format("permission denied for schema {}", target_schema(object.schema)));
+      }
+    }
+  }
+
+  /// Everything in a staging schema, to the schema that it stands for.
+  void move(Connection& target, const std::string& oid, const std::string& staging,
+            const std::string& schema) {
+    const auto run = [&](const std::string& sql) { return target.simple_query(sql, run_.stop()); };
+    if (target
+            .query("SELECT FROM pg_catalog.pg_namespace WHERE nspname = $1", {schema}, run_.stop())
+            .rows() == 0) {
+      run(fmt::format("CREATE SCHEMA {} AUTHORIZATION {}", quote_identifier(schema),
+                      quote_identifier(spec_.user())));
+    }
+    rename_what_collides(target, oid, staging, schema);
+    const auto relations = target.query(
+        "SELECT c.relname, c.relkind FROM pg_catalog.pg_class c "
+        "WHERE c.relnamespace = $1::pg_catalog.oid AND c.relkind IN ('r', 'p', 'f', 'S') "
+        // Sequences go with the tables that own them.
+        "AND NOT (c.relkind = 'S' AND EXISTS (SELECT FROM pg_catalog.pg_depend d "
+        " WHERE d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.objid = c.oid "
+        " AND d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass "
+        " AND d.deptype IN ('a', 'i'))) ORDER BY 1",
+        {oid}, run_.stop());
+    for (std::size_t row = 0; row < relations.rows(); ++row) {
+      const std::string name = relations.text(row, 0);
+      const std::string to = target_name(name);
+      const std::string_view keyword = alter_keyword(relations.text(row, 1));
+      if (to != name) {
+        run(fmt::format("ALTER {} {} RENAME TO {}", keyword, qualified(staging, name),
+                        quote_identifier(to)));
+      }
+      run(fmt::format("ALTER {} {} SET SCHEMA {}", keyword, qualified(staging, to),
+                      quote_identifier(schema)));
+    }
+    const auto others = target.query(
+        "SELECT t.typname, CASE t.typtype WHEN 'd' THEN 'DOMAIN' ELSE 'TYPE' END "
+        "FROM pg_catalog.pg_type t LEFT JOIN pg_catalog.pg_class c ON c.oid = t.typrelid "
+        "WHERE t.typnamespace = $1::pg_catalog.oid AND (t.typtype IN ('e', 'd', 'r') "
+        " OR (t.typtype = 'c' AND c.relkind = 'c')) "
+        "UNION ALL SELECT stxname, 'STATISTICS' FROM pg_catalog.pg_statistic_ext "
+        "WHERE stxnamespace = $1::pg_catalog.oid ORDER BY 2, 1",
+        {oid}, run_.stop());
+    for (std::size_t row = 0; row < others.rows(); ++row) {
+      run(fmt::format("ALTER {} {} SET SCHEMA {}", others.text(row, 1),
+                      qualified(staging, others.text(row, 0)), quote_identifier(schema)));
+    }
+    // Without CASCADE: nothing may be left in it.
+    run("DROP SCHEMA " + quote_identifier(staging));
+  }
+
+  /// Names of indexes and of the tables' own sequences matter to nobody; where they are taken, they
+  /// give way.
+  void rename_what_collides(Connection& target, const std::string& oid, const std::string& staging,
+                            const std::string& schema) {
+    const auto taken = target.query(
+        "SELECT c.relname, c.relkind FROM pg_catalog.pg_class c "
+        "WHERE c.relnamespace = $1::pg_catalog.oid AND (c.relkind IN ('i', 'I') OR c.relkind = 'S' "
+        " AND EXISTS (SELECT FROM pg_catalog.pg_depend d "
+        "  WHERE d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.objid = c.oid "
+        "  AND d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass "
+        "  AND d.deptype IN ('a', 'i'))) "
+        "AND EXISTS (SELECT FROM pg_catalog.pg_class o JOIN pg_catalog.pg_namespace n "
+        " ON n.oid = o.relnamespace WHERE n.nspname = $2 AND o.relname = c.relname) "
+        "UNION ALL SELECT s.stxname, 's' FROM pg_catalog.pg_statistic_ext s "
+        "WHERE s.stxnamespace = $1::pg_catalog.oid AND EXISTS (SELECT FROM "
+        " pg_catalog.pg_statistic_ext o JOIN pg_catalog.pg_namespace n ON n.oid = o.stxnamespace "
+        " WHERE n.nspname = $2 AND o.stxname = s.stxname) ORDER BY 1",
+        {oid, schema}, run_.stop());
+    for (std::size_t row = 0; row < taken.rows(); ++row) {
+      const std::string name = taken.text(row, 0);
+      const std::string kind = taken.text(row, 1);
+      // Names end at 63 bytes; the job's number makes this one new.
+      const std::string suffix = fmt::format("_{}", run_.job.id());
+      std::string base = name.substr(0, 63 - suffix.size());
+      while (!base.empty() && (static_cast<unsigned char>(base.back()) & 0x80U) != 0 &&
+             base.size() < name.size()) {
+        base.pop_back();
+      }
+      const std::string_view keyword = kind == "S"   ? "SEQUENCE"
+                                       : kind == "s" ? "STATISTICS"
+                                                     : "INDEX";
+      target.simple_query(fmt::format("ALTER {} {} RENAME TO {}", keyword, qualified(staging, name),
+                                      quote_identifier(base + suffix)),
+                          run_.stop());
+      notices_.push_back(fmt::format("\"{}\" exists in schema \"{}\": restored as \"{}\"", name,
+                                     schema, base + suffix));
+    }
+  }
+
+  const ObjectRestoreRun& run_;
+  const proto::ObjectRestoreSpec& spec_;
+  std::string database_;
+  std::uint32_t database_oid_;
+  std::vector<std::string> notices_;
+};
+
+}  // namespace
+
+std::unique_ptr<ObjectRestore> make_table_restore(const ObjectRestoreRun& run,
+                                                  const collection::proto::Manifest& manifest) {
+  return std::make_unique<TableRestore>(run, manifest);
+}
+
+}  // namespace holdfast::restore

@@ -1,0 +1,341 @@
+#include "restore/workshop.h"
+
+#include <fcntl.h>
+#include <fmt/core.h>
+#include <signal.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+
+#include <algorithm>
+#include <chrono>
+#include <thread>
+
+#include "base/error.h"
+#include "base/log.h"
+#include "io/file.h"
+#include "postgres/catalog_pages.h"
+#include "postgres/child_process.h"
+#include "postgres/control_file.h"
+#include "postgres/instance.h"
+#include "postgres/relation_path.h"
+#include "postgres/versions.h"
+#include "restore/fill.h"
+#include "restore/partial_layout.h"
+#include "restore/recovery_files.h"
+
+namespace holdfast::restore {
+namespace {
+
+// Source: PostgreSQL src/include/catalog/pg_class.h, pg_authid.h, pg_largeobject.h.
+constexpr std::uint32_t kClassOid = 1259;
+constexpr std::uint32_t kAuthIdOid = 1260;
+constexpr std::uint32_t kLargeObjectOid = 2613;
+constexpr std::uint32_t kLargeObjectIndexOid = 2683;
+constexpr std::uint32_t kBootstrapSuperuser = 10;
+/// Source: PostgreSQL src/include/access/transam.h (FirstNormalObjectId).
+constexpr std::uint32_t kFirstNormalOid = 16384;
+
+constexpr int kPort = 5432;  // only names the socket
+constexpr std::chrono::milliseconds kPollPause{20};
+constexpr std::chrono::minutes kStartPatience{60};
+constexpr std::uint64_t kLogTailBytes = 4096;
+constexpr std::uint64_t kCatalogLimit = 8ULL << 30;
+
+void write_file(const std::string& path, std::string_view text) {
+  io::FileSystem& files = io::FileSystem::real();
+  io::remove_file(files, path);
+  const UniqueFd fd = io::open_file(files, path, O_WRONLY | O_CREAT | O_EXCL, 0600);
+  io::write_all(files, fd.get(), as_bytes(text), path);
+}
+
+void end_server(const std::string& data_directory) {
+  const auto postmaster = postgres::find_postmaster(data_directory);
+  if (!postmaster) return;
+  // Nothing of it is needed any more, so there is nothing to shut down for.
+  ::kill(postmaster->pid, SIGQUIT);
+  const auto patience = std::chrono::steady_clock::now() + std::chrono::seconds(10);
+  while (postgres::find_postmaster(data_directory)) {
+    if (std::chrono::steady_clock::now() >= patience) ::kill(postmaster->pid, SIGKILL);
+    std::this_thread::sleep_for(kPollPause);
+  }
+}
+
+/// For postgresql.conf and for libpq alike: both take a backslash before quotes and backslashes.
+std::string quote_setting(const std::string& value) {
+  std::string quoted = "'";
+  for (const char c : value) {
+    if (c == '\'' || c == '\\') quoted += '\\';
+    quoted += c;
+  }
+  return quoted + "'";
+}
+
+}  // namespace
+
+Workshop::Workshop(WorkshopOptions options)
+    : options_(std::move(options)),
+      major_(postgres::major_of(
+          static_cast<int>(options_.chain.back().instance().server_version_num()))),
+      data_(options_.directory + "/data"),
+      tablespaces_(options_.directory + "/tablespaces"),
+      sockets_(options_.directory + "/s") {
+  io::remove_tree(options_.files, options_.directory);
+  io::make_directories(options_.files, options_.directory);
+  if (::chmod(options_.directory.c_str(), 0700) != 0) {
+    throw_errno(fmt::format("set permissions of directory \"{}\"", options_.directory));
+  }
+  const std::string socket = fmt::format("{}/.s.PGSQL.{}", sockets_, kPort);
+  if (socket.size() >= sizeof(sockaddr_un::sun_path)) {
+    throw Error(sqlstate::kConfigFileError,
+                fmt::format("the path of the store is too long for a socket: \"{}\"", socket))
+        .hint("Start holdfast with a --store whose path is shorter.");
+  }
+}
+
+Workshop::~Workshop() {
+  try {
+    stop_server();
+    io::remove_tree(options_.files, options_.directory);
+  } catch (const Error& error) {
+    // The next start of the daemon removes it.
+    log::warning("could not remove \"{}\": {}", options_.directory, error.message());
+  }
+}
+
+void Workshop::stop_server() { end_server(data_); }
+
+void Workshop::clear() {
+  stop_server();
+  io::remove_tree(options_.files, data_);
+  io::remove_tree(options_.files, tablespaces_);
+}
+
+std::string Workshop::read_file(const std::string& path) const {
+  const auto bytes = io::read_whole(options_.files, data_ + "/" + path, kCatalogLimit);
+  if (!bytes) {
+    throw Error(sqlstate::kDataCorrupted, fmt::format("the backup lacks file \"{}\"", path));
+  }
+  return std::string(as_text(*bytes));
+}
+
+Layout Workshop::fill(const postgres::WalScope& scope, const Stop& stop) {
+  Layout layout = make_partial_layout(options_.chain.back(), data_, tablespaces_, scope);
+  io::make_directories(options_.files, data_);
+  for (const auto& space : layout.tablespaces) io::make_directories(options_.files, space.build);
+  const auto may_hold = create_files(layout, options_.files, options_.workers, stop);
+  control_ = fill_files({.chain = options_.chain,
+                         .layout = layout,
+                         .may_hold_content = may_hold,
+                         .store = options_.store,
+                         .files = options_.files,
+                         .workers = options_.workers,
+                         .progress = [](std::uint64_t) {},
+                         .before_pack = [] {}},
+                        stop);
+  return layout;
+}
+
+postgres::WalScope Workshop::catalogs_of(std::uint32_t database, const Stop& stop) {
+  clear();
+  // The shared files, and the database's map of its own catalogs.
+  const postgres::WalScope none = {.databases = {{database, {.all = false, .files = {}}}}};
+  fill(none, stop);
+  const std::string directory = fmt::format("base/{}", database);
+  std::string map_path;
+  for (const auto& file : options_.chain.back().files()) {
+    const std::string_view path = file.path();
+    if (path == directory + "/pg_filenode.map" ||
+        (path.starts_with("pg_tblspc/") &&
+         path.ends_with(fmt::format("/{}/pg_filenode.map", database)))) {
+      map_path = file.path();
+    }
+  }
+  if (map_path.empty()) {
+    throw Error(sqlstate::kFeatureNotSupported,
+                "restoring from a database that was created while the backup ran is not supported "
+                "yet");
+  }
+  const auto map = postgres::parse_relation_map(as_bytes(read_file(map_path)), major_);
+  const auto found = map.find(kClassOid);
+  if (found == map.end()) throw Error(sqlstate::kDataCorrupted, "relation map lacks pg_class");
+  const postgres::WalScope with_class = {
+      .databases = {{database, {.all = false, .files = {found->second}}}}};
+  const Layout layout = fill(with_class, stop);
+
+  // What belongs to users' relations, or holds large objects, is left out; what nobody names may be
+  // a new file of a catalog that is being rewritten, and stays.
+  postgres::WalScope::Relations relations{.all = true, .files = {}};
+  std::set<std::uint32_t> catalogs;
+  for (const auto& file : options_.chain.back().files()) {
+    const auto relation = postgres::parse_relation_path(file.path());
+    if (!relation || relation->relation.database != database ||
+        relation->relation.relation != found->second || relation->fork != postgres::Fork::Main) {
+      continue;
+    }
+    const std::string pages = read_file(file.path());
+    postgres::scan_pg_class(as_bytes(pages), [&](const postgres::ClassRow& row) {
+      if (row.file == 0) return;
+      const bool unneeded = row.oid == kLargeObjectOid || row.oid == kLargeObjectIndexOid;
+      if (row.oid < kFirstNormalOid && !unneeded) {
+        catalogs.insert(row.file);
+      } else {
+        relations.files.insert(row.file);
+      }
+    });
+  }
+  for (const auto file : catalogs) relations.files.erase(file);
+  return {.databases = {{database, std::move(relations)}}};
+}
+
+void Workshop::find_superusers(const Stop& stop) {
+  stop.check();
+  const auto map =
+      postgres::parse_relation_map(as_bytes(read_file("global/pg_filenode.map")), major_);
+  const auto found = map.find(kAuthIdOid);
+  if (found == map.end()) throw Error(sqlstate::kDataCorrupted, "relation map lacks pg_authid");
+  const std::string pages = read_file(fmt::format("global/{}", found->second));
+  std::set<std::string> names;
+  postgres::scan_pg_authid(as_bytes(pages), [&](const postgres::RoleRow& row) {
+    if (row.oid == kBootstrapSuperuser) names.insert(row.name);
+  });
+  superusers_.assign(names.begin(), names.end());
+  if (superusers_.empty()) {
+    throw Error(sqlstate::kDataCorrupted, "the backup's roles lack the bootstrap superuser");
+  }
+}
+
+void Workshop::configure(const Layout& layout, const Bytes& control) const {
+  const auto facts = postgres::parse_control_file(control, postgres::kControlFilePath);
+  const std::string log = options_.directory + "/postgresql.log";
+  std::string text = fmt::format(
+      "listen_addresses = ''\n"
+      "port = {}\n"
+      "unix_socket_directories = {}\n"
+      "unix_socket_permissions = 0700\n"
+      // Nothing that acts by itself, or reaches out.
+      "archive_mode = off\n"
+      "autovacuum = off\n"
+      "max_wal_senders = 0\n"
+      "max_logical_replication_workers = 0\n"
+      "shared_preload_libraries = ''\n"
+      "session_preload_libraries = ''\n"
+      "local_preload_libraries = ''\n"
+      "jit = off\n"
+      "restart_after_crash = off\n"
+      // Nothing in it need survive.
+      "fsync = off\n"
+      "synchronous_commit = off\n"
+      "full_page_writes = off\n"
+      "wal_level = minimal\n"
+      "max_wal_size = '16GB'\n"
+      "shared_buffers = '64MB'\n"
+      // Tablespaces that recovery makes by itself are plain directories.
+      "allow_in_place_tablespaces = on\n"
+      // Transactions that were prepared at the moment come back.
+      "max_prepared_transactions = {}\n"
+      "max_connections = 100\n"
+      "max_locks_per_transaction = {}\n"
+      "logging_collector = off\n",
+      kPort, quote_setting(sockets_), facts.max_prepared_transactions + 100,
+      std::max(facts.max_locks_per_transaction, 256));
+  if (major_ >= 17) text += "event_triggers = off\nsummarize_wal = off\n";
+  if (facts.track_commit_timestamp) text += "track_commit_timestamp = on\n";
+  write_file(layout.root + "/postgresql.conf", text);
+  write_file(layout.root + "/pg_hba.conf", "local all all trust\n");
+  write_file(layout.root + "/pg_ident.conf", "");
+  io::make_directories(options_.files, sockets_);
+}
+
+void Workshop::start(const postgres::WalScope& scope, const std::string& database,
+                     const Stop& stop) {
+  clear();
+  const auto& manifest = options_.chain.back();
+  const Layout layout = fill(scope, stop);
+  find_superusers(stop);
+  restore_scoped_wal(manifest, layout, scope, options_.store, options_.files, stop);
+  write_recovery_files(manifest, layout, manifest.stop().timeline(), options_.store, options_.files,
+                       stop);
+  configure(layout, control_);
+  io::write_file_atomically(options_.files, fmt::format("{}/{}", data_, postgres::kControlFilePath),
+                            control_, 0600);
+  // Not waited for: the connection is.
+  const auto started =
+      postgres::run_child({.arguments = {options_.pg_bin / "pg_ctl", "start", "-D", data_, "-W",
+                                         "-s", "-l", options_.directory + "/postgresql.log"}},
+                          stop);
+  if (started.exit_code != 0) {
+    throw Error(sqlstate::kSystemError, "could not start the workshop instance")
+        .detail(started.output + log_tail());
+  }
+  wait_ready(database, stop);
+}
+
+void Workshop::wait_ready(const std::string& database, const Stop& stop) {
+  const auto deadline = std::chrono::steady_clock::now() + kStartPatience;
+  std::size_t candidate = 0;
+  bool seen = false;
+  while (true) {
+    stop.check();
+    const auto postmaster = postgres::find_postmaster(data_);
+    seen = seen || postmaster;
+    // Between pg_ctl's return and the postmaster's first file there is a moment.
+    const bool gone =
+        !postmaster && (seen || std::chrono::steady_clock::now() >
+                                    deadline - kStartPatience + std::chrono::seconds(10));
+    if (gone || std::chrono::steady_clock::now() >= deadline) {
+      throw Error(sqlstate::kSystemError, "the workshop instance could not recover the backup")
+          .detail(log_tail());
+    }
+    superuser_ = superusers_[candidate];
+    try {
+      postgres::Connection connection = postgres::Connection::open(connect(database), stop);
+      if (!connection.query("SELECT pg_catalog.pg_is_in_recovery()", stop).boolean(0, 0)) return;
+    } catch (const Error& error) {
+      if (error.state() == sqlstate::kInvalidAuthorization ||
+          error.state() == sqlstate::kInvalidPassword) {
+        // A name that the role no longer has, or does not have yet, at this moment.
+        if (++candidate == superusers_.size()) throw;
+        continue;
+      }
+      if (error.state() != sqlstate::kCannotConnectNow &&
+          error.state() != sqlstate::kConnectionFailure) {
+        throw;
+      }
+    }
+    stop.sleep(kPollPause);
+  }
+}
+
+postgres::ConnectOptions Workshop::connect(const std::string& database) const {
+  std::string conninfo = fmt::format("host={} port={} user={}", quote_setting(sockets_), kPort,
+                                     quote_setting(superuser_));
+  return {.conninfo = std::move(conninfo),
+          .database = database,
+          .settings = {{"search_path", ""}, {"row_security", "off"}}};
+}
+
+std::string Workshop::log_tail() const {
+  const auto bytes =
+      io::read_whole(options_.files, options_.directory + "/postgresql.log", 1ULL << 30);
+  if (!bytes) return {};
+  const std::string_view text = as_text(*bytes);
+  return std::string(text.substr(text.size() - std::min<std::size_t>(text.size(), kLogTailBytes)));
+}
+
+void remove_workshop_directory(const std::string& directory, io::FileSystem& files) {
+  end_server(directory + "/data");
+  io::remove_tree(files, directory);
+}
+
+void remove_workshops(const std::string& root, io::FileSystem& files, const Stop& stop) {
+  const UniqueFd fd(::open(root.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (!fd) return;
+  for (const auto& entry : io::read_directory(fd.get(), root)) {
+    stop.check();
+    const std::string directory = root + "/" + entry.name;
+    log::info("removing workshop \"{}\" of an earlier process", directory);
+    remove_workshop_directory(directory, files);
+  }
+}
+
+}  // namespace holdfast::restore

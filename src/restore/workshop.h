@@ -1,0 +1,78 @@
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <set>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "base/stop.h"
+#include "io/file_system.h"
+#include "manifest.pb.h"
+#include "postgres/connection.h"
+#include "postgres/wal_scope.h"
+#include "restore/layout.h"
+#include "storage/object_store.h"
+
+namespace holdfast::restore {
+
+struct WorkshopOptions {
+  /// Made with mode 0700 and removed with everything in it.
+  std::string directory;
+  std::filesystem::path pg_bin;  ///< programs of the backup's major version
+  /// The layers of the backup, the full first (read_cluster_chain()).
+  std::span<const collection::proto::Manifest> chain;
+  storage::ObjectStore& store;
+  io::FileSystem& files;
+  std::size_t workers = 1;
+};
+
+/// A private PostgreSQL instance on part of a backup, recovered to the backup's end: reachable
+/// through a socket in a directory of mode 0700 only, without archiving, autovacuum, replication or
+/// anything else that acts by itself. Nothing in it is durable.
+class Workshop {
+ public:
+  explicit Workshop(WorkshopOptions options);
+  /// Stops the server and removes the directory.
+  ~Workshop();
+  Workshop(const Workshop&) = delete;
+  Workshop& operator=(const Workshop&) = delete;
+
+  /// The catalogs of a database (by OID), without the files of users' relations as far as they can
+  /// be told: for a look at which files the relations have at the moment. Call before start().
+  postgres::WalScope catalogs_of(std::uint32_t database, const Stop& stop);
+  /// Lays out what is in scope, recovers it, and waits until the server answers in `database`.
+  /// May be called again, with another scope.
+  void start(const postgres::WalScope& scope, const std::string& database, const Stop& stop);
+
+  postgres::ConnectOptions connect(const std::string& database) const;
+  int major() const { return major_; }
+
+ private:
+  Layout fill(const postgres::WalScope& scope, const Stop& stop);
+  void clear();
+  void stop_server();
+  void configure(const Layout& layout, const Bytes& control) const;
+  void find_superusers(const Stop& stop);
+  void wait_ready(const std::string& database, const Stop& stop);
+  std::string log_tail() const;
+  std::string read_file(const std::string& path) const;
+
+  WorkshopOptions options_;
+  int major_;
+  std::string data_;
+  std::string tablespaces_;
+  std::string sockets_;
+  std::vector<std::string> superusers_;  ///< names that the bootstrap superuser may have
+  std::string superuser_;
+  Bytes control_;
+};
+
+/// Ends and removes one that an earlier process left; fine when there is none.
+void remove_workshop_directory(const std::string& directory, io::FileSystem& files);
+/// Ends and removes the workshops that an earlier process left below `root`, one directory each.
+void remove_workshops(const std::string& root, io::FileSystem& files, const Stop& stop);
+
+}  // namespace holdfast::restore

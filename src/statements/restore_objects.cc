@@ -1,0 +1,296 @@
+#include "statements/restore_objects.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/error.h"
+#include "statements/option_checks.h"
+#include "statements/privileges.h"
+
+namespace holdfast::statements {
+
+namespace {
+
+using collection::proto::Manifest;
+using restore::proto::ObjectRestoreSpec;
+
+constexpr std::array<std::string_view, 11> kServed = {
+    "into_db", "into_schema", "new_table_name", "new_db_name", "schema_only",
+    "verify_backup_table_data", "grants", "skip_missing_foreign_keys", "skip_missing_sequences",
+    "skip_missing_sequence_owners",
+    // Views come with a whole database only, where none can be missing.
+    "skip_missing_views"};
+
+constexpr std::string_view kUnresolved =
+    "failed to resolve targets in the BACKUP location specified by the RESTORE statement, use SHOW "
+    "BACKUP to find correct targets";
+
+bool databases(const sql::Restore& statement) {
+  return statement.targets.kind == sql::Targets::Kind::Databases;
+}
+
+[[noreturn]] void wrong_option(std::string message) {
+  throw Error(sqlstate::kInvalidParameterValue, std::move(message));
+}
+
+std::string print(const sql::TablePattern& pattern) {
+  std::string text = fmt::format("{}", fmt::join(pattern.parts, "."));
+  if (pattern.wildcard) text += text.empty() ? "*" : ".*";
+  return text;
+}
+
+/// Finds what table patterns mean in a backup.
+class Resolver {
+ public:
+  Resolver(const Manifest& manifest, sql::SessionContext& session)
+      : manifest_(manifest), session_(session) {}
+
+  restore::proto::TablePattern resolve(const sql::TablePattern& pattern) {
+    return pattern.wildcard ? resolve_wildcard(pattern) : resolve_name(pattern);
+  }
+
+ private:
+  restore::proto::TablePattern resolve_wildcard(const sql::TablePattern& pattern) {
+    const auto& parts = pattern.parts;
+    restore::proto::TablePattern found;
+    found.set_database(parts.size() == 2 ? parts[0] : session_.database());
+    if (parts.empty()) {
+      found.set_schema(search_path().empty() ? "public" : search_path().front());
+    } else if (parts.size() == 2 || has_schema(session_.database(), parts[0])) {
+      // A schema of the session's database goes before a database.
+      found.set_schema(parts.back());
+    } else {
+      found.set_database(parts[0]);
+    }
+    if (!has_database(found.database())) missing(fmt::format("database \"{}\"", found.database()));
+    if (!found.schema().empty() && !has_schema(found.database(), found.schema())) {
+      missing(fmt::format("schema \"{}\"", found.schema()));
+    }
+    return found;
+  }
+
+  restore::proto::TablePattern resolve_name(const sql::TablePattern& pattern) {
+    const auto& parts = pattern.parts;
+    restore::proto::TablePattern found;
+    found.set_name(parts.back());
+    found.set_database(parts.size() == 3 ? parts[0] : session_.database());
+    std::vector<std::string> schemas;
+    if (parts.size() == 1) schemas = search_path();
+    if (parts.size() > 1) schemas = {parts[parts.size() - 2]};
+    for (const auto& schema : schemas) {
+      if (const auto* table = find(found.database(), schema, found.name())) {
+        require_table(*table);
+        found.set_schema(schema);
+        return found;
+      }
+    }
+    if (parts.size() == 2) {
+      // "bank.customers" may mean a database's table in its usual schema.
+      if (const auto* table = find(parts[0], "public", parts[1])) {
+        require_table(*table);
+        found.set_database(parts[0]);
+        found.set_schema("public");
+        return found;
+      }
+    }
+    missing(fmt::format("table \"{}\"", print(pattern)));
+  }
+
+  [[noreturn]] static void missing(const std::string& what) {
+    throw Error(sqlstate::kUndefinedTable,
+                fmt::format("{}: {} does not exist, or invalid RESTORE timestamp: supplied backups "
+                            "do not cover requested time",
+                            kUnresolved, what));
+  }
+
+  static void require_table(const collection::proto::CatalogObject& object) {
+    if (object.type() == "view" || object.type() == "materialized view") {
+      refuse_missing(fmt::format("RESTORE TABLE of {} \"{}\"", object.type(), object.name()),
+                     "the restore of single views; RESTORE DATABASE brings them along");
+    }
+  }
+
+  bool has_database(const std::string& name) const {
+    return std::ranges::any_of(manifest_.objects(), [&](const auto& object) {
+      return object.type() == "database" && object.name() == name;
+    });
+  }
+  bool has_schema(const std::string& database, const std::string& name) const {
+    return std::ranges::any_of(manifest_.objects(), [&](const auto& object) {
+      return object.database() == database &&
+             ((object.type() == "schema" && object.name() == name) || object.schema() == name);
+    });
+  }
+  const collection::proto::CatalogObject* find(const std::string& database,
+                                               const std::string& schema,
+                                               const std::string& name) const {
+    for (const auto& object : manifest_.objects()) {
+      if (object.name() == name && object.schema() == schema && object.database() == database &&
+          (object.type() == "table" || object.type() == "foreign table" ||
+           object.type() == "sequence" || object.type() == "view" ||
+           object.type() == "materialized view")) {
+        return &object;
+      }
+    }
+    return nullptr;
+  }
+
+  const std::vector<std::string>& search_path() {
+    if (search_path_.empty()) {
+      const auto result = session_.query(
+          "SELECT s FROM pg_catalog.unnest(pg_catalog.string_to_array(pg_catalog.array_to_string("
+          "pg_catalog.current_schemas(false), E'\\x01'), E'\\x01')) AS s");
+      for (const auto& row : result.rows) {
+        if (row.at(0)) search_path_.push_back(*row[0]);
+      }
+      // Schemas that the path names and that are gone do not count for PostgreSQL; in the backup
+      // there is at least the usual one.
+      if (search_path_.empty()) search_path_.emplace_back("public");
+    }
+    return search_path_;
+  }
+
+  const Manifest& manifest_;
+  sql::SessionContext& session_;
+  std::vector<std::string> search_path_;
+};
+
+void add_databases(const sql::Restore& statement, const Manifest& manifest,
+                   ObjectRestoreSpec& spec) {
+  for (const auto& name : statement.targets.databases) {
+    const bool known = std::ranges::any_of(manifest.objects(), [&](const auto& object) {
+      return object.type() == "database" && object.name() == name;
+    });
+    if (!known) {
+      throw Error(sqlstate::kInvalidCatalogName,
+                  fmt::format("{}: database \"{}\" does not exist, or invalid RESTORE timestamp: "
+                              "supplied backups do not cover requested time",
+                              kUnresolved, name));
+    }
+    if (std::ranges::find(spec.databases(), name) == spec.databases().end()) {
+      spec.add_databases(name);
+    }
+  }
+}
+
+void add_tables(const sql::Restore& statement, const Manifest& manifest,
+                sql::SessionContext& session, ObjectRestoreSpec& spec) {
+  Resolver resolver(manifest, session);
+  for (const auto& pattern : statement.targets.tables) {
+    auto found = resolver.resolve(pattern);
+    if (spec.tables_size() != 0 && spec.tables(0).database() != found.database()) {
+      refuse_missing("RESTORE TABLE from several databases",
+                     "tables of several databases in one statement");
+    }
+    *spec.add_tables() = std::move(found);
+  }
+}
+
+void check_privileges(const sql::Restore& statement, sql::SessionContext& session,
+                      ObjectRestoreSpec& spec) {
+  spec.set_administrator(is_administrator(session));
+  spec.set_user(current_user(session));
+  if (spec.administrator()) return;
+  if (spec.grants()) {
+    throw Error(sqlstate::kInsufficientPrivilege,
+                fmt::format("only superusers and members of the role {} are allowed to use option "
+                            "grants: user {} is neither",
+                            kAdministratorRole, spec.user()));
+  }
+  if (databases(statement)) {
+    const auto may = session.query(
+        "SELECT r.rolcreatedb FROM pg_catalog.pg_roles AS r"
+        " WHERE r.rolname OPERATOR(pg_catalog.=) current_user");
+    if (may.rows.empty() || may.rows[0].at(0) != "t") {
+      throw Error(sqlstate::kInsufficientPrivilege,
+                  "only users with the CREATEDB privilege can restore databases");
+    }
+  }
+  const auto roles = session.query(
+      "SELECT r.rolname FROM pg_catalog.pg_roles AS r"
+      " WHERE pg_catalog.pg_has_role(r.oid, 'MEMBER')");
+  for (const auto& row : roles.rows) spec.add_roles(row.at(0).value_or(""));
+}
+
+}  // namespace
+
+void check_object_options(const sql::Restore& statement) {
+  const std::string_view name = databases(statement) ? "RESTORE DATABASE" : "RESTORE TABLE";
+  refuse_unsupported_options(statement.options, name, kServed);
+  const auto& options = statement.options;
+  for (const auto& option : options.list) {
+    for (const std::string_view cluster : {"data_directory", "tablespace_mapping", "delta"}) {
+      if (option.name == cluster) {
+        wrong_option(
+            fmt::format("cannot use \"{}\" option when restoring databases or tables", cluster));
+      }
+    }
+    if (option.name == "max_rate") {
+      refuse_missing(fmt::format("{} option max_rate", name),
+                     "a limit for the rate of single objects");
+    }
+  }
+  if (options.flag("verify_backup_table_data") && !options.flag("schema_only")) {
+    wrong_option("to set the verify_backup_table_data option, the schema_only option must be set");
+  }
+  if (databases(statement)) {
+    if (options.find("into_db")) {
+      wrong_option("cannot use \"into_db\" option when restoring database(s)");
+    }
+    for (const std::string_view only_tables : {"into_schema", "new_table_name"}) {
+      for (const auto& option : options.list) {
+        if (option.name == only_tables) {
+          wrong_option(
+              fmt::format("cannot use \"{}\" option when restoring database(s)", only_tables));
+        }
+      }
+    }
+    if (options.find("new_db_name") && statement.targets.databases.size() != 1) {
+      wrong_option(
+          "new_db_name can only be used for RESTORE DATABASE with a single target database");
+    }
+    return;
+  }
+  if (options.find("new_db_name")) {
+    wrong_option("new_db_name can only be used for RESTORE DATABASE with a single target database");
+  }
+  if (options.find("new_table_name") &&
+      (statement.targets.tables.size() != 1 || statement.targets.tables[0].wildcard)) {
+    wrong_option("new_table_name can only be used for RESTORE TABLE with a single target table");
+  }
+}
+
+ObjectRestoreSpec make_object_spec(const sql::Restore& statement, const Manifest& manifest,
+                                   sql::SessionContext& session) {
+  if (!session.server_available()) {
+    throw Error(sqlstate::kCannotConnectNow,
+                "could not restore databases or tables: PostgreSQL is down")
+        .hint("RESTORE FROM … brings a whole cluster back.");
+  }
+  const auto& options = statement.options;
+  ObjectRestoreSpec spec;
+  spec.set_grants(options.flag("grants"));
+  check_privileges(statement, session, spec);
+  spec.set_schema_only(options.flag("schema_only"));
+  spec.set_verify_data(options.flag("verify_backup_table_data"));
+  spec.set_skip_missing_foreign_keys(options.flag("skip_missing_foreign_keys"));
+  spec.set_skip_missing_sequences(options.flag("skip_missing_sequences"));
+  spec.set_skip_missing_sequence_owners(options.flag("skip_missing_sequence_owners"));
+  spec.set_into_schema(options.text("into_schema").value_or(""));
+  spec.set_new_table_name(options.text("new_table_name").value_or(""));
+  spec.set_new_db_name(options.text("new_db_name").value_or(""));
+  if (databases(statement)) {
+    add_databases(statement, manifest, spec);
+  } else {
+    add_tables(statement, manifest, session, spec);
+    spec.set_into_db(options.text("into_db").value_or(spec.tables(0).database()));
+  }
+  return spec;
+}
+
+}  // namespace holdfast::statements

@@ -1,0 +1,20 @@
+#pragma once
+
+#include "manifest.pb.h"
+#include "restore_job.pb.h"
+#include "sql/statement_runner.h"
+#include "sql/statements.h"
+
+namespace holdfast::statements {
+
+/// RESTORE DATABASE and RESTORE TABLE: checks options and privileges, and finds the targets in what
+/// the backup lists, table patterns by the session's database and search_path. Throws what the job
+/// would have to throw as far as it can be known here. docs/statements/restore.md.
+restore::proto::ObjectRestoreSpec make_object_spec(const sql::Restore& statement,
+                                                   const collection::proto::Manifest& manifest,
+                                                   sql::SessionContext& session);
+
+/// What of it can be refused before the backup is looked at.
+void check_object_options(const sql::Restore& statement);
+
+}  // namespace holdfast::statements
