@@ -14,6 +14,8 @@
 
 namespace holdfast::backup {
 
+class WalArchives;
+
 /// Bounds of WITH workers.
 inline constexpr std::uint32_t kMaxWorkers = 64;
 
@@ -38,6 +40,8 @@ struct BackupEnvironment {
   std::string locality;  ///< "region=us-east,zone=a"; may be empty
   std::string holdfast_version;
   const Clock* clock = &Clock::system();
+  /// Protects the WAL that the next layer will need. Null: nothing is protected.
+  WalArchives* archives = nullptr;
 };
 
 /// Checks a specification's values: subdirectory, compression, workers. Throws
@@ -63,8 +67,8 @@ class BackupJob final : public jobs::JobBody {
   explicit BackupJob(BackupEnvironment environment);
 
   void resume(jobs::JobContext& job) override;
-  /// Removes the unfinished layer, the WAL that the archive has from this job alone, and the spool.
-  /// Needs no PostgreSQL. A backup whose manifest is written stays, and LATEST is moved to it.
+  /// Removes the unfinished layer, the WAL that the archive has from this job alone, and the spool;
+  /// in a collection without any backup also the protection of WAL. Needs no PostgreSQL otherwise. A backup whose manifest is written stays, and LATEST is moved to it.
   void revert(jobs::JobContext& job) override;
 
  private:

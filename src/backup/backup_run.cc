@@ -16,6 +16,7 @@
 #include "backup/base_layer.h"
 #include "backup/corrupt_pages.h"
 #include "backup/plan.h"
+#include "backup/wal_archives.h"
 #include "backup/wal_cleanup.h"
 #include "base/assert.h"
 #include "base/error.h"
@@ -239,6 +240,25 @@ void BackupRun::start_backup() {
   describe_instance();
   log::info("backup started, start_lsn={} timeline={}", to_string(session_->start_lsn()),
             session_->timeline());
+}
+
+void BackupRun::protect_wal() {
+  if (spec_.unprotected() || environment_.archives == nullptr) return;
+  try {
+    environment_.archives->ensure({.collection_uri = spec_.collection_uri(),
+                                   .mode = WalArchiveMode::Maps,
+                                   .start = session_->start_lsn(),
+                                   .description = "CREATE WAL ARCHIVE for BACKUP",
+                                   .statement = "CREATE WAL ARCHIVE for BACKUP",
+                                   .user_name = "node"},
+                                  stop_);
+  } catch (const Error& error) {
+    // The backup itself needs none of it.
+    job_.notice(fmt::format(
+        "the WAL after this backup is not protected, so the next incremental may have to read every "
+        "page: {}",
+        error.message()));
+  }
 }
 
 void BackupRun::find_changes() {

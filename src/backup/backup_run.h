@@ -46,6 +46,8 @@ class BackupRun final : private CopyObserver {
   /// Checks that data directory and server belong together, and makes the server keep its WAL.
   void connect();
   void start_backup();
+  /// Makes the server keep the WAL that tells the next layer what changed since this one's start.
+  void protect_wal();
   /// For an incremental layer: which layer it continues, and what changed since.
   void find_changes();
   void plan();

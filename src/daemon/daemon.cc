@@ -213,7 +213,8 @@ void Daemon::Parts::register_jobs() {
                              .spool_directory = configuration.store + "/spool",
                              .node_id = configuration.node_id,
                              .locality = configuration.locality,
-                             .holdfast_version = std::string(kVersion)});
+                             .holdfast_version = std::string(kVersion),
+                             .archives = &archives});
                        }});
   runner.register_kind(
       std::string(jobs::kRestoreType),

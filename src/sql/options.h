@@ -84,6 +84,8 @@ inline constexpr OptionSpec kOptions[] = {
      "ours: 'zstd', 'zstd:N', 'lz4' or 'none'"},
     {"max_rate", OptionType::Scalar, Secret::No, kBackup | kRestore,
      "ours: bytes per second, with kB, MB or GB"},
+    {"protect", OptionType::Boolean, Secret::No, kBackup,
+     "ours: keep what tells the next incremental the changes; on unless = false"},
     {"allow_corrupt_pages", OptionType::Flag, Secret::No, kBackup,
      "ours: record corrupt pages in the manifest and go on"},
     {"workers", OptionType::Integer, Secret::No, kBackup | kRestore, "ours: copying threads"},

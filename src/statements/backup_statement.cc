@@ -46,6 +46,8 @@ backup::proto::BackupJobSpec make_spec(const sql::Backup& statement) {
   spec.set_compression(statement.options.text("compression").value_or(""));
   if (auto rate = statement.options.text("max_rate")) spec.set_max_rate(parse_rate(*rate));
   spec.set_workers(workers_option(statement.options, backup::kMaxWorkers));
+  const sql::Option* protect = statement.options.find("protect");
+  spec.set_unprotected(protect != nullptr && !protect->enabled);
   spec.set_allow_corrupt_pages(statement.options.flag("allow_corrupt_pages"));
   return spec;
 }

@@ -3,9 +3,11 @@
 #include <fmt/format.h>
 
 #include "base/error.h"
+#include "collection/chain.h"
 #include "restore/tablespace_mapping.h"
 #include "restore/user_objects.h"
 #include "sql/printer.h"
+#include "statements/as_of.h"
 #include "statements/find_backup.h"
 #include "statements/job_result.h"
 #include "statements/option_checks.h"
@@ -37,7 +39,6 @@ void refuse_unsupported(const sql::Restore& statement) {
       refuse_missing("RESTORE VIRTUAL CLUSTER", "virtual clusters, which PostgreSQL does not have");
       break;
   }
-  if (statement.as_of) refuse_missing("RESTORE … AS OF SYSTEM TIME", "revision history");
   refuse_unsupported_options(statement.options, "RESTORE");
 }
 
@@ -86,12 +87,18 @@ void RestoreStatement::run(const sql::Restore& statement, sql::SessionContext& s
   std::unique_ptr<storage::ObjectStore> store =
       open_for_user(stores_, spec.collection_uri(), session);
   FoundBackup backup = find_backup(*store, statement.from, stop);
-  const auto layer = collection::read_manifest(*store, backup.layers.back(), stop);
+  std::string directory = backup.layers.back();
+  if (statement.as_of) {
+    const Time moment = as_of_time(*statement.as_of, Clock::system().now());
+    directory =
+        layer_ending_at(collection::read_manifests(*store, backup.layers, stop), moment);
+  }
+  const auto layer = collection::read_manifest(*store, directory, stop);
   if (layer && layer->scope() != collection::proto::SCOPE_CLUSTER) {
     throw Error(sqlstate::kInvalidParameterValue,
                 "full cluster RESTORE can only be used on full cluster BACKUP files");
   }
-  spec.set_subdirectory(backup.layers.back());
+  spec.set_subdirectory(directory);
   if (spec.data_directory().empty() && instance_.running()) {
     restore::require_no_user_objects(instance_.user_objects(stop));
   }

@@ -1,0 +1,136 @@
+#include "statements/as_of.h"
+
+#include <fmt/format.h>
+
+#include <array>
+#include <charconv>
+#include <optional>
+#include <string_view>
+
+#include "base/error.h"
+#include "statements/option_checks.h"
+
+namespace holdfast::statements {
+
+namespace {
+
+Error invalid(const sql::Expression& expression) {
+  return Error(sqlstate::kInvalidParameterValue,
+               fmt::format("invalid value for AS OF SYSTEM TIME: {}", expression.source))
+      .hint(
+          "Give a timestamp, nanoseconds since 1970, or a negative interval such as '-10s' or "
+          "INTERVAL '-1h'.");
+}
+
+Time time_of(std::int64_t microseconds) { return Time(std::chrono::microseconds(microseconds)); }
+
+/// "1577836800000000000" or "1577836800000000000.0000000001", whose fraction orders events of one
+/// nanosecond.
+std::optional<Time> parse_nanoseconds(std::string_view text) {
+  std::int64_t nanoseconds = 0;
+  const auto [end, failure] =
+      std::from_chars(text.data(), text.data() + text.size(), nanoseconds);
+  if (failure != std::errc() || nanoseconds < 0) return std::nullopt;
+  std::string_view rest = text.substr(static_cast<std::size_t>(end - text.data()));
+  if (rest.starts_with('.')) rest.remove_prefix(1);
+  if (rest.find_first_not_of("0123456789") != std::string_view::npos) return std::nullopt;
+  return time_of(nanoseconds / 1000);
+}
+
+/// "-4h", "-1h30m", "-10.5s", "-1 day": what is before the statement.
+std::optional<std::chrono::microseconds> parse_negative_interval(std::string_view text) {
+  struct Unit {
+    std::string_view name;
+    double seconds;
+  };
+  static constexpr std::array<Unit, 19> kUnits{{{"us", 1e-6},    {"ms", 1e-3},     {"s", 1},
+                                                {"sec", 1},      {"secs", 1},      {"second", 1},
+                                                {"seconds", 1},  {"m", 60},        {"min", 60},
+                                                {"mins", 60},    {"minute", 60},   {"minutes", 60},
+                                                {"h", 3600},     {"hour", 3600},   {"hours", 3600},
+                                                {"d", 86400},    {"day", 86400},   {"days", 86400},
+                                                {"week", 604800}}};
+  if (!text.starts_with('-')) return std::nullopt;
+  text.remove_prefix(1);
+  double seconds = 0;
+  bool any = false;
+  while (!text.empty()) {
+    if (text.front() == ' ') {
+      text.remove_prefix(1);
+      continue;
+    }
+    double number = 0;
+    const auto [end, failure] = std::from_chars(text.data(), text.data() + text.size(), number,
+                                                std::chars_format::fixed);
+    if (failure != std::errc() || number < 0) return std::nullopt;
+    text.remove_prefix(static_cast<std::size_t>(end - text.data()));
+    while (text.starts_with(' ')) text.remove_prefix(1);
+    const std::size_t letters = std::min(
+        text.find_first_not_of("abcdefghijklmnopqrstuvwxyz"), text.size());
+    const std::string_view name = text.substr(0, letters);
+    text.remove_prefix(letters);
+    bool known = false;
+    for (const Unit& unit : kUnits) {
+      if (unit.name != name) continue;
+      seconds += number * unit.seconds;
+      known = true;
+    }
+    if (!known) return std::nullopt;
+    any = true;
+  }
+  // A thousand years: beyond that the arithmetic of times ends.
+  if (!any || seconds > 3.2e10) return std::nullopt;
+  return std::chrono::microseconds(static_cast<std::int64_t>(seconds * 1e6));
+}
+
+}  // namespace
+
+Time as_of_time(const sql::Expression& expression, Time now) {
+  using Kind = sql::Expression::Kind;
+  switch (expression.kind) {
+    case Kind::String:
+      if (const auto time = parse_timestamp(expression.value)) return *time;
+      [[fallthrough]];
+    case Kind::Integer:
+    case Kind::Decimal:
+    case Kind::Interval:
+      if (expression.kind != Kind::Interval) {
+        if (const auto time = parse_nanoseconds(expression.value)) return *time;
+      }
+      if (const auto before = parse_negative_interval(expression.value)) return now - *before;
+      throw invalid(expression);
+    default:
+      refuse_missing("AS OF SYSTEM TIME with this expression", "the evaluation of expressions");
+  }
+  throw invalid(expression);
+}
+
+std::string layer_ending_at(const std::vector<collection::proto::Manifest>& layers, Time moment) {
+  const collection::proto::Manifest* before = nullptr;
+  const collection::proto::Manifest* after = nullptr;
+  for (const auto& layer : layers) {
+    const Time end = time_of(layer.end_time_us());
+    if (end == moment) before = after = &layer;
+    if (end < moment) before = &layer;
+    if (end > moment && after == nullptr) after = &layer;
+    if (end == moment) break;
+  }
+  if (before != nullptr && before == after) return before->subdirectory();
+  const auto print = [](const collection::proto::Manifest& layer) {
+    return format_timestamptz(time_of(layer.end_time_us()));
+  };
+  // CockroachDB's words (reference, section 3.7).
+  std::string nearest = "nearest backup time is ";
+  if (before != nullptr && after != nullptr) {
+    nearest = fmt::format("nearest BACKUP times are {} or {}", print(*before), print(*after));
+  } else if (before != nullptr || after != nullptr) {
+    nearest += print(before != nullptr ? *before : *after);
+  }
+  throw Error(sqlstate::kInvalidParameterValue,
+              fmt::format("invalid RESTORE timestamp: restoring to arbitrary time requires that "
+                          "BACKUP for requested time be created with 'revision_history' option. {}",
+                          nearest))
+      .hint("SHOW BACKUP FROM … IN lists the end times of the layers.");
+}
+
+}  // namespace holdfast::statements
