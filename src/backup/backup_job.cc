@@ -7,7 +7,6 @@
 #include <utility>
 
 #include "backup/backup_run.h"
-#include "backup/wal_archives.h"
 #include "backup/wal_cleanup.h"
 #include "base/error.h"
 #include "base/log.h"
@@ -46,7 +45,6 @@ void take_backup(BackupRun& run, jobs::JobContext& job) {
     job.pause_point("backup.after_wal_start");
     run.start_backup();
     job.pause_point("backup.after_start");
-    run.protect_wal();
     run.find_changes();
     run.plan();
     job.pause_point("backup.after_plan");
@@ -69,6 +67,7 @@ void take_backup(BackupRun& run, jobs::JobContext& job) {
     run.write_manifest();
     job.pause_point("backup.after_manifest");
   }
+  run.protect_wal();
   run.move_latest();
   job.pause_point("backup.after_latest");
   run.clean_up();
@@ -142,10 +141,6 @@ void BackupJob::revert(jobs::JobContext& job) {
   }
   remove_unneeded_wal(*store, spec.subdirectory(), row, stop);
   collection::remove_unfinished(*store, spec.subdirectory(), stop);
-  // Nothing will ever continue from here.
-  if (environment_.archives != nullptr && collection::list_fulls(*store, stop).empty()) {
-    environment_.archives->drop(spec.collection_uri(), stop);
-  }
 }
 
 }  // namespace holdfast::backup

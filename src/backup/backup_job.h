@@ -67,8 +67,8 @@ class BackupJob final : public jobs::JobBody {
   explicit BackupJob(BackupEnvironment environment);
 
   void resume(jobs::JobContext& job) override;
-  /// Removes the unfinished layer, the WAL that the archive has from this job alone, and the spool;
-  /// in a collection without any backup also the protection of WAL. Needs no PostgreSQL otherwise. A backup whose manifest is written stays, and LATEST is moved to it.
+  /// Removes the unfinished layer, the WAL that the archive has from this job alone, and the spool.
+  /// Needs no PostgreSQL. A backup whose manifest is written stays, and LATEST is moved to it.
   void revert(jobs::JobContext& job) override;
 
  private:

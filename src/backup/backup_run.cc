@@ -247,7 +247,7 @@ void BackupRun::protect_wal() {
   try {
     environment_.archives->ensure({.collection_uri = spec_.collection_uri(),
                                    .mode = WalArchiveMode::Maps,
-                                   .start = session_->start_lsn(),
+                                   .start = postgres::Lsn{manifest_.stop().position()},
                                    .description = "CREATE WAL ARCHIVE for BACKUP",
                                    .statement = "CREATE WAL ARCHIVE for BACKUP",
                                    .user_name = "node"},

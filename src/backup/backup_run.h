@@ -46,8 +46,6 @@ class BackupRun final : private CopyObserver {
   /// Checks that data directory and server belong together, and makes the server keep its WAL.
   void connect();
   void start_backup();
-  /// Makes the server keep the WAL that tells the next layer what changed since this one's start.
-  void protect_wal();
   /// For an incremental layer: which layer it continues, and what changed since.
   void find_changes();
   void plan();
@@ -65,6 +63,9 @@ class BackupRun final : private CopyObserver {
   /// Removes what earlier attempts left: packs in no checkpoint, WAL from before this start.
   void remove_leftovers();
   void write_manifest();
+  /// Makes sure that the next layer can know what changed since this one. (What its own WAL says is
+  /// in the collection already.)
+  void protect_wal();
   void move_latest();
   void clean_up();
 

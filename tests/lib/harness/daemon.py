@@ -128,7 +128,8 @@ class Holdfast:
         return self.sql(f"SHOW JOB {job_id}").one()
 
     def jobs(self):
-        return self.sql("SHOW JOBS").dicts()
+        """Those that statements wait for; backups also leave the job that archives WAL."""
+        return [job for job in self.sql("SHOW JOBS").dicts() if job["job_type"] != "WAL ARCHIVE"]
 
     def wait_job(self, job_id, *statuses, timeout=120):
         """The job's row once it has one of these statuses; fails when it ends in another."""
