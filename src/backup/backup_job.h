@@ -51,8 +51,8 @@ void check_spec(const proto::BackupJobSpec& spec);
 /// Where a job receives WAL; removed at the end of each attempt.
 std::filesystem::path spool_of(const BackupEnvironment& environment, jobs::JobId id);
 
-/// A full or incremental backup of the whole cluster into one subdirectory of a collection. The job's
-/// specification is a BackupJobSpec; rows of the result are the tables' estimated rows.
+/// A full or incremental backup of the whole cluster into one subdirectory of a collection. The
+/// job's specification is a BackupJobSpec; rows of the result are the tables' estimated rows.
 ///
 /// resume() may be called again after a pause, a failure or the process's death: packs that were
 /// finished before are verified against the data directory and kept. The manifest is written last;

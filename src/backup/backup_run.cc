@@ -254,10 +254,11 @@ void BackupRun::protect_wal() {
                                   stop_);
   } catch (const Error& error) {
     // The backup itself needs none of it.
-    job_.notice(fmt::format(
-        "the WAL after this backup is not protected, so the next incremental may have to read every "
-        "page: {}",
-        error.message()));
+    job_.notice(
+        fmt::format("the WAL after this backup is not protected, so the next incremental may have "
+                    "to read every "
+                    "page: {}",
+                    error.message()));
   }
 }
 
@@ -284,9 +285,10 @@ void BackupRun::find_changes() {
   changes_ = {.map = std::move(found.map), .since = postgres::Lsn{base_->start().position()}};
   if (!changes_.map) require_page_comparison_allowed(*base_, found, spec_.revision_history());
   if (!changes_.map) {
-    job_.notice(fmt::format("reading every page, because the changes since the last backup are not "
-                            "known: {}",
-                            found.reason));
+    job_.notice(
+        fmt::format("reading every page, because the changes since the last backup are not "
+                    "known: {}",
+                    found.reason));
   }
   manifest_.set_change_source(changes_.map ? manifest::CHANGE_SOURCE_WAL
                                            : manifest::CHANGE_SOURCE_PAGE_LSN);

@@ -28,9 +28,9 @@ Manifest read_base_layer(storage::ObjectStore& store, std::string_view full, con
   const auto layers = collection::list_layers(store, full, stop);
   if (layers.empty()) {
     // CockroachDB's words (reference, section 3.2).
-    throw Error(sqlstate::kUndefinedFile,
-                fmt::format("No full backup exists in \"{}\" to append an incremental backup to.",
-                            full))
+    throw Error(
+        sqlstate::kUndefinedFile,
+        fmt::format("No full backup exists in \"{}\" to append an incremental backup to.", full))
         .hint(
             "To take a full backup, remove the subdirectory from the backup command (i.e. run "
             "'BACKUP ... INTO <collectionURI>').");
@@ -78,8 +78,8 @@ void require_same_history(const Manifest& base, const LayerStart& start,
                           const postgres::TimelinePath& path) {
   const postgres::Lsn base_stop{base.stop().position()};
   if (!path.contains(base.stop().timeline(), base_stop)) {
-    throw cannot_continue(fmt::format("the previous backup is not in the history of timeline {}",
-                                      start.timeline))
+    throw cannot_continue(
+        fmt::format("the previous backup is not in the history of timeline {}", start.timeline))
         .detail(fmt::format(
             "\"{}\" ends at {} on timeline {}, which this server did not reach: it was restored "
             "to an earlier moment, or promoted before.",

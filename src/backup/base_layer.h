@@ -39,8 +39,8 @@ struct LayerStart {
 void require_same_history(const collection::proto::Manifest& base, const LayerStart& start,
                           const postgres::TimelinePath& path);
 
-/// Throws kObjectNotInPrerequisiteState when what changed is not known from WAL, and may not be found
-/// out from the pages' LSNs instead.
+/// Throws kObjectNotInPrerequisiteState when what changed is not known from WAL, and may not be
+/// found out from the pages' LSNs instead.
 void require_page_comparison_allowed(const collection::proto::Manifest& base,
                                      const collection::Changes& changes, bool revision_history);
 

@@ -107,8 +107,7 @@ Taken take_frame(FrameReader& reader, const CopyState& state, const FrameRef& re
       break;
     case Selection::How::Blocks:
       taken.partial = true;
-      taken.read =
-          reader.read_blocks(ref.position, ref.frame, selection.blocks(ordinal), stop);
+      taken.read = reader.read_blocks(ref.position, ref.frame, selection.blocks(ordinal), stop);
       break;
     case Selection::How::PageLsn: {
       taken.partial = true;
@@ -116,8 +115,8 @@ Taken take_frame(FrameReader& reader, const CopyState& state, const FrameRef& re
       const std::uint64_t first = std::uint64_t{ref.frame} * collection::kFrameBlocks;
       reader.keep_blocks(taken.read, [&](std::size_t block, ByteView page) {
         // What an LSN on a page with a wrong checksum says is worth nothing.
-        const auto number = static_cast<std::uint32_t>((first + block) %
-                                                       postgres::kRelationSegmentBlocks);
+        const auto number =
+            static_cast<std::uint32_t>((first + block) % postgres::kRelationSegmentBlocks);
         const bool suspect = std::ranges::any_of(taken.read.suspects, [&](const auto& key) {
           return key.block % postgres::kRelationSegmentBlocks == number;
         });
@@ -130,8 +129,8 @@ Taken take_frame(FrameReader& reader, const CopyState& state, const FrameRef& re
     case Selection::How::Compare: {
       taken.read = reader.read(ref.position, ref.frame, stop);
       const auto former = selection.former_hash(ordinal);
-      taken.unchanged = former && taken.read.suspects.empty() &&
-                        collection::hash128(taken.read.bytes) == *former;
+      taken.unchanged =
+          former && taken.read.suspects.empty() && collection::hash128(taken.read.bytes) == *former;
       break;
     }
   }
@@ -327,7 +326,8 @@ void reuse_packs(const CopyRequest& request, const std::vector<collection::proto
           continue;
         }
         const auto& file = state.files[*position];
-        if (!file.by_blocks) state.hashes.set(file.first_frame + entries[at].frame, entries[at].hash);
+        if (!file.by_blocks)
+          state.hashes.set(file.first_frame + entries[at].frame, entries[at].hash);
         {
           MutexLock lock(done_mutex);
           state.done[file.first_frame + entries[at].frame] = true;

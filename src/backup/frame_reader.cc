@@ -162,8 +162,8 @@ void FrameReader::announce(std::uint64_t frame_offset, const collection::FrameBl
   }
 }
 
-void FrameReader::keep_blocks(
-    FrameRead& read, const std::function<bool(std::size_t block, ByteView page)>& wanted) {
+void FrameReader::keep_blocks(FrameRead& read,
+                              const std::function<bool(std::size_t block, ByteView page)>& wanted) {
   std::size_t used = 0;
   const std::size_t whole = read.bytes.size() / postgres::kPageBytes;
   for (std::size_t block = 0; block < whole; ++block) {

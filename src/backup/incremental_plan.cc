@@ -69,7 +69,8 @@ class Planner {
   }
 
   static bool has_hashes(const File& file) {
-    const std::uint64_t frames = (file.size() + collection::kFrameBytes - 1) / collection::kFrameBytes;
+    const std::uint64_t frames =
+        (file.size() + collection::kFrameBytes - 1) / collection::kFrameBytes;
     return file.frame_hashes().size() == frames * kHashBytes;
   }
 
@@ -108,8 +109,8 @@ class Planner {
              ++frame) {
           state_.selection.set_former_hash(
               first_frame + frame,
-              collection::hash_from_bytes(as_bytes(file->frame_hashes())
-                                              .subspan(frame * kHashBytes, kHashBytes)));
+              collection::hash_from_bytes(
+                  as_bytes(file->frame_hashes()).subspan(frame * kHashBytes, kHashBytes)));
         }
         break;
     }
@@ -137,13 +138,13 @@ class Planner {
       const std::uint32_t start = segment * kRelationSegmentBlocks;
       if (fork->limit - start < kRelationSegmentBlocks) take_from(position, fork->limit - start);
     }
-    changes_.map->for_each([&](const collection::ForkLocator& fork,
-                               const collection::ForkChanges& changes) {
-      if (fork.fork != postgres::Fork::Main) return;
-      changes.blocks.for_each_run([&](const collection::BlockRun& run) {
-        for (std::uint32_t i = 0; i < run.count; ++i) take(fork.relation, run.first + i);
-      });
-    });
+    changes_.map->for_each(
+        [&](const collection::ForkLocator& fork, const collection::ForkChanges& changes) {
+          if (fork.fork != postgres::Fork::Main) return;
+          changes.blocks.for_each_run([&](const collection::BlockRun& run) {
+            for (std::uint32_t i = 0; i < run.count; ++i) take(fork.relation, run.first + i);
+          });
+        });
   }
 
   void take(const postgres::RelationLocator& relation, std::uint32_t block) {

@@ -163,8 +163,7 @@ TEST_F(IncrementalPlanTest, OtherForksAreComparedWhole) {
   plan(std::move(map));
   EXPECT_EQ(how("1000_vm"), How::Compare);
   EXPECT_EQ(id("1000_vm"), 7U);
-  EXPECT_TRUE(
-      state_.selection.former_hash(state_.files[positions_.at("1000_vm")].first_frame));
+  EXPECT_TRUE(state_.selection.former_hash(state_.files[positions_.at("1000_vm")].first_frame));
   EXPECT_EQ(how("1000_fsm"), How::Whole);
   EXPECT_NE(id("1000_fsm"), 8U);
 }

@@ -58,8 +58,7 @@ std::set<SegmentName> needed_segments(storage::ObjectStore& store,
     for (const auto& layer :
          collection::read_manifests(store, collection::list_layers(store, full, stop), stop)) {
       for (const auto& segment : layer.wal()) {
-        needed.emplace(layer.instance().system_identifier(), segment.timeline(),
-                       segment.segment());
+        needed.emplace(layer.instance().system_identifier(), segment.timeline(), segment.segment());
       }
     }
   }

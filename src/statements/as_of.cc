@@ -28,8 +28,7 @@ Time time_of(std::int64_t microseconds) { return Time(std::chrono::microseconds(
 /// nanosecond.
 std::optional<Time> parse_nanoseconds(std::string_view text) {
   std::int64_t nanoseconds = 0;
-  const auto [end, failure] =
-      std::from_chars(text.data(), text.data() + text.size(), nanoseconds);
+  const auto [end, failure] = std::from_chars(text.data(), text.data() + text.size(), nanoseconds);
   if (failure != std::errc() || nanoseconds < 0) return std::nullopt;
   std::string_view rest = text.substr(static_cast<std::size_t>(end - text.data()));
   if (rest.starts_with('.')) rest.remove_prefix(1);
@@ -43,12 +42,24 @@ std::optional<std::chrono::microseconds> parse_negative_interval(std::string_vie
     std::string_view name;
     double seconds;
   };
-  static constexpr std::array<Unit, 19> kUnits{{{"us", 1e-6},    {"ms", 1e-3},     {"s", 1},
-                                                {"sec", 1},      {"secs", 1},      {"second", 1},
-                                                {"seconds", 1},  {"m", 60},        {"min", 60},
-                                                {"mins", 60},    {"minute", 60},   {"minutes", 60},
-                                                {"h", 3600},     {"hour", 3600},   {"hours", 3600},
-                                                {"d", 86400},    {"day", 86400},   {"days", 86400},
+  static constexpr std::array<Unit, 19> kUnits{{{"us", 1e-6},
+                                                {"ms", 1e-3},
+                                                {"s", 1},
+                                                {"sec", 1},
+                                                {"secs", 1},
+                                                {"second", 1},
+                                                {"seconds", 1},
+                                                {"m", 60},
+                                                {"min", 60},
+                                                {"mins", 60},
+                                                {"minute", 60},
+                                                {"minutes", 60},
+                                                {"h", 3600},
+                                                {"hour", 3600},
+                                                {"hours", 3600},
+                                                {"d", 86400},
+                                                {"day", 86400},
+                                                {"days", 86400},
                                                 {"week", 604800}}};
   if (!text.starts_with('-')) return std::nullopt;
   text.remove_prefix(1);
@@ -60,13 +71,13 @@ std::optional<std::chrono::microseconds> parse_negative_interval(std::string_vie
       continue;
     }
     double number = 0;
-    const auto [end, failure] = std::from_chars(text.data(), text.data() + text.size(), number,
-                                                std::chars_format::fixed);
+    const auto [end, failure] =
+        std::from_chars(text.data(), text.data() + text.size(), number, std::chars_format::fixed);
     if (failure != std::errc() || number < 0) return std::nullopt;
     text.remove_prefix(static_cast<std::size_t>(end - text.data()));
     while (text.starts_with(' ')) text.remove_prefix(1);
-    const std::size_t letters = std::min(
-        text.find_first_not_of("abcdefghijklmnopqrstuvwxyz"), text.size());
+    const std::size_t letters =
+        std::min(text.find_first_not_of("abcdefghijklmnopqrstuvwxyz"), text.size());
     const std::string_view name = text.substr(0, letters);
     text.remove_prefix(letters);
     bool known = false;

@@ -14,8 +14,8 @@ namespace holdfast::statements {
 /// kInvalidParameterValue, kFeatureNotSupported for other expressions.
 Time as_of_time(const sql::Expression& expression, Time now);
 
-/// The layer that ends at just this moment. Without revision history nothing between two ends can be
-/// restored: throws kInvalidParameterValue with the ends that are nearest.
+/// The layer that ends at just this moment. Without revision history nothing between two ends can
+/// be restored: throws kInvalidParameterValue with the ends that are nearest.
 std::string layer_ending_at(const std::vector<collection::proto::Manifest>& layers, Time moment);
 
 }  // namespace holdfast::statements

@@ -81,8 +81,8 @@ std::optional<std::string> find_full(storage::ObjectStore& store, const sql::Sub
 /// Where a new incremental layer goes: after all that are there, whatever the clock says.
 std::string choose_layer(storage::ObjectStore& store, const std::string& full, Time now,
                          const Stop& stop) {
-  const auto last = collection::parse_incremental_directory(
-      collection::list_layers(store, full, stop).back());
+  const auto last =
+      collection::parse_incremental_directory(collection::list_layers(store, full, stop).back());
   if (last) now = std::max(now, last->time + std::chrono::milliseconds(10));
   return collection::incremental_directory(full, now);
 }
@@ -130,12 +130,11 @@ void BackupStatement::run(const sql::Backup& statement, sql::SessionContext& ses
   choose_place(statement, *store, clock_.now(), spec, sink, stop);
   backup::check_spec(spec);
 
-  const jobs::NewJob job = new_job({.type = jobs::kBackupType,
-                                    .description = describe(statement, spec.full().empty()
-                                                                           ? spec.subdirectory()
-                                                                           : spec.full()),
-                                    .statement = sql::print(statement, sql::Redact::Secrets)},
-                                   spec, session);
+  const jobs::NewJob job = new_job(
+      {.type = jobs::kBackupType,
+       .description = describe(statement, spec.full().empty() ? spec.subdirectory() : spec.full()),
+       .statement = sql::print(statement, sql::Redact::Secrets)},
+      spec, session);
   submit_and_answer(runner_, job, detached, "BACKUP", session, sink, stop);
 }
 

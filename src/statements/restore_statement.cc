@@ -90,8 +90,7 @@ void RestoreStatement::run(const sql::Restore& statement, sql::SessionContext& s
   std::string directory = backup.layers.back();
   if (statement.as_of) {
     const Time moment = as_of_time(*statement.as_of, Clock::system().now());
-    directory =
-        layer_ending_at(collection::read_manifests(*store, backup.layers, stop), moment);
+    directory = layer_ending_at(collection::read_manifests(*store, backup.layers, stop), moment);
   }
   const auto layer = collection::read_manifest(*store, directory, stop);
   if (layer && layer->scope() != collection::proto::SCOPE_CLUSTER) {

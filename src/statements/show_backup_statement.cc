@@ -90,12 +90,12 @@ class ObjectRows {
     if (column == "parent_schema_name") return name_or_null(object.schema());
     if (column == "object_name") return object.name();
     if (column == "object_type") return object_type(object.type());
-    if (column == "backup_type")
-      return backup_type(manifest_);
+    if (column == "backup_type") return backup_type(manifest_);
     // An incremental holds what changed after the end of the layer before, up to its own end.
     if (column == "start_time") {
-      return manifest_.has_base() ? Value(format_timestamptz(time_of(manifest_.base().end_time_us())))
-                                  : Value();
+      return manifest_.has_base()
+                 ? Value(format_timestamptz(time_of(manifest_.base().end_time_us())))
+                 : Value();
     }
     if (column == "end_time") return format_timestamptz(time_of(manifest_.end_time_us()));
     if (column == "size_bytes")
@@ -157,9 +157,9 @@ std::size_t show_files(const sql::ShowBackup& statement, const Manifest& manifes
   for (const auto& pack : manifest.packs()) {
     std::string first = path_of(pack.first_file());
     std::string last = path_of(pack.last_file());
-    sink.row(Row{collection::pack_key(manifest.subdirectory(), pack.number()), backup_type(manifest), first,
-                 last,
-                 bytea(first), bytea(last), std::to_string(pack.plain_bytes()), Value(),
+    sink.row(Row{collection::pack_key(manifest.subdirectory(), pack.number()),
+                 backup_type(manifest), first, last, bytea(first), bytea(last),
+                 std::to_string(pack.plain_bytes()), Value(),
                  name_or_null(manifest.instance().locality()),
                  std::to_string(checked ? static_cast<std::int64_t>(pack.size()) : -1)});
   }
