@@ -244,12 +244,14 @@ void BackupRun::start_backup() {
 
 void BackupRun::protect_wal() {
   if (spec_.unprotected() || environment_.archives == nullptr) return;
+  const std::string description =
+      fmt::format("WAL ARCHIVE of the backups in {}", store_->description());
   try {
     environment_.archives->ensure({.collection_uri = spec_.collection_uri(),
                                    .mode = WalArchiveMode::Maps,
                                    .start = postgres::Lsn{manifest_.stop().position()},
-                                   .description = "CREATE WAL ARCHIVE for BACKUP",
-                                   .statement = "CREATE WAL ARCHIVE for BACKUP",
+                                   .description = description,
+                                   .statement = description,
                                    .user_name = "node"},
                                   stop_);
   } catch (const Error& error) {
