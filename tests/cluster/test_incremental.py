@@ -38,9 +38,9 @@ def start_restored(lab, source, directory):
     return server
 
 
-def restored_digest(lab, source, daemon, name, mapping=""):
+def restored_digest(lab, source, daemon, name, mapping="", moment=""):
     target = lab.root / name
-    daemon.sql(f"RESTORE FROM LATEST IN '{COLLECTION}' WITH data_directory = '{target}'{mapping}")
+    daemon.sql(f"RESTORE FROM LATEST IN '{COLLECTION}'{moment} WITH data_directory = '{target}'{mapping}")
     server = start_restored(lab, source, target)
     result = digest(server, skip_unlogged=True)
     server.amcheck()
@@ -83,6 +83,7 @@ def test_every_layer_of_a_chain_restores(lab, version, checksums):
     space = lab.directory("space")
     source.sql(f"CREATE TABLESPACE fast LOCATION '{space}'")
     daemon = lab.holdfast(source)
+    at_first = digest(source, skip_unlogged=True)
     full(daemon)
     for number, change in enumerate(CHANGES):
         source.sql(change, "bank")
@@ -100,6 +101,11 @@ def test_every_layer_of_a_chain_restores(lab, version, checksums):
     chain = layers(daemon)
     assert [layer["type"] for layer in chain] == ["BACKUP_TYPE_FULL"] + 4 * ["BACKUP_TYPE_INCREMENTAL"]
     assert {layer["change_source"] for layer in chain[1:]} == {"CHANGE_SOURCE_WAL"}
+    ends = daemon.sql(f"SELECT DISTINCT end_time FROM [SHOW BACKUP FROM LATEST IN '{COLLECTION}'] ORDER BY 1").rows
+    mapping = f", tablespace_mapping = '{space}={lab.root / 'space first'}'"
+    first = restored_digest(lab, source, daemon, "first", mapping, f" AS OF SYSTEM TIME '{ends[0][0]}'")
+    assert_same(at_first, first)
+
     # Nothing changed: what is stored is the control file, and what a checkpoint writes.
     assert stored(chain[4]) < 100_000 < stored(chain[0])
     # 40 rows of 40000, in as many blocks, and their indexes: not the tables.
