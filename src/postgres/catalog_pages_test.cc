@@ -24,8 +24,7 @@ Bytes page_of(const std::vector<Bytes>& rows) {
     upper -= (length + 7) / 8 * 8;
     store<std::uint8_t>(page, upper + 22, 32);
     std::memcpy(page.data() + upper + 32, row.data(), row.size());
-    store<std::uint32_t>(page, lower,
-                         static_cast<std::uint32_t>(upper | 1U << 15 | length << 17));
+    store<std::uint32_t>(page, lower, static_cast<std::uint32_t>(upper | 1U << 15 | length << 17));
     lower += 4;
   }
   store<std::uint16_t>(page, 12, static_cast<std::uint16_t>(lower));
