@@ -367,7 +367,7 @@ using Statement =
                  ShowCreateSchedule, ScheduleControl, CreateExternalConnection,
                  AlterExternalConnection, DropExternalConnection, ShowExternalConnections,
                  ShowCreateExternalConnections, CheckExternalConnection, GrantOnConnection,
-                 ClearBackupHistory, InformationSchemaView,
-                 CreateWalArchive, DropWalArchive, ShowWalArchives>;
+                 ClearBackupHistory, InformationSchemaView, CreateWalArchive, DropWalArchive,
+                 ShowWalArchives>;
 
 }  // namespace holdfast::sql
