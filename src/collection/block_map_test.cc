@@ -13,7 +13,6 @@
 namespace holdfast::collection {
 namespace {
 
-using postgres::BlockKey;
 using postgres::Fork;
 using postgres::Lsn;
 using postgres::RelationLocator;

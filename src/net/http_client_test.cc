@@ -3,6 +3,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <atomic>
+
 #include "base/error.h"
 #include "net/testing/raw_http_server.h"
 
@@ -114,7 +116,7 @@ TEST_F(HttpClientTest, ABrokenAnswerMayBeAskedForAgain) {
 
 TEST_F(HttpClientTest, NeverSendsAPutTwiceByItself) {
   for (const std::string_view body : {"a body", ""}) {
-    int puts = 0;
+    std::atomic<int> puts = 0;
     RawHttpServer server([&](const std::string& request) {
       if (request.starts_with("GET")) return RawAnswer{http_answer("200 OK", "")};
       ++puts;

@@ -15,7 +15,7 @@ using namespace holdfast;
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   constexpr std::uint64_t kSegmentBytes = 1U << 20;
   constexpr std::size_t kPageBytes = 8192;
-  if (size < 17) return 0;
+  if (size < 2 + 16) return 0;  // the head of a page says where it belongs
   const int major =
       postgres::kOldestMajor + data[0] % (postgres::kNewestMajor - postgres::kOldestMajor + 1);
   const std::size_t step = (1 + data[1] % 4U) * kPageBytes;

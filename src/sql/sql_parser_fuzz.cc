@@ -20,7 +20,7 @@ namespace {
 namespace sql = holdfast::sql;
 
 /// Long enough not to turn up in a statement by chance.
-constexpr std::string_view kPassphrase = "correct horse battery staple";
+constexpr std::string_view kPassphrase = "correct-horse-battery-staple";
 
 std::optional<sql::Statement> parse(std::string_view text) {
   try {

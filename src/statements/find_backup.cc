@@ -19,12 +19,30 @@ std::string subdirectory_of(const sql::Subdirectory& address) {
   return std::string(path);
 }
 
+namespace {
+
+std::vector<std::string> layers_of(storage::ObjectStore& store, const std::string& full,
+                                   sql::RowSink& sink, const Stop& stop) {
+  try {
+    return collection::list_layers(store, full, stop);
+  } catch (const Error& error) {
+    if (error.state() != sqlstate::kFeatureNotSupported) throw;
+    if (!store.stat(collection::manifest_key(full), stop)) return {};
+    sink.notice({.message = fmt::format("{}: incremental layers on \"{}\" are not seen",
+                                        error.message(), full),
+                 .detail = "The full backup itself is used."});
+    return {full};
+  }
+}
+
+}  // namespace
+
 FoundBackup find_backup(storage::ObjectStore& store, const sql::Subdirectory& address,
-                        const Stop& stop) {
+                        sql::RowSink& sink, const Stop& stop) {
   FoundBackup found;
   found.subdirectory =
       address.latest ? collection::resolve_latest(store, stop) : subdirectory_of(address);
-  found.layers = collection::list_layers(store, found.subdirectory, stop);
+  found.layers = layers_of(store, found.subdirectory, sink, stop);
   if (found.layers.empty()) {
     throw Error(sqlstate::kUndefinedFile,
                 fmt::format("backup manifest \"{}\" does not exist in {}",

@@ -5,6 +5,7 @@
 
 #include "base/stop.h"
 #include "collection/collection.h"
+#include "sql/row_sink.h"
 #include "sql/statements.h"
 #include "storage/object_store.h"
 
@@ -21,9 +22,10 @@ struct FoundBackup {
 /// kInvalidParameterValue when it cannot be one.
 std::string subdirectory_of(const sql::Subdirectory& address);
 
-/// Resolves LATEST or checks the subdirectory, and lists the layers. Throws kUndefinedFile when
-/// there is no such backup, with a hint that leads to one.
+/// Resolves LATEST or checks the subdirectory, and lists the layers. On storage that cannot be
+/// listed (a plain web server) a backup addressed by its name is the full alone; a notice says so.
+/// Throws kUndefinedFile when there is no such backup, with a hint that leads to one.
 FoundBackup find_backup(storage::ObjectStore& store, const sql::Subdirectory& address,
-                        const Stop& stop);
+                        sql::RowSink& sink, const Stop& stop);
 
 }  // namespace holdfast::statements

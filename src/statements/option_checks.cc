@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cctype>
 #include <charconv>
 
 #include "base/error.h"
@@ -77,15 +76,6 @@ std::string single_uri(const sql::Uris& uris, std::string_view statement) {
     refuse_missing(fmt::format("{} with several URIs", statement), "locality-aware backup");
   }
   return uris[0].value;
-}
-
-std::string uri_scheme(std::string_view uri) {
-  std::size_t end = uri.find("://");
-  if (end == std::string_view::npos) return {};
-  std::string scheme(uri.substr(0, end));
-  std::ranges::transform(scheme, scheme.begin(),
-                         [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
-  return scheme;
 }
 
 std::uint64_t parse_rate(std::string_view text) {

@@ -22,9 +22,6 @@ void refuse_unsupported_options(const sql::Options& options, std::string_view st
 /// The one URI of a statement. Several are a locality-aware collection: kFeatureNotSupported.
 std::string single_uri(const sql::Uris& uris, std::string_view statement);
 
-/// "nodelocal" for "nodelocal://1/x"; empty when there is none.
-std::string uri_scheme(std::string_view uri);
-
 /// Bytes per second from "100MB", "512 kB", "1.5GB" or "1000000"; units are powers of 1024, as in
 /// PostgreSQL's settings. Throws kInvalidParameterValue.
 std::uint64_t parse_rate(std::string_view text);

@@ -63,10 +63,5 @@ TEST(OptionChecks, SeveralUrisNeedLocalityAwareness) {
   EXPECT_THROW(single_uri(two, "BACKUP"), Error);
 }
 
-TEST(OptionChecks, SchemeIsLowerCase) {
-  EXPECT_EQ(uri_scheme("NodeLocal://1/x"), "nodelocal");
-  EXPECT_EQ(uri_scheme("no uri"), "");
-}
-
 }  // namespace
 }  // namespace holdfast::statements

@@ -96,7 +96,7 @@ void RestoreStatement::run(const sql::Restore& statement, sql::SessionContext& s
   restore::proto::RestoreJobSpec spec = make_spec(statement);
   std::unique_ptr<storage::ObjectStore> store =
       open_for_user(stores_, spec.collection_uri(), session);
-  FoundBackup backup = find_backup(*store, statement.from, stop);
+  FoundBackup backup = find_backup(*store, statement.from, sink, stop);
   const std::string directory = layer_of(statement, *store, backup, stop);
   const auto layer = collection::read_manifest(*store, directory, stop);
   if (layer && layer->scope() != collection::proto::SCOPE_CLUSTER) {
@@ -124,7 +124,7 @@ void RestoreStatement::run_objects(const sql::Restore& statement, Detached detac
   spec.set_workers(workers_option(statement.options, kMaxWorkers));
   std::unique_ptr<storage::ObjectStore> store =
       open_for_user(stores_, spec.collection_uri(), session);
-  const FoundBackup backup = find_backup(*store, statement.from, stop);
+  const FoundBackup backup = find_backup(*store, statement.from, sink, stop);
   const std::string layer = layer_of(statement, *store, backup, stop);
   const auto manifest = collection::read_manifest(*store, layer, stop);
   if (!manifest) {

@@ -240,7 +240,7 @@ void ShowBackupStatement::run(const sql::ShowBackup& statement, sql::SessionCont
                               sql::RowSink& sink, const Stop& stop) {
   refuse_unsupported(statement);
   auto store = open_for_user(stores_, single_uri(statement.in, "SHOW BACKUP"), session);
-  FoundBackup backup = find_backup(*store, statement.from, stop);
+  FoundBackup backup = find_backup(*store, statement.from, sink, stop);
   // Every layer is checked on its own branch: a chain may have been continued twice from one layer.
   const std::vector<Manifest> layers = collection::read_manifests(*store, backup.layers, stop);
   if (statement.options.flag("check_files")) {

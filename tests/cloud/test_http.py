@@ -55,7 +55,8 @@ def test_restore_from_a_web_server(lab):
     try:
         uri = f"http://127.0.0.1:{server.server_address[1]}/archive"
         target = lab.root / "target"
-        daemon.sql(f"RESTORE FROM '{full}' IN '{uri}' WITH data_directory = '{target}'")
+        result = daemon.sql(f"RESTORE FROM '{full}' IN '{uri}' WITH data_directory = '{target}'")
+        assert any("incremental layers" in message for _, message in result.notices), result.notices
         assert (target / "global/pg_control").exists()
         for statement in (f"RESTORE FROM LATEST IN '{uri}' WITH data_directory = '{target}2'", f"SHOW BACKUPS IN '{uri}'"):
             error = daemon.error(statement)

@@ -5,7 +5,9 @@ source tools/shell/emulators.sh
 TEST_PARTS=(layers format unit asan tsan fuzz tidy statements cluster versions frontdoor faults objects cloud schedules docs demo)
 # Modules whose code runs on several threads at once.
 TSAN_MODULES=(base jobs schedule net pgwire storage backup restore)
-FUZZ_SECONDS=20
+# With one seed a failure comes again; other seeds and more time are for longer runs by hand.
+FUZZ_SECONDS=${FUZZ_SECONDS:-20}
+FUZZ_SEED=${FUZZ_SEED:-1}
 JOBS=$(nproc)
 
 # Each part_* fills these; a part that could not run at all is one failure.
@@ -109,7 +111,7 @@ fuzz_one() { # target
   mkdir -p "$corpus" build/fuzz/findings
   mapfile -t seeds < <(fuzz_seeds "$1")
   [ ${#seeds[@]} -gt 0 ] || { echo "no seeds for $1" && return 1; }
-  "build/asan/$1" -max_total_time="$FUZZ_SECONDS" -timeout=10 -rss_limit_mb=2048 -print_final_stats=1 \
+  "build/asan/$1" -seed="$FUZZ_SEED" -max_total_time="$FUZZ_SECONDS" -timeout=10 -rss_limit_mb=2048 -print_final_stats=1 \
     -artifact_prefix="build/fuzz/findings/$1-" "$corpus" "${seeds[@]}"
 }
 
