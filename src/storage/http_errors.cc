@@ -98,8 +98,9 @@ std::chrono::milliseconds retry_after(const net::HttpResponse& response, Time no
 
 std::optional<Time> parse_http_date(std::string_view text) {
   // Source: RFC 9110, section 5.6.7. The daemon runs in the C locale for dates.
+  const std::string date(text);
   std::tm utc{};
-  const char* end = ::strptime(std::string(text).c_str(), "%a, %d %b %Y %H:%M:%S GMT", &utc);
+  const char* end = ::strptime(date.c_str(), "%a, %d %b %Y %H:%M:%S GMT", &utc);
   if (end == nullptr || *end != '\0') return std::nullopt;
   return Time(std::chrono::seconds(::timegm(&utc)));
 }
