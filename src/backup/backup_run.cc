@@ -172,7 +172,8 @@ void BackupRun::take_lock() {
 }
 
 void BackupRun::read_checkpoint() {
-  if (!spec_.full().empty()) base_ = read_base_layer(*store_, spec_.full(), stop_);
+  if (!spec_.full().empty())
+    base_ = read_base_layer(*store_, spec_.full(), spec_.subdirectory(), stop_);
   earlier_ = collection::read_checkpoint(*store_, spec_.subdirectory(), stop_);
   // Its files' ids go on from those of its own base.
   if (earlier_ && base_ && earlier_->base().backup_uuid() != base_->backup_uuid()) earlier_.reset();
@@ -405,13 +406,15 @@ void BackupRun::copy_control_file() {
     for (int left = kControlFileTries - 1;; --left) {
       const auto content =
           io::read_whole(io::FileSystem::real(), path.string(), postgres::kControlFileBytes);
+      postgres::ControlFile control;
       try {
-        postgres::parse_control_file(content.value_or(Bytes()), path.string());
+        control = postgres::parse_control_file(content.value_or(Bytes()), path.string());
       } catch (const Error&) {
         if (left == 0) throw;
         stop_.sleep(kControlFileWait);
         continue;
       }
+      if (base_ && session_->from_standby()) require_replayed(*base_, control);
       store_control_file(i, *content);
       return;
     }

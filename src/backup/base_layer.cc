@@ -24,8 +24,11 @@ Error cannot_continue(std::string message) {
 
 }  // namespace
 
-Manifest read_base_layer(storage::ObjectStore& store, std::string_view full, const Stop& stop) {
-  const auto layers = collection::list_layers(store, full, stop);
+Manifest read_base_layer(storage::ObjectStore& store, std::string_view full,
+                         std::string_view directory, const Stop& stop) {
+  auto layers = collection::list_layers(store, full, stop);
+  // Layers are in the order of their names, whichever was finished first.
+  std::erase_if(layers, [&](const std::string& layer) { return layer >= directory; });
   if (layers.empty()) {
     // CockroachDB's words (reference, section 3.2).
     throw Error(
@@ -92,6 +95,18 @@ void require_same_history(const Manifest& base, const LayerStart& start,
         .detail(fmt::format("Its WAL is at {}, \"{}\" ends at {}.", to_string(start.position),
                             base.subdirectory(), to_string(base_stop)));
   }
+}
+
+void require_replayed(const Manifest& base, const postgres::ControlFile& control) {
+  const postgres::Lsn base_stop{base.stop().position()};
+  if (control.min_recovery_point >= base_stop) return;
+  throw Error(sqlstate::kObjectNotInPrerequisiteState,
+              "the standby has not replayed to the end of the previous backup")
+      .detail(fmt::format("Its pages are consistent from {} on, \"{}\" ends at {}.",
+                          to_string(control.min_recovery_point), base.subdirectory(),
+                          to_string(base_stop)))
+      .hint(
+          "Run CHECKPOINT on the primary, wait until the standby has replayed it, and try again.");
 }
 
 void require_page_comparison_allowed(const Manifest& base, const collection::Changes& changes,

@@ -14,10 +14,10 @@
 
 namespace holdfast::backup {
 
-/// The newest finished layer of a chain: what the next one continues. Throws kUndefinedFile when
-/// the full does not exist.
+/// The newest finished layer of a chain before `directory`, which continues it. Later ones may be
+/// there when an interrupted backup goes on. Throws kUndefinedFile when the full does not exist.
 collection::proto::Manifest read_base_layer(storage::ObjectStore& store, std::string_view full,
-                                            const Stop& stop);
+                                            std::string_view directory, const Stop& stop);
 
 /// The server's history, from its current timeline's history file: in pg_wal, or else in the
 /// collection's archive. Throws kUndefinedFile when there is none.
@@ -38,6 +38,12 @@ struct LayerStart {
 };
 void require_same_history(const collection::proto::Manifest& base, const LayerStart& start,
                           const postgres::TimelinePath& path);
+
+/// For a layer taken from a standby, whose pages may be behind those of a base taken elsewhere: the
+/// control file that goes into it must keep recovery from ending before the base's end. Throws
+/// kObjectNotInPrerequisiteState.
+void require_replayed(const collection::proto::Manifest& base,
+                      const postgres::ControlFile& control);
 
 /// Throws kObjectNotInPrerequisiteState when what changed is not known from WAL, and may not be
 /// found out from the pages' LSNs instead.

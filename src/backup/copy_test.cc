@@ -187,6 +187,33 @@ TEST_F(CopyTest, KeepsTruncatedFilesAsLongAsTheyWereRead) {
   EXPECT_EQ(superseded, 5U);
 }
 
+TEST_F(CopyTest, HasNothingInSegmentsAboveATruncatedOne) {
+  for (const char* name : {"10", "10.1", "10.10", "10.2", "10.9", "100", "10_fsm"}) {
+    add(name, 8192, collection::proto::FILE_KIND_RELATION);
+  }
+  number();
+  copy_frames(request(), state_, watcher_, Stop::never());
+  state_.changes.shortened(3, 0);  // 10.2
+  state_.changes.apply(state_.files);
+  std::map<std::string, std::uint64_t> sizes;
+  for (std::size_t i = 0; i < state_.files.size(); ++i) {
+    sizes[state_.files.path(i)] = state_.files[i].size;
+  }
+  EXPECT_EQ(sizes, (std::map<std::string, std::uint64_t>{{"base/5/10", 8192},
+                                                         {"base/5/10.1", 8192},
+                                                         {"base/5/10.10", 0},
+                                                         {"base/5/10.2", 0},
+                                                         {"base/5/10.9", 0},
+                                                         {"base/5/100", 8192},
+                                                         {"base/5/10_fsm", 8192}}));
+  supersede_changed(request().place, state_.files, state_.ledger, Stop::never());
+  std::size_t superseded = 0;
+  for (const auto& pack : state_.ledger.packs()) {
+    superseded += static_cast<std::size_t>(pack.superseded_size());
+  }
+  EXPECT_EQ(superseded, 3U);
+}
+
 TEST_F(CopyTest, ReadsATruncatedFileToItsEnd) {
   add("1", 10 * kFrameBytes);
   number();

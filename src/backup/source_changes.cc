@@ -1,6 +1,9 @@
 #include "backup/source_changes.h"
 
 #include <algorithm>
+#include <charconv>
+#include <string>
+#include <string_view>
 
 #include "base/error.h"
 #include "collection/collection.h"
@@ -13,6 +16,41 @@ namespace {
 /// A disk that has lost this many pages needs other help; keeping all of them would take memory
 /// without bound.
 constexpr std::size_t kMaxSuspects = 100'000;
+
+/// "base/5/16384.2" is segment 2 of "base/5/16384".
+struct SegmentPath {
+  std::string_view fork;
+  std::uint32_t number = 0;
+};
+SegmentPath split(std::string_view path) {
+  SegmentPath result{path};
+  const std::size_t dot = path.rfind('.');
+  if (dot == std::string_view::npos || dot < path.rfind('/')) return result;
+  const char* end = path.data() + path.size();
+  const auto parsed = std::from_chars(path.data() + dot + 1, end, result.number);
+  if (parsed.ec == std::errc() && parsed.ptr == end) result.fork = path.substr(0, dot);
+  return result;
+}
+
+/// A fork that ends in one of its segments has nothing in higher ones, whenever those were read.
+/// Recovery replays the truncation only up to the first short segment, and would find old blocks in
+/// the next ones once the fork grows again.
+void empty_higher_segments(FileTable& files, std::size_t position) {
+  const std::string path = files.path(position);
+  const SegmentPath own = split(path);
+  // Segments of one fork are neighbours in path order, though ".10" comes before ".2".
+  const auto empty = [&](std::size_t other) {
+    const std::string other_path = files.path(other);
+    if (!other_path.starts_with(own.fork)) return false;
+    const SegmentPath segment = split(other_path);
+    if (segment.fork == own.fork && segment.number > own.number) files[other].size = 0;
+    return true;
+  };
+  for (std::size_t i = position + 1; i < files.size() && empty(i); ++i) {
+  }
+  for (std::size_t i = position; i > 0 && empty(i - 1); --i) {
+  }
+}
 
 }  // namespace
 
@@ -65,6 +103,11 @@ void SourceChanges::apply(FileTable& files) const {
     files[position].size = std::min(files[position].size, end);
   }
   for (const auto& [position, size] : grown_) files[position].size = size;
+  for (const auto& entry : shortened_) {
+    if (files.kind(entry.first) == collection::proto::FILE_KIND_RELATION) {
+      empty_higher_segments(files, entry.first);
+    }
+  }
 }
 
 void supersede_changed(const LayerPlace& place, const FileTable& files, PackLedger& ledger,

@@ -135,6 +135,7 @@ bool WalArchiver::archive_some(WalArchiveMode mode, postgres::Lsn flushed, const
     return maps_.segment() != before;
   }
   if (mode == WalArchiveMode::Full) {
+    mark(stop);
     learn_tails(stop);
     std::atomic<std::uint64_t> drawn = next_;
     run_workers(std::min<std::size_t>(kWorkers, end - next_), stop,
@@ -161,7 +162,14 @@ void WalArchiver::put_segment(std::uint64_t segment, const Stop& stop) {
       options_.compression, stop);
 }
 
+void WalArchiver::mark(const Stop& stop) {
+  if (marked_) return;
+  collection::mark_wal_archive(*options_.store, options_.system_identifier, stop);
+  marked_ = true;
+}
+
 bool WalArchiver::put_tail(postgres::Lsn flushed, const Stop& stop) {
+  mark(stop);
   learn_tails(stop);
   const postgres::Lsn start = postgres::segment_start(next_, options_.wal_segment_bytes);
   if (flushed <= archived() || segment_of(flushed, options_.wal_segment_bytes) != next_) {

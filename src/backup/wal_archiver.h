@@ -65,6 +65,7 @@ class WalArchiver {
   std::string path_of(std::uint64_t segment) const;
   void read_maps(postgres::Lsn flushed, const Stop& stop);
   void put_segment(std::uint64_t segment, const Stop& stop);
+  void mark(const Stop& stop);
   void learn_tails(const Stop& stop);
   void remove_tails(std::uint64_t segment, const Stop& stop);
 
@@ -72,6 +73,7 @@ class WalArchiver {
   std::uint64_t next_;  ///< the first segment that is not archived whole
   collection::SegmentMapBuilder maps_;
   std::vector<std::uint64_t> tails_;  // lengths put for next_, ascending
+  bool marked_ = false;               // whether the collection says that this archive is kept
   bool tails_listed_ = false;         // whether those of an earlier process are among them
 };
 

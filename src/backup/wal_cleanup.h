@@ -13,8 +13,9 @@ namespace holdfast::backup {
 void add_wal(proto::BackupJobCheckpoint& checkpoint, const collection::WalSegmentId& segment);
 
 /// Removes from the archive what `checkpoint` lists, but for segments that a finished backup of the
-/// collection needs. Leaves everything while another unfinished backup is there, because it may
-/// count on what it found in the archive. `subdirectory` is this job's own. Safe to repeat.
+/// collection needs, and for those of a WAL archive. Leaves everything while another unfinished
+/// backup is there, because it may count on what it found in the archive. `subdirectory` is this
+/// job's own. Safe to repeat.
 void remove_unneeded_wal(storage::ObjectStore& store, std::string_view subdirectory,
                          const proto::BackupJobCheckpoint& checkpoint, const Stop& stop);
 

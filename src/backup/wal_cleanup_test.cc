@@ -73,6 +73,14 @@ TEST_F(WalCleanupTest, KeepsWhatAFinishedBackupNeeds) {
   EXPECT_THAT(left(), ElementsAre(6, 7));
 }
 
+TEST_F(WalCleanupTest, KeepsAllOfAWalArchive) {
+  for (const std::uint64_t segment : {5, 6}) put(segment);
+  collection::mark_wal_archive(store_, kSystem, Stop::never());
+  remove_unneeded_wal(store_, kOwn, checkpoint_, Stop::never());
+  EXPECT_THAT(left(), ElementsAre(5, 6));
+  EXPECT_FALSE(collection::is_wal_archive(store_, kSystem + 1, Stop::never()));
+}
+
 TEST_F(WalCleanupTest, KeepsAllWhileAnotherBackupIsUnfinished) {
   put(5);
   collection::take_lock(store_, "2026/11/20-223001.00", 8, Stop::never());

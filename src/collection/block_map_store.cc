@@ -25,7 +25,20 @@ WalCoverage coverage_of(const WalSegmentId& id) {
 void put_block_map(storage::ObjectStore& store, const WalSegmentId& id, const BlockMap& map,
                    const Stop& stop) {
   HF_ASSERT(map.coverage() == coverage_of(id));
-  store.put(block_map_key(id), serialize(map), storage::PutMode::OnlyIfAbsent, stop);
+  const storage::ObjectKey key = block_map_key(id);
+  const Bytes stored = serialize(map);
+  if (store.put(key, stored, storage::PutMode::OnlyIfAbsent, stop) == storage::PutResult::Stored) {
+    return;
+  }
+  const auto there = get_block_map(store, id, stop);
+  // Compared as it is stored now: an earlier release may have compressed it another way.
+  if (there && serialize(*there) == stored) return;
+  throw Error(sqlstate::kDuplicateFile,
+              fmt::format("WAL archive already has a different \"{}\"", key))
+      .detail(
+          "The server was set back to an earlier state without a new timeline, as a snapshot of "
+          "its disk does, or two servers write to one collection.")
+      .hint("Take a full backup into a new collection.");
 }
 
 std::optional<BlockMap> get_block_map(storage::ObjectStore& store, const WalSegmentId& id,

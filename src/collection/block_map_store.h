@@ -15,8 +15,8 @@ storage::ObjectKey block_map_key(const WalSegmentId& id);
 /// What the map of one whole segment covers: the records that begin in it.
 WalCoverage coverage_of(const WalSegmentId& id);
 
-/// Puts the map of a whole segment beside it. One that is there already stays: both were made of
-/// the same WAL.
+/// Puts the map of a whole segment beside it. One that is there already stays, and must say the
+/// same: otherwise it was made of other WAL (kDuplicateFile).
 void put_block_map(storage::ObjectStore& store, const WalSegmentId& id, const BlockMap& map,
                    const Stop& stop);
 

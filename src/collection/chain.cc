@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <atomic>
 #include <map>
+#include <set>
 
 #include "base/error.h"
 #include "base/worker_pool.h"
@@ -144,6 +145,35 @@ std::vector<proto::Manifest> read_chain(storage::ObjectStore& store, std::string
   }
   std::ranges::reverse(chain);
   return chain;
+}
+
+std::vector<std::vector<proto::Manifest>> branches(const std::vector<proto::Manifest>& layers) {
+  std::map<std::string_view, const proto::Manifest*> by_directory;
+  std::set<std::string_view> continued;
+  for (const proto::Manifest& layer : layers) {
+    by_directory[layer.subdirectory()] = &layer;
+    if (layer.has_base()) continued.insert(layer.base().directory());
+  }
+  std::vector<std::vector<proto::Manifest>> found;
+  for (const proto::Manifest& last : layers) {
+    if (continued.contains(last.subdirectory())) continue;
+    std::vector<proto::Manifest> chain{last};
+    while (chain.back().has_base()) {
+      const auto& reference = chain.back().base();
+      const auto base = by_directory.find(reference.directory());
+      // A full's name sorts before those of all its incrementals.
+      if (base == by_directory.end() || reference.directory() >= chain.back().subdirectory()) {
+        throw broken_chain(last.subdirectory(),
+                           fmt::format("Layer \"{}\", which \"{}\" continues, is missing.",
+                                       reference.directory(), chain.back().subdirectory()));
+      }
+      check_link(*base->second, reference, last.subdirectory());
+      chain.push_back(*base->second);
+    }
+    std::ranges::reverse(chain);
+    found.push_back(std::move(chain));
+  }
+  return found;
 }
 
 std::uint32_t next_file_id(const proto::Manifest& manifest) {

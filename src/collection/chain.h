@@ -39,6 +39,9 @@ std::vector<std::string> list_fulls_with_incrementals(storage::ObjectStore& stor
 /// kDataCorrupted when one is not what the next one says.
 std::vector<proto::Manifest> read_chain(storage::ObjectStore& store, std::string_view directory,
                                         const Stop& stop);
+/// The chains that end in a layer which no other continues, each from the full on: a chain may have
+/// been continued twice from one layer. Throws kDataCorrupted for what read_chain() would refuse.
+std::vector<std::vector<proto::Manifest>> branches(const std::vector<proto::Manifest>& layers);
 /// The manifests of `directories`, in this order; several are read at once.
 std::vector<proto::Manifest> read_manifests(storage::ObjectStore& store,
                                             const std::vector<std::string>& directories,

@@ -134,6 +134,27 @@ TEST_F(ChainTest, FollowsTheBranchThatALayerIsOn) {
   EXPECT_THAT(problems(layer(3)), IsEmpty());
 }
 
+TEST_F(ChainTest, BranchesAreWhatCanBeRead) {
+  const auto full = write(kFull, nullptr, 8192, {});
+  const auto one = write(layer(1), &full, 8192, {0});
+  const auto three = write(layer(3), &one, 8192, {0});
+  const auto other = write(layer(4), &one, 8192, {0});
+  const auto found = branches({full, one, three, other});
+  ASSERT_THAT(found, SizeIs(2));
+  for (const auto& chain : found) {
+    EXPECT_EQ(chain.size(), read_chain(store_, chain.back().subdirectory(), stop_).size());
+  }
+  // A layer whose base has a later name.
+  const auto two = write(layer(2), &three, 8192, {0});
+  EXPECT_EQ(failure([&] { read_chain(store_, layer(2), stop_); }).state(),
+            sqlstate::kUndefinedFile);
+  EXPECT_EQ(failure([&] {
+              branches({full, one, two, three, other});
+            }).state(),
+            sqlstate::kDataCorrupted);
+  EXPECT_EQ(failure([&] { branches({full, three}); }).state(), sqlstate::kDataCorrupted);
+}
+
 TEST_F(ChainTest, RefusesAChainWithAMissingOrExchangedLayer) {
   const auto full = write(kFull, nullptr, 8192, {});
   const auto one = write(layer(1), &full, 8192, {0});

@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <random>
 
+#include "base/error.h"
 #include "collection/block_map_store.h"
 #include "collection/segment_maps.h"
 #include "postgres/testing/private_instance.h"
@@ -163,6 +164,13 @@ TEST_F(ChangesTest, RefuseMinimalWalAndGaps) {
   BlockMap minimal(coverage_of(id(middle)));
   minimal.wal_minimal();
   put_block_map(store_, id(middle), minimal, Stop::never());
+  put_block_map(store_, id(middle), minimal, Stop::never());
+  try {
+    put_block_map(store_, id(middle), BlockMap(coverage_of(id(middle))), Stop::never());
+    ADD_FAILURE() << "a map of other WAL was taken for the same";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.state(), sqlstate::kDuplicateFile);
+  }
   changes = changes_between(store_, asked, Stop::never());
   EXPECT_FALSE(changes.map);
   EXPECT_THAT(changes.reason, HasSubstr("minimal"));

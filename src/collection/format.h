@@ -20,6 +20,7 @@ inline constexpr std::string_view kLatestDirectory = "metadata/latest";
 inline constexpr std::string_view kLatestPrefix = "LATEST-";
 inline constexpr std::string_view kIncrementalsDirectory = "incrementals";
 inline constexpr std::string_view kWalDirectory = "wal";
+inline constexpr std::string_view kWalArchiveMark = "ARCHIVE";
 inline constexpr std::string_view kDataDirectory = "data";
 inline constexpr std::string_view kProgressDirectory = "progress";  // of checkpoints
 inline constexpr std::string_view kPackSuffix = ".pack";

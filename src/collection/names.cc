@@ -38,6 +38,10 @@ ObjectKey lock_key(std::string_view directory, std::int64_t job_id) {
   return fmt::format("{}/{}{}", directory, kLockPrefix, job_id);
 }
 
+ObjectKey wal_archive_mark_key(std::uint64_t system_identifier) {
+  return fmt::format("{}/{}/{}", kWalDirectory, system_identifier, kWalArchiveMark);
+}
+
 ObjectKey wal_timeline_directory(std::uint64_t system_identifier, std::uint32_t timeline) {
   return fmt::format("{}/{}/{:08X}", kWalDirectory, system_identifier, timeline);
 }

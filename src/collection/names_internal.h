@@ -18,6 +18,8 @@ std::optional<std::uint64_t> parse_inverted_hex(std::string_view text);
 storage::ObjectKey wal_part_key(std::uint64_t system_identifier, std::uint32_t timeline,
                                 std::uint64_t segment, std::uint64_t wal_segment_bytes,
                                 std::uint32_t part);
+/// "wal/<system identifier>/ARCHIVE"
+storage::ObjectKey wal_archive_mark_key(std::uint64_t system_identifier);
 /// "wal/<system identifier>/<8 hex timeline>"
 storage::ObjectKey wal_timeline_directory(std::uint64_t system_identifier, std::uint32_t timeline);
 /// "wal/<system identifier>/<8 hex timeline>.history"

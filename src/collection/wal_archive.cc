@@ -193,6 +193,17 @@ std::vector<std::uint64_t> list_wal_segments(ObjectStore& store, std::uint64_t s
   return segments;
 }
 
+void mark_wal_archive(ObjectStore& store, std::uint64_t system_identifier, const Stop& stop) {
+  // For who looks into the bucket; only that the object is there counts.
+  constexpr std::string_view kText = "Every WAL segment here belongs to a WAL archive.\n";
+  store.put(wal_archive_mark_key(system_identifier), as_bytes(kText),
+            storage::PutMode::OnlyIfAbsent, stop);
+}
+
+bool is_wal_archive(ObjectStore& store, std::uint64_t system_identifier, const Stop& stop) {
+  return store.stat(wal_archive_mark_key(system_identifier), stop).has_value();
+}
+
 void put_timeline_history(ObjectStore& store, std::uint64_t system_identifier,
                           std::uint32_t timeline, ByteView content, const Stop& stop) {
   if (content.empty() || content.size() > kLongestHistory) {

@@ -59,6 +59,12 @@ std::vector<std::uint64_t> list_wal_segments(storage::ObjectStore& store,
                                              std::uint32_t timeline,
                                              std::uint64_t wal_segment_bytes, const Stop& stop);
 
+/// Says that an archive without gaps is kept here, so that no segment may be removed merely because
+/// no backup's manifest names it. Put before the archive's first segment; stays for good.
+void mark_wal_archive(storage::ObjectStore& store, std::uint64_t system_identifier,
+                      const Stop& stop);
+bool is_wal_archive(storage::ObjectStore& store, std::uint64_t system_identifier, const Stop& stop);
+
 /// The history file of a timeline ("00000002.history"), with the rules of put_wal_segment().
 void put_timeline_history(storage::ObjectStore& store, std::uint64_t system_identifier,
                           std::uint32_t timeline, ByteView content, const Stop& stop);

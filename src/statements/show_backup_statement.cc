@@ -178,35 +178,6 @@ std::size_t validate(storage::ObjectStore& store, const std::vector<Manifest>& c
   return 1;
 }
 
-/// The chains that end in a layer which no other continues, each from the full on.
-std::vector<std::vector<Manifest>> branches(const std::vector<Manifest>& layers) {
-  std::map<std::string, const Manifest*> by_directory;
-  std::set<std::string> continued;
-  for (const Manifest& layer : layers) {
-    by_directory[layer.subdirectory()] = &layer;
-    if (layer.has_base()) continued.insert(layer.base().directory());
-  }
-  std::vector<std::vector<Manifest>> found;
-  for (const Manifest& last : layers) {
-    if (continued.contains(last.subdirectory())) continue;
-    std::vector<Manifest> chain{last};
-    while (chain.back().has_base()) {
-      const auto base = by_directory.find(chain.back().base().directory());
-      if (base == by_directory.end() || chain.size() > layers.size() ||
-          base->second->backup_uuid() != chain.back().base().backup_uuid()) {
-        throw Error(sqlstate::kDataCorrupted,
-                    fmt::format("the chain of backup \"{}\" is broken", last.subdirectory()))
-            .detail(fmt::format("Layer \"{}\", which it continues, is missing.",
-                                chain.back().base().directory()));
-      }
-      chain.push_back(*base->second);
-    }
-    std::ranges::reverse(chain);
-    found.push_back(std::move(chain));
-  }
-  return found;
-}
-
 void refuse_unsupported(const sql::ShowBackup& statement) {
   if (statement.what == sql::ShowBackup::What::Schemas)
     refuse_missing("SHOW BACKUP SCHEMAS", "the definitions of the objects");
@@ -244,7 +215,7 @@ void ShowBackupStatement::run(const sql::ShowBackup& statement, sql::SessionCont
   // Every layer is checked on its own branch: a chain may have been continued twice from one layer.
   const std::vector<Manifest> layers = collection::read_manifests(*store, backup.layers, stop);
   if (statement.options.flag("check_files")) {
-    for (const auto& chain : branches(layers)) {
+    for (const auto& chain : collection::branches(layers)) {
       require_whole(*store, chain, backup.subdirectory, stop);
     }
   }
@@ -252,7 +223,7 @@ void ShowBackupStatement::run(const sql::ShowBackup& statement, sql::SessionCont
   sink.columns(sql::columns_of(statement));
   std::size_t rows = 0;
   if (statement.what == sql::ShowBackup::What::Validate && !statement.options.flag("as_json")) {
-    for (const auto& chain : branches(layers)) {
+    for (const auto& chain : collection::branches(layers)) {
       rows += validate(*store, chain, backup.subdirectory, sink, stop);
     }
   } else {
