@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""./run bench [backup] [restore] [delta] [proxy] [archive] [cloud]: holdfast beside pgBackRest, pg_basebackup and PgBouncer.
+"""./run bench [backup] [restore] [delta] [proxy] [archive] [cloud] [incremental]: holdfast beside pgBackRest, pg_basebackup and PgBouncer.
 
 One run, interleaved, medians. The table goes to standard output and to bench/results/latest.md.
 
@@ -24,6 +24,7 @@ from harness import environment as env  # noqa: E402
 from harness.daemon import Holdfast  # noqa: E402
 from harness.emulators import BUCKET, Minio, make_certificate  # noqa: E402
 from harness.postgres import Postgres, wait_until  # noqa: E402
+from incremental import IncrementalBench  # noqa: E402
 from measure import Sample, measure, settle, stored_bytes  # noqa: E402
 
 SCALE = int(os.environ.get("HOLDFAST_BENCH_SCALE", "200"))
@@ -108,9 +109,9 @@ pg1-user=postgres
         except OSError:
             pass
 
-    def backup_pgbackrest(self, name):
+    def backup_pgbackrest(self, name, kind="full"):
         self.archiving(self.configurations[name])
-        sample, _ = measure(["pgbackrest", f"--config={self.configurations[name]}", "--stanza=bench", "--type=full", "backup"],
+        sample, _ = measure(["pgbackrest", f"--config={self.configurations[name]}", "--stanza=bench", f"--type={kind}", "backup"],
                             self.source.pid())
         self.archiving()
         return sample
@@ -275,6 +276,15 @@ ignore_startup_parameters = extra_float_digits
         finally:
             bench.close()
 
+    def incremental(self):
+        bench = IncrementalBench(self, SCALE)
+        try:
+            for _ in range(ROUNDS):
+                bench.round()
+                bench.restore()
+        finally:
+            bench.close()
+
     def cloud(self):
         """Through one MinIO, over TLS, which pgBackRest insists on."""
         minio = Minio(self.work)
@@ -332,6 +342,8 @@ repo1-bundle=y""")
         titles = {"backup": "Full backup", "restore": "Restore to a directory", "delta": "Delta restore over an intact directory",
                   "archive": "Archiving a burst of about 1 GB of WAL",
                   "cloud backup": "Full backup into MinIO (S3, TLS, same machine)", "cloud restore": "Restore from MinIO"}
+        titles |= {group: f"Incremental backup, {group.removeprefix('incremental: ')}" for group in self.samples if group.startswith("incremental: ")}
+        titles["chain restore"] = "Restore of a full and its incrementals"
         for group, title in titles.items():
             if group in self.samples:
                 lines += [f"## {title}", "", *self.table(group), ""]
@@ -368,7 +380,7 @@ def cpu_name():
 
 
 def main():
-    known = ["backup", "restore", "delta", "proxy", "archive", "cloud"]
+    known = ["backup", "restore", "delta", "proxy", "archive", "cloud", "incremental"]
     names = sys.argv[1:] or known
     for name in names:
         if name not in known:
