@@ -8,6 +8,7 @@
 #include <memory>
 #include <random>
 
+#include "backup/wal_cleanup.h"
 #include "base/error.h"
 #include "collection/block_map_store.h"
 #include "collection/wal_tail.h"
@@ -131,6 +132,19 @@ TEST_F(WalArchiverTest, LeavesNoGapHoweverOftenTheStoreFails) {
                         written.begin() + static_cast<std::ptrdiff_t>(end_.value % kSegment)));
 }
 
+// The archive finds a segment that a backup has put, and counts on it; then the backup is
+// cancelled.
+TEST_F(WalArchiverTest, KeepsSegmentsThatACancelledBackupHasPut) {
+  storage::MemoryStore store;
+  proto::BackupJobCheckpoint backup;
+  collection::put_wal_segment_file(store, id(first_), path_of(first_), {}, Stop::never());
+  add_wal(backup, id(first_));
+  WalArchiver full = archiver(store, first_);
+  ASSERT_TRUE(full.archive_some(WalArchiveMode::Full, end_, Stop::never()));
+  remove_unneeded_wal(store, "2026/11/20-223000.00", backup, Stop::never());
+  EXPECT_TRUE(collection::stat_wal_segment(store, id(first_), Stop::never()));
+}
+
 TEST_F(WalArchiverTest, KeepsOnlyMapsWhenAsked) {
   storage::MemoryStore store;
   WalArchiver maps = archiver(store, first_);
@@ -139,6 +153,7 @@ TEST_F(WalArchiverTest, KeepsOnlyMapsWhenAsked) {
   EXPECT_EQ(maps.durable(), postgres::segment_start(segment_of(end_, kSegment), kSegment));
   EXPECT_TRUE(collection::get_block_map(store, id(first_ + 1), Stop::never()));
   EXPECT_FALSE(collection::stat_wal_segment(store, id(first_ + 1), Stop::never()));
+  EXPECT_FALSE(collection::is_wal_archive(store, system_, Stop::never()));
 }
 
 TEST_F(WalArchiverTest, RefusesARecycledFile) {

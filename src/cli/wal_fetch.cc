@@ -21,7 +21,7 @@
 #include "base/error.h"
 #include "base/worker_pool.h"
 #include "collection/wal_archive.h"
-#include "collection/wal_tail.h"
+#include "collection/wal_recovery.h"
 #include "io/file.h"
 #include "io/file_system.h"
 #include "postgres/lsn.h"
@@ -170,36 +170,6 @@ bool write_file(const std::string& target, Write write) {
   return true;
 }
 
-/// The segment's beginning, as far as the archive has it, and zeros. False when there is none.
-bool fetch_tail(const Source& source, const WalSegmentId& id, const std::string& target) {
-  const Stop stop = Stop::never();
-  const auto lengths = list_wal_tails(source.store(), id, stop);
-  if (lengths.empty()) return false;
-  // Only the last segment may be unfinished. Otherwise there is a gap, and recovery must not take
-  // it for the end.
-  const auto whole = collection::list_wal_segments(source.store(), id.system_identifier,
-                                                   id.timeline, id.segment_bytes, stop);
-  if (!whole.empty() && whole.back() > id.segment) {
-    throw Error(sqlstate::kUndefinedFile,
-                fmt::format("WAL segment {} is missing in the archive, which goes on after it",
-                            postgres::wal_segment_name(id.timeline, id.segment, id.segment_bytes)));
-  }
-  return write_file(target, [&](const std::string& part) {
-    io::FileSystem& files = io::FileSystem::real();
-    const UniqueFd file = io::open_file(files, part, O_WRONLY | O_CREAT | O_TRUNC);
-    const bool got = get_wal_tail(
-        source.store(), id, lengths.front(),
-        [&](std::uint64_t offset, ByteView bytes) {
-          io::pwrite_all(files, file.get(), bytes, offset, part);
-        },
-        stop);
-    if (got && ::ftruncate(file.get(), static_cast<off_t>(id.segment_bytes)) != 0) {
-      throw_errno(fmt::format("extend file \"{}\"", part));
-    }
-    return got;
-  });
-}
-
 bool fetch_segment(const Source& source, const WalSegmentId& id, const std::string& target) {
   return write_file(target, [&](const std::string& part) {
     return get_wal_segment_file(source.store(), id, part, Stop::never());
@@ -252,15 +222,16 @@ int serve_segment(const WalFetchOptions& options, const Source& source, const Sp
                   const postgres::WalSegment& segment) {
   const WalSegmentId id = source.id(segment);
   spool.forget_all_but_after(options.name);
-  bool served = spool.take(options.name, options.target);
-  if (!served) served = fetch_segment(source, id, options.target);
-  if (served) {
+  if (spool.take(options.name, options.target) || fetch_segment(source, id, options.target)) {
     // Half of the way ahead is done: time to go on.
     const postgres::WalSegment middle{segment.timeline, segment.segment + (ahead(source) + 1) / 2};
     if (!spool.has(name_of(source, middle))) start_prefetch(options);
     return kServed;
   }
-  return fetch_tail(source, id, options.target) ? kServed : kNotThere;
+  const bool served = write_file(options.target, [&](const std::string& part) {
+    return get_wal_for_recovery(source.store(), id, part, Stop::never());
+  });
+  return served ? kServed : kNotThere;
 }
 
 int serve_history(const WalFetchOptions& options, const Source& source, const Spool& spool,

@@ -116,7 +116,8 @@ std::vector<proto::Manifest> read_chain(storage::ObjectStore& store, std::string
   std::erase_if(directories,
                 [&](const std::string& one) { return one != name->full && one > directory; });
   if (directories.empty() || directories.back() != directory) {
-    return read_manifests(store, {std::string(directory)}, stop);  // says what is missing
+    read_manifests(store, {name->full, std::string(directory)}, stop);  // says what is missing
+    throw broken_chain(directory, "Its layers changed while they were listed.");
   }
   std::map<std::string, proto::Manifest> found;
   for (auto& manifest : read_manifests(store, directories, stop)) {

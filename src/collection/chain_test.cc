@@ -165,6 +165,11 @@ TEST_F(ChainTest, RefusesAChainWithAMissingOrExchangedLayer) {
   const Bytes kept = *get_whole(store_, key, 1 << 20, stop_);
   store_.remove(key, stop_);
   EXPECT_THAT(failure([&] { read_chain(store_, layer(2), stop_); }).message(), HasSubstr(layer(1)));
+  const std::string full_key = manifest_key(kFull);
+  const Bytes full_kept = *get_whole(store_, full_key, 1 << 20, stop_);
+  store_.remove(full_key, stop_);
+  EXPECT_THAT(failure([&] { read_chain(store_, layer(2), stop_); }).message(), HasSubstr(full_key));
+  store_.put(full_key, full_kept, PutMode::OnlyIfAbsent, stop_);
   write(layer(1), &full, 8192, {0});
   const Error exchanged = failure([&] { read_chain(store_, layer(2), stop_); });
   EXPECT_EQ(exchanged.state(), sqlstate::kDataCorrupted);

@@ -132,6 +132,12 @@ def test_recovery_from_the_archive_loses_nothing(lab):
     daemon.stop()
     # A gap is no end of WAL, nor is a failure.
     out = lab.directory("out") / "f"
+    segments = sorted(p for p in daemon.collection("archive").rglob("*.wal") if p.name.startswith("00000001"))
+    gap = segments[len(segments) // 2]
+    gap.rename(gap.with_suffix(".away"))
+    assert fetch(config, gap.name[:24], out) == 126 and not out.exists()
+    gap.with_suffix(".away").rename(gap)
+    assert fetch(config, gap.name[:24], out) == 0
     assert fetch(config, "00000009.history", out) == 1
     assert fetch(config, "0000000100000000000000FF", out) == 1
     assert fetch(lab.root / "nothing", "00000009.history", out) == 126
