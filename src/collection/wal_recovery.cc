@@ -73,8 +73,8 @@ bool get_tail_file(ObjectStore& store, const WalSegmentId& id, std::uint64_t byt
 bool get_wal_for_recovery(ObjectStore& store, const WalSegmentId& id, const std::string& path,
                           const Stop& stop) {
   if (get_wal_segment_file(store, id, path, stop)) return true;
-  // A segment is archived before anything that follows it. What is listed first and asked for then
-  // is therefore missing, not late.
+  // Segments are put several at a time, and backups put those that they need: a segment may be late
+  // rather than lost. To stop then is right, too: which of the two it is, the archive cannot tell.
   const bool goes_on = has_wal_after(store, id, stop);
   for (int missed = 0; missed < kMostTailsMissed; ++missed) {
     const auto tails = list_wal_tails(store, id, stop);
@@ -85,7 +85,11 @@ bool get_wal_for_recovery(ObjectStore& store, const WalSegmentId& id, const std:
           sqlstate::kUndefinedFile,
           fmt::format("WAL segment {} is missing in the archive, which goes on after it",
                       postgres::wal_segment_name(id.timeline, id.segment, id.segment_bytes)))
-          .detail("Recovery would take the gap for the end of WAL.");
+          .detail("Recovery would take the gap for the end of WAL.")
+          .hint(
+              fmt::format("Try again while the server still archives. If the segment is lost, set "
+                          "recovery_target_lsn to a position before {} to recover up to it.",
+                          to_string(postgres::segment_start(id.segment, id.segment_bytes))));
     }
     if (tails.empty()) return false;
     if (get_tail_file(store, id, tails.front(), path, stop)) return true;
