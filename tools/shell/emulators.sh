@@ -1,5 +1,5 @@
-# Servers that speak the protocols of cloud storage, pinned, into build/emulators: MinIO and fake-gcs-server (and Go where it is missing) from the Go module proxy,
-# Azurite from the npm registry, moto from PyPI.
+# Servers that speak the protocols of cloud storage, pinned, into build/emulators: MinIO and fake-gcs-server (and Go where it is
+# missing) from the Go module proxy, Azurite from the npm registry, moto from PyPI.
 # shellcheck shell=bash
 source tools/shell/npm.sh
 
