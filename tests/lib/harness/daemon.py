@@ -9,6 +9,7 @@ from . import environment as env
 from .postgres import wait_until
 from .wire import Connection, SqlError
 
+PASSING = ("terminating connection due to administrator command", "the database system is ")
 TERMINAL = ("succeeded", "failed", "canceled", "revert-failed")
 
 
@@ -136,7 +137,14 @@ class Holdfast:
         statuses = statuses or ("succeeded",)
         deadline = time.monotonic() + timeout
         while True:
-            row = self.job(job_id)
+            try:
+                row = self.job(job_id)
+            except (SqlError, ConnectionError) as error:
+                # A restore stops and starts PostgreSQL under the sessions that look on.
+                if not any(text in str(error) for text in PASSING) or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.05)
+                continue
             if row["status"] in statuses:
                 return row
             assert row["status"] not in TERMINAL, f"job {row['status']}: {row['error']}\n{self.log_text()[-3000:]}"
