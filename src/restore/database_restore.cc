@@ -273,6 +273,12 @@ class DatabaseRestore final : public ObjectRestore {
                                 {name}, run_.stop())
                             .rows() != 0;
       const std::string value = setting.substr(equals + 1);
+      // SET … FROM CURRENT stores a list as it is, so that it may hold anything.
+      if (list && value.find_first_not_of("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+                                          "0123456789_$\", ") != std::string::npos) {
+        run_.job.notice(fmt::format("setting \"{}\" of the database is not restored", name));
+        continue;
+      }
       live.simple_query(fmt::format("{} SET {} TO {}", target, quote_identifier(name),
                                     list && !value.empty() ? value : quote_literal(value)),
                         run_.stop());

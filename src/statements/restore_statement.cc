@@ -118,6 +118,9 @@ void RestoreStatement::run(const sql::Restore& statement, sql::SessionContext& s
 void RestoreStatement::run_objects(const sql::Restore& statement, Detached detached,
                                    sql::SessionContext& session, sql::RowSink& sink,
                                    const Stop& stop) {
+  // A backup's catalogs are code: the workshop runs what they define before anything can be
+  // checked.
+  require_administrator(session, "restore databases and tables");
   check_object_options(statement);
   restore::proto::RestoreJobSpec spec;
   spec.set_collection_uri(single_uri(statement.in, "RESTORE"));
