@@ -43,6 +43,7 @@ void take_backup(BackupRun& run, jobs::JobContext& job) {
     job.pause_point("backup.after_checkpoint_read");
     run.connect();
     job.pause_point("backup.after_wal_start");
+    run.begin_history();
     run.start_backup();
     job.pause_point("backup.after_start");
     run.find_changes();

@@ -34,6 +34,8 @@ namespace {
 
 namespace manifest = collection::proto;
 
+/// An archive's job looks every 200 ms, but what it puts just then may be slow.
+constexpr std::chrono::seconds kArchivePatience{60};
 constexpr std::size_t kCheckpointPacks = 16;
 constexpr std::chrono::seconds kCheckpointAfter{10};
 /// A running server rewrites its control file in one write; a reader that meets it tries again.
@@ -221,6 +223,29 @@ void BackupRun::connect() {
       stop_);
 }
 
+void BackupRun::begin_history() {
+  if (!spec_.revision_history()) return;
+  if (environment_.archives == nullptr) {
+    throw Error(sqlstate::kObjectNotInPrerequisiteState,
+                "revision history needs a WAL archive, which cannot be kept here");
+  }
+  enter("waiting for the WAL archive");
+  const auto archive = ensure_archive(WalArchiveMode::Full, {});
+  environment_.archives->wait_until_full(archive, kArchivePatience, stop_);
+}
+
+jobs::JobId BackupRun::ensure_archive(WalArchiveMode mode, postgres::Lsn start) {
+  const std::string description =
+      fmt::format("WAL ARCHIVE of the backups in {}", store_->description());
+  return environment_.archives->ensure({.collection_uri = spec_.collection_uri(),
+                                        .mode = mode,
+                                        .start = start,
+                                        .description = description,
+                                        .statement = description,
+                                        .user_name = "node"},
+                                       stop_);
+}
+
 void BackupRun::start_backup() {
   enter("waiting for the start checkpoint");
   auto connection = postgres::Connection::open(connect_options(), stop_);
@@ -245,16 +270,8 @@ void BackupRun::start_backup() {
 
 void BackupRun::protect_wal() {
   if (spec_.unprotected() || environment_.archives == nullptr) return;
-  const std::string description =
-      fmt::format("WAL ARCHIVE of the backups in {}", store_->description());
   try {
-    environment_.archives->ensure({.collection_uri = spec_.collection_uri(),
-                                   .mode = WalArchiveMode::Maps,
-                                   .start = postgres::Lsn{manifest_.stop().position()},
-                                   .description = description,
-                                   .statement = description,
-                                   .user_name = "node"},
-                                  stop_);
+    ensure_archive(WalArchiveMode::Maps, postgres::Lsn{manifest_.stop().position()});
   } catch (const Error& error) {
     // The backup itself needs none of it.
     job_.notice(
@@ -436,8 +453,9 @@ void BackupRun::store_control_file(std::size_t position, ByteView content) {
 
 void BackupRun::stop_backup() {
   enter("stopping the backup");
-  const auto stopped = session_->finish(stop_);
+  // Before, because what is committed behind the stop LSN is not in the backup.
   manifest_.set_end_time_us(microseconds(environment_.clock->now()));
+  const auto stopped = session_->finish(stop_);
   *manifest_.mutable_stop() = to_proto(stopped.stop, stopped.timeline);
   manifest_.set_backup_label(stopped.backup_label);
   manifest_.set_tablespace_map(stopped.tablespace_map);

@@ -12,6 +12,7 @@
 #include "backup/backup_job.h"
 #include "backup/copy.h"
 #include "backup/incremental_plan.h"
+#include "backup/wal_archiver.h"
 #include "backup/wal_keeper.h"
 #include "base/clock.h"
 #include "base/mutex.h"
@@ -45,6 +46,8 @@ class BackupRun final : private CopyObserver {
   void read_checkpoint();
   /// Checks that data directory and server belong together, and makes the server keep its WAL.
   void connect();
+  /// For revision history: all WAL from before the backup's start on is archived.
+  void begin_history();
   void start_backup();
   /// For an incremental layer: which layer it continues, and what changed since.
   void find_changes();
@@ -76,6 +79,7 @@ class BackupRun final : private CopyObserver {
   void frame_done(std::uint64_t bytes) override;
   void pack_stored() override;
 
+  jobs::JobId ensure_archive(WalArchiveMode mode, postgres::Lsn start);
   void write_checkpoint(const Stop& stop);
   void report();
   void enter(std::string phase);

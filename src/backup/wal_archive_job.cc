@@ -10,6 +10,7 @@
 
 #include "base/error.h"
 #include "base/log.h"
+#include "collection/wal_time_mark.h"
 #include "io/file.h"
 #include "io/file_system.h"
 #include "jobs/progress.h"
@@ -36,6 +37,11 @@ constexpr std::chrono::seconds kPatience{60};
 constexpr std::chrono::seconds kTouchSlot{60};
 
 constexpr std::uint64_t kLongestHistory = 1ULL << 20;
+
+constexpr std::chrono::seconds kCommitDelay{1};
+// Source: PostgreSQL src/include/access/xlog_internal.h (SizeOfXLogLongPHD).
+constexpr std::uint64_t kWalPageBytes = 8192;
+constexpr std::uint64_t kLongestPageHeader = 40;
 
 /// States that trying again does not change.
 bool is_final(const Error& error) {
@@ -101,6 +107,7 @@ class Stay {
 
  private:
   std::optional<postgres::WalPosition> ask() {
+    asked_ = environment_.clock->now();
     auto position = postgres::wal_position(connection_, spec_.slot(), stop_);
     if (position && position->system_identifier != spec_.system_identifier()) {
       throw archive_broken(
@@ -220,7 +227,31 @@ class Stay {
       last_tail_ = now;
       job_.pause_point("archive.after_tail");
     }
+    if (mode == WalArchiveMode::Full) mark_time(position);
     if (now - last_touch_ >= kTouchSlot) advance();
+  }
+
+  /// Lets the archive say that it has all that was committed up to now, so that moments of an idle
+  /// server can be restored. (A standby does not know what its primary committed.)
+  void mark_time(const postgres::WalPosition& position) {
+    if (!position.inserted) return;
+    const Time now = environment_.clock->now();
+    if (!next_mark_ && now - last_mark_time_ >= environment_.mark_interval) {
+      // A commit takes its time a moment before its place.
+      next_mark_ = {.time = asked_ - kCommitDelay, .lsn = behind_last_record(position)};
+    }
+    if (!next_mark_ || archiver_->archived() < next_mark_->lsn) return;
+    collection::put_wal_time_mark(*store_, spec_.system_identifier(), archiver_->timeline(),
+                                  *next_mark_, last_mark_, stop_);
+    last_mark_time_ = now;
+    last_mark_ = std::exchange(next_mark_, std::nullopt);
+  }
+
+  /// The place for the next record lies behind a page's header, up to which nothing is written.
+  static Lsn behind_last_record(const postgres::WalPosition& position) {
+    const Lsn page{position.inserted->value / kWalPageBytes * kWalPageBytes};
+    const bool behind_header = position.inserted->value - page.value <= kLongestPageHeader;
+    return behind_header && position.flushed == page ? page : *position.inserted;
   }
 
   void save() {
@@ -306,6 +337,10 @@ class Stay {
   postgres::Connection connection_;
   std::optional<postgres::TimelinePath> path_;
   std::optional<WalArchiver> archiver_;
+  Time asked_;
+  std::optional<collection::WalTimeMark> next_mark_;  // waits for its WAL to be archived
+  std::optional<collection::WalTimeMark> last_mark_;
+  Time last_mark_time_;
   std::optional<Time> caught_up_;
   std::chrono::steady_clock::time_point last_tail_{};
   std::chrono::steady_clock::time_point last_touch_{};

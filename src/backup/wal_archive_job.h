@@ -24,6 +24,8 @@ struct WalArchiveEnvironment {
   WalArchiveBoard* board = nullptr;     ///< outlives the job
   /// At most this much committed work is missing on storage while all goes well.
   std::chrono::milliseconds flush_interval{1000};
+  /// So often the archive says up to when it has everything (collection::WalTimeMark).
+  std::chrono::milliseconds mark_interval{60'000};
   /// The most WAL that PostgreSQL keeps for an archive that does not advance; 0: no bound.
   std::uint64_t keep_limit = 0;
   const Clock* clock = &Clock::system();

@@ -5,10 +5,12 @@
 
 #include <algorithm>
 #include <atomic>
+#include <condition_variable>
 #include <utility>
 
 #include "base/error.h"
 #include "base/log.h"
+#include "base/mutex.h"
 #include "base/worker_pool.h"
 #include "collection/block_map_store.h"
 #include "collection/wal_tail.h"
@@ -68,6 +70,29 @@ class SegmentFile {
 };
 
 }  // namespace
+
+/// Lets segments appear one after the other, however many are made ready at once: should the host
+/// be lost for good, the archive has no hole.
+class WalArchiver::Turns {
+ public:
+  explicit Turns(std::uint64_t first) : next_(first) {}
+
+  void wait(std::uint64_t segment, const Stop& stop) {
+    MutexLock lock(mutex_);
+    changed_.wait(lock, stop.token(), [&]() HF_REQUIRES(mutex_) { return next_ == segment; });
+    stop.check();
+  }
+  void end(std::uint64_t segment) {
+    MutexLock lock(mutex_);
+    next_ = segment + 1;
+    changed_.notify_all();
+  }
+
+ private:
+  Mutex mutex_;
+  std::condition_variable_any changed_;
+  std::uint64_t next_ HF_GUARDED_BY(mutex_);
+};
 
 WalArchiver::WalArchiver(WalArchiverOptions options, std::uint64_t segment)
     : options_(std::move(options)),
@@ -138,10 +163,12 @@ bool WalArchiver::archive_some(WalArchiveMode mode, postgres::Lsn flushed, const
     mark(stop);
     learn_tails(stop);
     std::atomic<std::uint64_t> drawn = next_;
+    Turns turns(next_);
     run_workers(std::min<std::size_t>(kWorkers, end - next_), stop,
                 [&](std::size_t, const Stop& worker_stop) {
                   for (std::uint64_t segment = drawn++; segment < end; segment = drawn++) {
-                    put_segment(segment, worker_stop);
+                    put_segment(segment, turns, worker_stop);
+                    turns.end(segment);
                   }
                 });
     remove_tails(next_, stop);
@@ -153,13 +180,13 @@ bool WalArchiver::archive_some(WalArchiveMode mode, postgres::Lsn flushed, const
   return true;
 }
 
-void WalArchiver::put_segment(std::uint64_t segment, const Stop& stop) {
+void WalArchiver::put_segment(std::uint64_t segment, Turns& turns, const Stop& stop) {
   const SegmentFile file(path_of(segment),
                          postgres::segment_start(segment, options_.wal_segment_bytes));
   collection::put_wal_segment(
       *options_.store, id_of(segment),
       [&](std::uint64_t offset, MutableByteView into) { file.read(offset, into); },
-      options_.compression, stop);
+      options_.compression, stop, [&] { turns.wait(segment, stop); });
 }
 
 void WalArchiver::mark(const Stop& stop) {

@@ -58,13 +58,17 @@ class WalArchiver {
   postgres::Lsn archived() const;
   /// Where reading records stands; behind the flushed position by an unfinished record only.
   postgres::Lsn read() const { return maps_.position(); }
+  /// The timeline that the beginning of the first unfinished segment is kept under.
+  postgres::TimelineId timeline() const { return id_of(next_).timeline; }
   const std::string& read_end_reason() const { return maps_.end_reason(); }
 
  private:
+  class Turns;
+
   collection::WalSegmentId id_of(std::uint64_t segment) const;
   std::string path_of(std::uint64_t segment) const;
   void read_maps(postgres::Lsn flushed, const Stop& stop);
-  void put_segment(std::uint64_t segment, const Stop& stop);
+  void put_segment(std::uint64_t segment, Turns& turns, const Stop& stop);
   void mark(const Stop& stop);
   void learn_tails(const Stop& stop);
   void remove_tails(std::uint64_t segment, const Stop& stop);

@@ -11,6 +11,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "collection/frame.h"
+#include "jobs/status.h"
 #include "postgres/connection.h"
 #include "postgres/wal_position.h"
 #include "postgres/wal_receiver.h"
@@ -21,6 +22,7 @@ namespace holdfast::backup {
 namespace {
 
 constexpr std::chrono::seconds kLongestDrop{60};
+constexpr std::chrono::milliseconds kModePoll{50};
 
 /// Parts of the names of parameters that hold secrets, or change when credentials do.
 constexpr std::array<std::string_view, 6> kSecretNames = {"secret", "token",      "key",
@@ -120,6 +122,24 @@ jobs::JobId WalArchives::ensure(const Wanted& wanted, const Stop& stop) {
                          .statement = wanted.statement,
                          .user_name = wanted.user_name,
                          .specification = Bytes(view.begin(), view.end())});
+}
+
+void WalArchives::wait_until_full(jobs::JobId job, std::chrono::seconds patience,
+                                  const Stop& stop) const {
+  const auto deadline = std::chrono::steady_clock::now() + patience;
+  for (;;) {
+    const auto state = environment_.board->find(job);
+    if (state && state->mode == WalArchiveMode::Full) return;
+    const auto status = registry_.get(job).status;
+    if (jobs::is_terminal(status) || std::chrono::steady_clock::now() >= deadline) {
+      Error error(
+          sqlstate::kObjectNotInPrerequisiteState,
+          fmt::format("the WAL archive does not work (job {}, {})", job, jobs::name_of(status)));
+      if (state && !state->waiting_for.empty()) error.detail(state->waiting_for);
+      throw error.hint("SHOW WAL ARCHIVES and SHOW JOB tell why.");
+    }
+    stop.sleep(kModePoll);
+  }
 }
 
 bool WalArchives::drop(std::string_view collection_uri, const Stop& stop) {

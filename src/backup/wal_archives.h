@@ -40,6 +40,10 @@ class WalArchives {
   /// kObjectNotInPrerequisiteState when PostgreSQL no longer has the WAL from `start` on.
   jobs::JobId ensure(const Wanted& wanted, const Stop& stop);
 
+  /// Returns when the archive's job keeps all WAL (mode Full) from some moment before this call on.
+  /// Throws kObjectNotInPrerequisiteState when it does not within `patience`, or ends.
+  void wait_until_full(jobs::JobId job, std::chrono::seconds patience, const Stop& stop) const;
+
   /// The unfinished job of the collection's archive.
   std::optional<jobs::Job> find(std::string_view collection_uri) const;
 

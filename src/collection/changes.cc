@@ -3,12 +3,12 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <memory>
 #include <utility>
 
 #include "base/error.h"
 #include "collection/block_map_store.h"
 #include "collection/wal_archive.h"
+#include "collection/wal_archive_input.h"
 
 namespace holdfast::collection {
 
@@ -17,45 +17,16 @@ using postgres::WalInput;
 
 namespace {
 
-/// Serves segments out of the archive, each fetched whole when it is first asked for.
-WalInput archive_input(storage::ObjectStore& store, const ChangesRequest& request,
-                       const Stop& stop) {
-  struct Fetched {
-    std::optional<std::uint64_t> segment;
-    Bytes bytes;
-  };
-  auto fetched = std::make_shared<Fetched>();  // owned by the copies of the function
-  return [&store, &request, &stop, fetched](std::uint64_t segment, std::uint64_t offset,
-                                            MutableByteView out) {
-    if (fetched->segment != segment) {
-      fetched->segment.reset();
-      Bytes bytes(request.wal_segment_bytes);
-      const WalSegmentId id{.system_identifier = request.system_identifier,
-                            .timeline = request.path.of_segment(segment, request.wal_segment_bytes),
-                            .segment = segment,
-                            .segment_bytes = request.wal_segment_bytes};
-      const bool there = get_wal_segment(
-          store, id,
-          [&](std::uint64_t at, ByteView piece) {
-            std::copy(piece.begin(), piece.end(), bytes.begin() + static_cast<std::ptrdiff_t>(at));
-          },
-          stop);
-      if (!there) return false;
-      fetched->bytes = std::move(bytes);
-      fetched->segment = segment;
-    }
-    std::copy_n(fetched->bytes.begin() + static_cast<std::ptrdiff_t>(offset), out.size(),
-                out.begin());
-    return true;
-  };
-}
-
 /// Goes through the range segment by segment.
 class Collector {
  public:
   Collector(storage::ObjectStore& store, const ChangesRequest& request, const Stop& stop)
       : store_(store), request_(request), stop_(stop) {
-    archive_ = archive_input(store, request, stop);
+    archive_ = archive_input(store,
+                             {.system_identifier = request.system_identifier,
+                              .wal_segment_bytes = request.wal_segment_bytes,
+                              .path = request.path},
+                             stop);
     if (!request.wal_directory.empty()) {
       local_ = wal_directory_input(request.wal_directory, request.path, request.wal_segment_bytes);
     }

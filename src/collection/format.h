@@ -28,6 +28,7 @@ inline constexpr std::string_view kWalSuffix = ".wal";
 inline constexpr std::string_view kHistorySuffix = ".history";
 inline constexpr std::string_view kBlockMapSuffix = ".blocks";
 inline constexpr std::string_view kWalTailSuffix = ".partial";
+inline constexpr std::string_view kWalTimeSuffix = ".time";
 
 /// A frame is this much of one file (128 pages of 8 KiB): the unit of compression, checksum and
 /// random access. The last frame of a file is shorter.

@@ -57,7 +57,8 @@ Error corrupt(const ObjectKey& key, std::string_view why) {
 }  // namespace
 
 std::uint64_t put_wal_segment(ObjectStore& store, const WalSegmentId& id, const WalReader& read,
-                              const Compression& compression, const Stop& stop) {
+                              const Compression& compression, const Stop& stop,
+                              const std::function<void()>& before_last) {
   check_id(id);
   FrameEncoder encoder(compression);
   PackBuilder builder(kUsualObjectBytes);
@@ -74,6 +75,7 @@ std::uint64_t put_wal_segment(ObjectStore& store, const WalSegmentId& id, const 
       read(at, plain);
       builder.add(encoder, 0, static_cast<std::uint32_t>((at - begin) / kFrameBytes), plain);
     }
+    if (part == 0 && before_last) before_last();
     stored += put_wal_object(store, key, builder, stop);
   }
   return stored;
@@ -227,6 +229,17 @@ std::optional<Bytes> get_timeline_history(ObjectStore& store, std::uint64_t syst
       [&](ByteView bytes) { content.insert(content.end(), bytes.begin(), bytes.end()); }, stop);
   if (!got) return std::nullopt;
   return content;
+}
+
+std::optional<postgres::TimelinePath> get_timeline_path(ObjectStore& store,
+                                                        std::uint64_t system_identifier,
+                                                        std::uint32_t timeline, const Stop& stop) {
+  if (timeline == 1) return postgres::TimelinePath(1, {});
+  const auto content = get_timeline_history(store, system_identifier, timeline, stop);
+  if (!content) return std::nullopt;
+  return postgres::TimelinePath(
+      timeline, postgres::parse_timeline_history(as_text(*content),
+                                                 postgres::timeline_history_name(timeline)));
 }
 
 }  // namespace holdfast::collection

@@ -9,6 +9,7 @@
 #include "base/bytes.h"
 #include "base/stop.h"
 #include "collection/frame.h"
+#include "postgres/timeline_path.h"
 #include "storage/object_store.h"
 
 namespace holdfast::collection {
@@ -29,9 +30,11 @@ using WalWriter = std::function<void(std::uint64_t offset, ByteView bytes)>;
 /// Archives one whole segment. An archive that has it already is left as it is if the content is
 /// the same; otherwise throws kDuplicateFile: two different clusters write to one collection.
 /// Returns the stored bytes of all its objects.
+///
+/// `before_last` is called before the object is put with which the segment appears.
 std::uint64_t put_wal_segment(storage::ObjectStore& store, const WalSegmentId& id,
                               const WalReader& read, const Compression& compression,
-                              const Stop& stop);
+                              const Stop& stop, const std::function<void()>& before_last = {});
 /// From a file of exactly `id.segment_bytes` (kDataCorrupted otherwise).
 std::uint64_t put_wal_segment_file(storage::ObjectStore& store, const WalSegmentId& id,
                                    const std::string& path, const Compression& compression,
@@ -72,5 +75,10 @@ void put_timeline_history(storage::ObjectStore& store, std::uint64_t system_iden
 std::optional<Bytes> get_timeline_history(storage::ObjectStore& store,
                                           std::uint64_t system_identifier, std::uint32_t timeline,
                                           const Stop& stop);
+
+/// What leads to a timeline, by its history in the archive. Absent when there is none.
+std::optional<postgres::TimelinePath> get_timeline_path(storage::ObjectStore& store,
+                                                        std::uint64_t system_identifier,
+                                                        std::uint32_t timeline, const Stop& stop);
 
 }  // namespace holdfast::collection

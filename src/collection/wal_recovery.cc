@@ -100,4 +100,17 @@ bool get_wal_for_recovery(ObjectStore& store, const WalSegmentId& id, const std:
       .detail("It was listed, but not there, again and again.");
 }
 
+std::optional<std::uint64_t> get_wal_or_tail(ObjectStore& store, const WalSegmentId& id,
+                                             const WalWriter& write, const Stop& stop) {
+  if (get_wal_segment(store, id, write, stop)) return id.segment_bytes;
+  // A tail goes away when a longer one, or the whole segment, takes its place.
+  for (int missed = 0; missed < kMostTailsMissed; ++missed) {
+    const auto tails = list_wal_tails(store, id, stop);
+    if (tails.empty()) break;
+    if (get_wal_tail(store, id, tails.front(), write, stop)) return tails.front();
+  }
+  if (get_wal_segment(store, id, write, stop)) return id.segment_bytes;
+  return std::nullopt;
+}
+
 }  // namespace holdfast::collection

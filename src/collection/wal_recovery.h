@@ -1,5 +1,7 @@
 #pragma once
 
+#include <cstdint>
+#include <optional>
 #include <string>
 
 #include "base/stop.h"
@@ -17,5 +19,10 @@ namespace holdfast::collection {
 /// The archive may grow meanwhile.
 bool get_wal_for_recovery(storage::ObjectStore& store, const WalSegmentId& id,
                           const std::string& path, const Stop& stop);
+
+/// Hands over the whole segment or, where the archive lacks it, the beginning that it has. How many
+/// bytes that were; absent when it has neither. Some may be handed over twice.
+std::optional<std::uint64_t> get_wal_or_tail(storage::ObjectStore& store, const WalSegmentId& id,
+                                             const WalWriter& write, const Stop& stop);
 
 }  // namespace holdfast::collection

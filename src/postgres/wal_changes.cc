@@ -2,8 +2,6 @@
 
 #include <fmt/core.h>
 
-#include <string_view>
-
 #include "base/error.h"
 
 namespace holdfast::postgres {
@@ -34,6 +32,7 @@ constexpr std::uint32_t kTruncateFreeSpaceMap = 0x4;
 constexpr std::uint8_t kCheckpointShutdown = 0x00;
 constexpr std::uint8_t kCheckpointOnline = 0x10;
 constexpr std::uint8_t kParameterChange = 0x60;
+constexpr std::uint8_t kRestorePoint = 0x70;
 constexpr std::uint8_t kEndOfRecovery = 0x90;
 constexpr std::uint8_t kCheckpointRedo = 0xE0;
 constexpr std::size_t kWalLevelInCheckpoint = 20;
@@ -44,6 +43,9 @@ constexpr std::uint32_t kWalLevelMinimal = 0;
 
 // PostgreSQL counts from 2000-01-01. Source: src/include/datatype/timestamp.h.
 constexpr std::chrono::seconds kPostgresEpoch{946'684'800};
+
+// Source: PostgreSQL src/include/commands/tablespace.h.
+constexpr std::uint8_t kTablespaceCreate = 0x00;
 
 /// Takes fields off the front of a record's main data.
 class Fields {
@@ -158,6 +160,29 @@ std::optional<XactRecord> parse_xact_record(const WalRecord& record, int major) 
     for (std::uint32_t i = 0; i < count; ++i) out.dropped.push_back(fields.take_locator());
   }
   return out;
+}
+
+std::optional<std::string_view> restore_point_name(const WalRecord& record) {
+  // A time, then the name in an array of fixed length.
+  if (record.resource_manager != rmgr::kXlog || (record.info & kInfoOwnBits) != kRestorePoint ||
+      record.main_data.size() <= sizeof(std::int64_t)) {
+    return std::nullopt;
+  }
+  const std::string_view name = as_text(record.main_data.subspan(sizeof(std::int64_t)));
+  return name.substr(0, name.find('\0'));
+}
+
+std::optional<TablespaceCreation> parse_tablespace_creation(const WalRecord& record) {
+  if (record.resource_manager != rmgr::kTablespace ||
+      (record.info & kInfoOwnBits) != kTablespaceCreate) {
+    return std::nullopt;
+  }
+  Fields fields(record.main_data, "tablespace");
+  TablespaceCreation created;
+  created.oid = fields.take32();
+  const std::string_view path = as_text(record.main_data.subspan(sizeof(std::uint32_t)));
+  created.location = path.substr(0, path.find('\0'));
+  return created;
 }
 
 void visit_changes(const WalRecord& record, int major, WalChangeVisitor& visitor) {

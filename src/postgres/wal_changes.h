@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <string_view>
 #include <vector>
 
 #include "base/clock.h"
@@ -17,6 +18,7 @@ inline constexpr std::uint8_t kXlog = 0;
 inline constexpr std::uint8_t kXact = 1;
 inline constexpr std::uint8_t kSmgr = 2;
 inline constexpr std::uint8_t kDatabase = 4;
+inline constexpr std::uint8_t kTablespace = 5;
 }  // namespace rmgr
 
 /// Heap blocks that one visibility map page covers: 4 in a byte of its 8168.
@@ -32,6 +34,19 @@ struct XactRecord {
 /// Absent when `record` ends no transaction. Throws kDataCorrupted when its content is impossible.
 /// Source: PostgreSQL src/backend/access/rmgrdesc/xactdesc.c (ParseCommitRecord).
 std::optional<XactRecord> parse_xact_record(const WalRecord& record, int major);
+
+/// The name of a restore point (pg_create_restore_point()); absent for all other records.
+/// Source: PostgreSQL src/include/access/xlog_internal.h (xl_restore_point).
+std::optional<std::string_view> restore_point_name(const WalRecord& record);
+
+/// A tablespace that a record makes.
+struct TablespaceCreation {
+  std::uint32_t oid = 0;
+  std::string_view location;  ///< absolute, as CREATE TABLESPACE was given it
+};
+/// Absent for all other records. Throws kDataCorrupted when its content is impossible.
+/// Source: PostgreSQL src/include/commands/tablespace.h (xl_tblspc_create_rec).
+std::optional<TablespaceCreation> parse_tablespace_creation(const WalRecord& record);
 
 /// Told what WAL records do to relation files.
 class WalChangeVisitor {

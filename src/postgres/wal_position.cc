@@ -17,7 +17,8 @@ SELECT (SELECT system_identifier FROM pg_catalog.pg_control_system()),
             ELSE pg_catalog.pg_current_wal_flush_lsn() END,
        (SELECT setting::bigint FROM pg_catalog.pg_settings WHERE name = 'wal_segment_size'),
        (SELECT setting::bigint FROM pg_catalog.pg_settings WHERE name = 'max_slot_wal_keep_size'),
-       s.slot_name, s.restart_lsn, s.wal_status, r
+       s.slot_name, s.restart_lsn, s.wal_status, r,
+       CASE WHEN NOT r THEN pg_catalog.pg_current_wal_insert_lsn() END
   FROM (SELECT pg_catalog.pg_is_in_recovery() AS r) x
   LEFT JOIN pg_catalog.pg_replication_slots s ON s.slot_name = $1 AND s.slot_type = 'physical'
 )sql";
@@ -45,6 +46,7 @@ std::optional<WalPosition> wal_position(Connection& connection, const std::strin
   }
   if (!flushed || position.timeline == 0) return std::nullopt;
   position.flushed = *flushed;
+  if (row.value(0, 10)) position.inserted = parse_lsn(row.text(0, 10));
   if (row.integer(0, 5) >= 0) {
     position.slot_limit = static_cast<std::uint64_t>(row.integer(0, 5)) * kMebibyte;
   }

@@ -23,6 +23,8 @@ struct WalPosition {
   std::uint64_t system_identifier = 0;
   TimelineId timeline = 0;
   Lsn flushed{};
+  /// Behind every record that a primary has made, flushed or not; absent for a standby.
+  std::optional<Lsn> inserted;
   std::uint64_t wal_segment_bytes = 0;
   /// max_slot_wal_keep_size in bytes; absent when unlimited.
   std::optional<std::uint64_t> slot_limit;

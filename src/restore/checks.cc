@@ -14,6 +14,7 @@
 #include "collection/chain.h"
 #include "collection/collection.h"
 #include "collection/wal_archive.h"
+#include "collection/wal_tail.h"
 #include "io/file.h"
 #include "postgres/lsn.h"
 #include "postgres/versions.h"
@@ -114,12 +115,14 @@ void check_pack(storage::ObjectStore& store, const std::string& directory,
 }
 
 void check_wal_segment(storage::ObjectStore& store, const Manifest& manifest,
-                       const collection::proto::WalSegment& wal, const Stop& stop) {
+                       const collection::proto::WalSegment& wal, bool may_be_tail,
+                       const Stop& stop) {
   const collection::WalSegmentId id{.system_identifier = manifest.instance().system_identifier(),
                                     .timeline = wal.timeline(),
                                     .segment = wal.segment(),
                                     .segment_bytes = manifest.instance().wal_segment_bytes()};
   if (collection::stat_wal_segment(store, id, stop)) return;
+  if (may_be_tail && !collection::list_wal_tails(store, id, stop).empty()) return;
   throw Error(sqlstate::kUndefinedFile,
               fmt::format("WAL object \"{}\" of the backup is missing in {}",
                           collection::wal_key(id.system_identifier, id.timeline, id.segment,
@@ -130,8 +133,9 @@ void check_wal_segment(storage::ObjectStore& store, const Manifest& manifest,
 
 }  // namespace
 
-void check_objects(storage::ObjectStore& store, std::span<const Manifest> chain,
+void check_objects(storage::ObjectStore& store, std::span<const Manifest> chain, WalBehind behind,
                    std::size_t workers, const Stop& stop) {
+  const bool wal_behind = behind == WalBehind::Yes;
   struct Object {
     const Manifest* layer;
     const collection::proto::Pack* pack;  // one of these two
@@ -151,7 +155,8 @@ void check_objects(storage::ObjectStore& store, std::span<const Manifest> chain,
       if (object.pack != nullptr) {
         check_pack(store, object.layer->subdirectory(), *object.pack, worker_stop);
       } else {
-        check_wal_segment(store, *object.layer, *object.wal, worker_stop);
+        check_wal_segment(store, *object.layer, *object.wal, wal_behind && i + 1 == objects.size(),
+                          worker_stop);
       }
     }
   });

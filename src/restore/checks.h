@@ -24,9 +24,13 @@ std::vector<collection::proto::Manifest> read_cluster_chain(storage::ObjectStore
 /// `binaries_major`: of the server that will run on it; 0: unknown, nothing is checked.
 void check_version(const collection::proto::Manifest& manifest, int binaries_major);
 
+/// Whether WAL behind the layer was added to it (add_wal_up_to()): the archive may have only the
+/// beginning of the last segment then.
+enum class WalBehind { No, Yes };
+
 /// That all packs of a chain are there in the recorded size, and the WAL of its last layer.
 void check_objects(storage::ObjectStore& store, std::span<const collection::proto::Manifest> chain,
-                   std::size_t workers, const Stop& stop);
+                   WalBehind behind, std::size_t workers, const Stop& stop);
 
 /// That every file system concerned has room for what is not there yet.
 void check_space(const Layout& layout, const collection::proto::Manifest& manifest);

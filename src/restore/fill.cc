@@ -16,6 +16,7 @@
 #include "collection/format.h"
 #include "collection/pack.h"
 #include "collection/wal_archive.h"
+#include "collection/wal_recovery.h"
 #include "io/file.h"
 #include "io/throttle.h"
 #include "postgres/lsn.h"
@@ -353,8 +354,7 @@ class Filler {
     if (::fchmod(fd.get(), request_.layout.file_mode()) != 0) {
       throw_errno(fmt::format("set permissions of file \"{}\"", path));
     }
-    std::uint64_t written = 0;
-    const bool found = collection::get_wal_segment(
+    const auto written = collection::get_wal_or_tail(
         request_.store,
         {.system_identifier = instance.system_identifier(),
          .timeline = wal.timeline(),
@@ -363,18 +363,23 @@ class Filler {
         [&](std::uint64_t offset, ByteView content) {
           throttle_.take(content.size(), stop);
           io::pwrite_all(request_.files, fd.get(), content, offset, path);
-          written += content.size();
         },
         stop);
-    if (!found) {
+    if (!written) {
       throw Error(sqlstate::kUndefinedFile,
                   fmt::format("WAL segment {} of timeline {} is missing in the collection", name,
                               wal.timeline()));
     }
-    if (written != bytes) {
+    const std::uint64_t start = wal.segment() * bytes;
+    const std::uint64_t needed =
+        request_.wal_end == 0 ? bytes : std::min(bytes, request_.wal_end - start);
+    if (*written < needed) {
       throw Error(sqlstate::kDataCorrupted,
                   fmt::format("WAL segment {} in the collection has {} bytes instead of {}", name,
-                              written, bytes));
+                              *written, needed));
+    }
+    if (*written != bytes && request_.files.truncate(fd.get(), static_cast<off_t>(bytes)) != 0) {
+      throw_errno(fmt::format("set size of file \"{}\"", path));
     }
     request_.progress(bytes);
   }

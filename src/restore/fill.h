@@ -35,6 +35,9 @@ struct FillRequest {
   storage::ObjectStore& store;
   io::FileSystem& files;
   std::size_t workers = 1;
+  /// LSN up to which WAL is needed where it goes on behind the layer: of its last segment a
+  /// beginning will do. 0: all segments are whole.
+  std::uint64_t wal_end = 0;
   std::uint64_t max_rate = 0;  ///< bytes per second of restored files; 0: no limit
   /// From any worker: so many more bytes are in place.
   std::function<void(std::uint64_t bytes)> progress;

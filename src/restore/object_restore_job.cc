@@ -10,6 +10,7 @@
 #include "postgres/versions.h"
 #include "restore/checks.h"
 #include "restore/dump_tools.h"
+#include "restore/recovery_target.h"
 
 namespace holdfast::restore {
 namespace {
@@ -60,7 +61,8 @@ class Attempt {
       return;
     }
     objects_->check_live();
-    check_objects(*store_, chain_, run_.workers, run_.stop());
+    check_objects(*store_, chain_, target() != nullptr ? WalBehind::Yes : WalBehind::No,
+                  run_.workers, run_.stop());
     job_.pause_point("restore.objects_after_checks");
     enter(proto::OBJECT_RESTORE_PHASE_BUILD);
     objects_->remove_hidden();
@@ -69,6 +71,7 @@ class Attempt {
       Workshop workshop({.directory = workshop_directory(),
                          .pg_bin = find_server(),
                          .chain = chain_,
+                         .target = target(),
                          .store = *store_,
                          .files = *services_.files,
                          .workers = run_.workers});
@@ -98,11 +101,17 @@ class Attempt {
   void open() {
     store_ = services_.open_store(spec_.collection_uri(), run_.stop());
     chain_ = read_cluster_chain(*store_, spec_.subdirectory(), run_.stop());
+    if (target() != nullptr) add_wal_up_to(*target(), *store_, chain_.back(), run_.stop());
     const auto& manifest = chain_.back();
     run_.live_major = run_.open_live("").server_major();
     if (source_major() > run_.live_major) check_version(manifest, run_.live_major);
     objects_ = run_.spec.databases_size() != 0 ? make_database_restore(run_, manifest)
                                                : make_table_restore(run_, manifest);
+  }
+
+  /// Null: the layer's own end.
+  const proto::RecoveryTarget* target() const {
+    return spec_.has_target() ? &spec_.target() : nullptr;
   }
 
   int source_major() const {

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <array>
 #include <charconv>
+#include <map>
 #include <optional>
 #include <set>
 #include <string_view>
@@ -13,6 +14,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "collection/wal_archive.h"
+#include "collection/wal_recovery.h"
 #include "io/file.h"
 #include "postgres/lsn.h"
 #include "postgres/relation_path.h"
@@ -98,28 +100,34 @@ Layout make_partial_layout(const Manifest& manifest, const std::string& root,
   return layout;
 }
 
-void restore_scoped_wal(const Manifest& manifest, const Layout& layout,
-                        const postgres::WalScope& scope, storage::ObjectStore& store,
-                        io::FileSystem& files, const Stop& stop) {
+void restore_scoped_wal(const Manifest& manifest, const proto::RecoveryTarget* target,
+                        const Layout& layout, const postgres::WalScope& scope,
+                        storage::ObjectStore& store, io::FileSystem& files, const Stop& stop) {
   const auto& instance = manifest.instance();
   const std::uint64_t bytes = instance.wal_segment_bytes();
   postgres::WalFilter filter(
       {.major = postgres::major_of(static_cast<int>(instance.server_version_num())),
        .wal_segment_bytes = bytes,
        .start = postgres::Lsn{manifest.start().position()},
-       .end = postgres::Lsn{manifest.stop().position()}},
+       .end = postgres::Lsn{target != nullptr ? target->end() : manifest.stop().position()}},
       scope);
   UniqueFd fd;
   std::string path;
   std::uint64_t open_segment = 0;
-  std::uint32_t timeline = manifest.stop().timeline();
+  // Each segment's timeline; one behind the backup may be another than the backup's.
+  std::map<std::uint64_t, std::uint32_t> timelines;
+  for (const auto& wal : manifest.wal()) timelines[wal.segment()] = wal.timeline();
+  const auto timeline_of = [&](std::uint64_t segment) {
+    const auto found = timelines.find(segment);
+    return found != timelines.end() ? found->second : manifest.stop().timeline();
+  };
   const auto output = [&](postgres::Lsn position, ByteView pages) {
     while (!pages.empty()) {
       const std::uint64_t segment = position.value / bytes;
       const std::uint64_t offset = position.value % bytes;
       if (!fd || segment != open_segment) {
         path = fmt::format("{}/pg_wal/{}", layout.root,
-                           postgres::wal_segment_name(timeline, segment, bytes));
+                           postgres::wal_segment_name(timeline_of(segment), segment, bytes));
         fd = io::open_file(files, path, O_WRONLY | O_CREAT | O_EXCL, layout.file_mode());
         if (files.truncate(fd.get(), static_cast<off_t>(bytes)) != 0) {
           throw_errno(fmt::format("set size of file \"{}\"", path));
@@ -135,21 +143,27 @@ void restore_scoped_wal(const Manifest& manifest, const Layout& layout,
   };
   for (const auto& wal : manifest.wal()) {
     stop.check();
-    if (wal.timeline() != timeline) {
-      throw Error(sqlstate::kFeatureNotSupported,
-                  "restoring single objects from WAL of several timelines is not supported yet");
+    const collection::WalSegmentId id{.system_identifier = instance.system_identifier(),
+                                      .timeline = wal.timeline(),
+                                      .segment = wal.segment(),
+                                      .segment_bytes = bytes};
+    bool found = false;
+    if (target != nullptr && &wal == &*manifest.wal().rbegin()) {
+      // The archive may have only its beginning, of any length.
+      Bytes whole(bytes);
+      const auto take = [&](std::uint64_t offset, ByteView content) {
+        std::ranges::copy(content, whole.begin() + static_cast<std::ptrdiff_t>(offset));
+      };
+      found = collection::get_wal_or_tail(store, id, take, stop).has_value();
+      if (found) filter.push(whole, output);
+    } else {
+      found = collection::get_wal_segment(
+          store, id, [&](std::uint64_t, ByteView content) { filter.push(content, output); }, stop);
     }
-    const bool found = collection::get_wal_segment(
-        store,
-        {.system_identifier = instance.system_identifier(),
-         .timeline = wal.timeline(),
-         .segment = wal.segment(),
-         .segment_bytes = bytes},
-        [&](std::uint64_t, ByteView content) { filter.push(content, output); }, stop);
     if (!found) {
       throw Error(sqlstate::kUndefinedFile,
                   fmt::format("WAL segment {} is missing in the collection",
-                              postgres::wal_segment_name(timeline, wal.segment(), bytes)));
+                              postgres::wal_segment_name(wal.timeline(), wal.segment(), bytes)));
     }
   }
   filter.finish(output);

@@ -58,14 +58,21 @@ std::string tablespace_map(const Layout& layout) {
 /// because up to version 17 an empty target after a set one counts as a second target. Source:
 /// PostgreSQL src/backend/utils/misc/guc.c, src/backend/access/transam/xlogrecovery.c
 /// (assign_recovery_target_time).
-std::string recovery_settings(std::string_view timeline, int major) {
+std::string recovery_settings(const proto::RecoveryTarget* target, std::string_view timeline,
+                              int major) {
+  const std::string end =
+      target == nullptr ? std::string("recovery_target_lsn = ''\nrecovery_target = 'immediate'\n")
+                        : fmt::format(
+                              "recovery_target = ''\n"
+                              "recovery_target_lsn = '{}'\n"
+                              "recovery_target_inclusive = on\n",
+                              to_string(postgres::Lsn{target->record()}));
   return fmt::format(
       "{}\n"
       "recovery_target_name = ''\n"
       "recovery_target_time = ''\n"
       "recovery_target_xid = ''\n"
-      "recovery_target_lsn = ''\n"
-      "recovery_target = 'immediate'\n"
+      "{}"
       "recovery_target_action = 'promote'\n"
       "recovery_target_timeline = '{}'\n"
       // All WAL that is needed lies in pg_wal.
@@ -79,16 +86,15 @@ std::string recovery_settings(std::string_view timeline, int major) {
       // PostgreSQL 14, src/backend/storage/file/fd.c (SyncDataDirectory).
       "{}"
       "{}\n",
-      kBlockBegin, timeline, major >= 14 ? "recovery_init_sync_method = 'syncfs'\n" : "",
+      kBlockBegin, end, timeline, major >= 14 ? "recovery_init_sync_method = 'syncfs'\n" : "",
       kBlockEnd);
 }
 
 /// Makes PostgreSQL believe that a timeline is taken. Nothing ever follows such a timeline: the
 /// recovery does not target it, and the server's own history does not contain it.
-std::string placeholder_history(const Manifest& manifest) {
-  return fmt::format("{}\t{}\ttimeline number taken before this restore\n",
-                     manifest.stop().timeline(),
-                     postgres::to_string(postgres::Lsn{manifest.stop().position()}));
+std::string placeholder_history(std::uint32_t timeline, std::uint64_t end) {
+  return fmt::format("{}\t{}\ttimeline number taken before this restore\n", timeline,
+                     postgres::to_string(postgres::Lsn{end}));
 }
 
 }  // namespace
@@ -136,9 +142,9 @@ std::uint32_t highest_timeline(storage::ObjectStore& store, const Manifest& mani
   return highest;
 }
 
-void write_recovery_files(const Manifest& manifest, const Layout& layout,
-                          std::uint32_t highest_timeline, storage::ObjectStore& store,
-                          io::FileSystem& files, const Stop& stop) {
+void write_recovery_files(const Manifest& manifest, const proto::RecoveryTarget* target,
+                          const Layout& layout, std::uint32_t highest_timeline,
+                          storage::ObjectStore& store, io::FileSystem& files, const Stop& stop) {
   const auto path = [&](std::string_view name) { return fmt::format("{}/{}", layout.root, name); };
   const auto wal_path = [&](std::string_view name) {
     return fmt::format("{}/pg_wal/{}", layout.root, name);
@@ -150,26 +156,29 @@ void write_recovery_files(const Manifest& manifest, const Layout& layout,
   }
   write_plain(files, path("recovery.signal"), {}, mode);
 
-  const std::uint32_t timeline = manifest.stop().timeline();
+  const std::uint32_t timeline =
+      target != nullptr ? target->timeline() : manifest.stop().timeline();
+  const std::uint64_t end = target != nullptr ? target->end() : manifest.stop().position();
   // Without a history file the server takes a number other than 1 for a mistake; the control file
   // of the backup says the same then.
-  std::string target = timeline == 1 ? "1" : "current";
+  std::string to_follow = timeline == 1 ? "1" : "current";
   const auto history = collection::get_timeline_history(
       store, manifest.instance().system_identifier(), timeline, stop);
   if (history) {
     write_plain(files, wal_path(postgres::timeline_history_name(timeline)), *history, mode);
-    target = std::to_string(timeline);
+    to_follow = std::to_string(timeline);
   }
   for (std::uint32_t taken = timeline + 1; taken <= highest_timeline; ++taken) {
     write_plain(files, wal_path(postgres::timeline_history_name(taken)),
-                as_bytes(placeholder_history(manifest)), mode);
+                as_bytes(placeholder_history(timeline, end)), mode);
   }
 
   const int major = postgres::major_of(static_cast<int>(manifest.instance().server_version_num()));
   const auto now = io::read_whole(files, path(kAutoConf), kAutoConfLimit);
   std::string text = now ? without_recovery_settings(as_text(*now)) : std::string();
   if (!text.empty() && !text.ends_with('\n')) text += '\n';
-  write_plain(files, path(kAutoConf), as_bytes(text + recovery_settings(target, major)), mode);
+  write_plain(files, path(kAutoConf), as_bytes(text + recovery_settings(target, to_follow, major)),
+              mode);
 }
 
 std::string without_recovery_settings(std::string_view text) {

@@ -9,6 +9,7 @@
 #include "io/file_system.h"
 #include "manifest.pb.h"
 #include "restore/layout.h"
+#include "restore_job.pb.h"
 #include "storage/object_store.h"
 
 namespace holdfast::restore {
@@ -23,10 +24,11 @@ std::uint32_t highest_timeline(storage::ObjectStore& store,
 /// when it is none or cannot be read.
 std::uint32_t timeline_of_directory(const std::string& data_directory);
 
-/// Writes what makes the server recover to the end of the backup and no further: backup_label,
-/// tablespace_map, recovery.signal, timeline history, and our block in postgresql.auto.conf.
-/// Not synced.
-void write_recovery_files(const collection::proto::Manifest& manifest, const Layout& layout,
+/// Writes what makes the server recover to the target, or without one to the end of the backup, and
+/// no further: backup_label, tablespace_map, recovery.signal, timeline history, and our block in
+/// postgresql.auto.conf. Not synced.
+void write_recovery_files(const collection::proto::Manifest& manifest,
+                          const proto::RecoveryTarget* target, const Layout& layout,
                           std::uint32_t highest_timeline, storage::ObjectStore& store,
                           io::FileSystem& files, const Stop& stop);
 

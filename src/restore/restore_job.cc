@@ -17,6 +17,7 @@
 #include "restore/fill.h"
 #include "restore/marker.h"
 #include "restore/recovery_files.h"
+#include "restore/recovery_target.h"
 #include "restore/swap.h"
 #include "restore/target.h"
 
@@ -91,6 +92,11 @@ class Attempt {
 
   const Stop& stop() const { return job_.stop(); }
 
+  /// Null: the layer's own end.
+  const proto::RecoveryTarget* target() const {
+    return spec_.has_target() ? &spec_.target() : nullptr;
+  }
+
   std::size_t workers() const {
     if (spec_.workers() != 0) return std::min<std::size_t>(spec_.workers(), kMaxWorkers);
     return std::max(1U, std::thread::hardware_concurrency());
@@ -104,6 +110,7 @@ class Attempt {
   void open() {
     store_ = services_.open_store(spec_.collection_uri(), stop());
     chain_ = read_cluster_chain(*store_, spec_.subdirectory(), stop());
+    if (target() != nullptr) add_wal_up_to(*target(), *store_, chain_.back(), stop());
     manifest_ = chain_.back();
     total_ = manifest_.plain_bytes() +
              manifest_.instance().wal_segment_bytes() * static_cast<unsigned>(manifest_.wal_size());
@@ -126,7 +133,8 @@ class Attempt {
     } else {
       prepare_elsewhere();
     }
-    check_objects(*store_, chain_, workers(), stop());
+    check_objects(*store_, chain_, target() != nullptr ? WalBehind::Yes : WalBehind::No, workers(),
+                  stop());
     check_space(make_layout(), manifest_);
     job_.pause_point("restore.after_checks");
     enter(proto::RESTORE_PHASE_FILL);
@@ -172,13 +180,18 @@ class Attempt {
                                       .store = *store_,
                                       .files = files_,
                                       .workers = workers(),
+                                      .wal_end = target() != nullptr ? target()->end() : 0,
                                       .max_rate = spec_.max_rate(),
                                       .progress = [this](std::uint64_t bytes) { report(bytes); },
                                       .before_pack = [this] { job_.pause_point("restore.copy"); }},
                                      stop());
     job_.pause_point("restore.after_copy");
+    if (target() != nullptr) {
+      report_phase("checking WAL");
+      check_wal_up_to(*target(), manifest_, layout.root, *store_, stop());
+    }
     write_recovery_files(
-        manifest_, layout,
+        manifest_, target(), layout,
         highest_timeline(*store_, manifest_, checkpoint_.highest_timeline(), stop()), *store_,
         files_, stop());
     job_.pause_point("restore.after_recovery_files");
@@ -275,7 +288,10 @@ class Attempt {
       report_phase("starting PostgreSQL");
       start_or_fail([&] { instance.start(Stop::never()); });
       job_.pause_point("restore.after_start");
-      start_or_fail([&] { instance.wait_ready(services_.start_timeout, stop()); });
+      start_or_fail([&] {
+        instance.wait_ready(services_.start_timeout, stop());
+        if (target() != nullptr) require_recovered_to(*target(), instance.data_directory());
+      });
       job_.pause_point("restore.after_ready");
       enter(proto::RESTORE_PHASE_COMPLETE);
     }
@@ -318,9 +334,11 @@ class Attempt {
   void finish_elsewhere() {
     release_directories(checkpoint_.root(), files_);
     job_.notice(
-        fmt::format("the cluster is laid out in \"{}\"; PostgreSQL recovers it to the end "
-                    "of the backup when it is started there",
-                    checkpoint_.root()));
+        fmt::format("the cluster is laid out in \"{}\"; PostgreSQL recovers it to {} when it is "
+                    "started there",
+                    checkpoint_.root(),
+                    target() == nullptr ? std::string("the end of the backup")
+                                        : to_string(postgres::Lsn{target()->end()})));
   }
 
   void report(std::uint64_t bytes) {

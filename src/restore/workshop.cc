@@ -252,9 +252,11 @@ void Workshop::start(const postgres::WalScope& scope, const std::string& databas
   const auto& manifest = options_.chain.back();
   const Layout layout = fill(scope, stop);
   find_superusers(stop);
-  restore_scoped_wal(manifest, layout, scope, options_.store, options_.files, stop);
-  write_recovery_files(manifest, layout, manifest.stop().timeline(), options_.store, options_.files,
-                       stop);
+  const auto* target = options_.target;
+  restore_scoped_wal(manifest, target, layout, scope, options_.store, options_.files, stop);
+  write_recovery_files(manifest, target, layout,
+                       target != nullptr ? target->timeline() : manifest.stop().timeline(),
+                       options_.store, options_.files, stop);
   configure(layout, control_);
   io::write_file_atomically(options_.files, fmt::format("{}/{}", data_, postgres::kControlFilePath),
                             control_, 0600);

@@ -14,6 +14,7 @@
 #include "postgres/connection.h"
 #include "postgres/wal_scope.h"
 #include "restore/layout.h"
+#include "restore_job.pb.h"
 #include "storage/object_store.h"
 
 namespace holdfast::restore {
@@ -24,14 +25,17 @@ struct WorkshopOptions {
   std::filesystem::path pg_bin;  ///< programs of the backup's major version
   /// The layers of the backup, the full first (read_cluster_chain()).
   std::span<const collection::proto::Manifest> chain;
+  /// Null: the backup's end; else WAL up to there was added to the chain's last layer
+  /// (add_wal_up_to()). Outlives the workshop.
+  const proto::RecoveryTarget* target = nullptr;
   storage::ObjectStore& store;
   io::FileSystem& files;
   std::size_t workers = 1;
 };
 
-/// A private PostgreSQL instance on part of a backup, recovered to the backup's end: reachable
-/// through a socket in a directory of mode 0700 only, without archiving, autovacuum, replication or
-/// anything else that acts by itself. Nothing in it is durable.
+/// A private PostgreSQL instance on part of a backup, recovered to the backup's end or a moment
+/// behind it: reachable through a socket in a directory of mode 0700 only, without archiving,
+/// autovacuum, replication or anything else that acts by itself. Nothing in it is durable.
 class Workshop {
  public:
   explicit Workshop(WorkshopOptions options);

@@ -42,6 +42,9 @@ constexpr FixedColumn kBackupFiles[] = {
 constexpr FixedColumn kBackupRanges[] = {
     {"start_pretty", kText}, {"end_pretty", kText}, {"start_key", kBytea}, {"end_key", kBytea}};
 constexpr FixedColumn kBackupValidation[] = {{"validation_status", kText}};
+constexpr FixedColumn kBackupWindows[] = {
+    {"start_time", kTime}, {"end_time", kTime}, {"timeline", kInt}, {"start_lsn", kText},
+    {"end_lsn", kText}};
 constexpr FixedColumn kBackupManifest[] = {{"manifest", kJson}};
 constexpr FixedColumn kBackupObjects[] = {
     {"object_type", kText}, {"backup_type", kText}, {"start_time", kTime}, {"end_time", kTime},
@@ -153,6 +156,8 @@ struct ColumnsOf {
         return fixed(kBackupRanges);
       case ShowBackup::What::Validate:
         return fixed(kBackupValidation);
+      case ShowBackup::What::Windows:
+        return fixed(kBackupWindows);
       default:
         return objects(s);
     }

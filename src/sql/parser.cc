@@ -21,7 +21,7 @@ bool at_with(const TokenReader& reader) {
 std::optional<Expression> parse_as_of(TokenReader& reader) {
   if (!reader.accept({"as"})) return std::nullopt;
   reader.expect({"of", "system", "time"});
-  return reader.expect_expression(at_with);
+  return reader.expect_moment(at_with);
 }
 
 Statement parse_backup(TokenReader& reader) {
@@ -102,6 +102,8 @@ Statement parse_show_backup(TokenReader& reader) {
     show.what = What::Ranges;
   else if (reader.accept({"validate"}))
     show.what = What::Validate;
+  else if (reader.accept({"windows"}))
+    show.what = What::Windows;
   if (show.what != What::Objects)
     reader.expect({"from"});
   else

@@ -30,7 +30,8 @@ class Printer {
     options(s.options);
   }
   void operator()(const ShowBackup& s) {
-    static constexpr std::string_view kWhat[] = {"", "SCHEMAS ", "FILES ", "RANGES ", "VALIDATE "};
+    static constexpr std::string_view kWhat[] = {"",        "SCHEMAS ",  "FILES ",
+                                                 "RANGES ", "VALIDATE ", "WINDOWS "};
     put("SHOW BACKUP ").put(kWhat[static_cast<int>(s.what)]).put("FROM ").subdirectory(s.from);
     put(" IN ").uris(s.in, Secret::Uri).options(s.options);
   }

@@ -25,6 +25,9 @@ struct Expression {
     Interval,   ///< INTERVAL 'x' or 'x'::interval: `value` is the string
     Function,   ///< f(): `value` is the function's name
     Parameter,  ///< $n: `parameter`; bind_parameters() turns it into a String
+    // Of AS OF SYSTEM TIME only:
+    Lsn,           ///< LSN 'x': `value` is the string
+    RestorePoint,  ///< RESTORE POINT 'x': `value` is the string
   };
 
   Kind kind = Kind::Source;
@@ -107,9 +110,10 @@ struct ShowBackups {
   friend bool operator==(const ShowBackups&, const ShowBackups&) = default;
 };
 
-/// SHOW BACKUP [SCHEMAS|FILES|RANGES|VALIDATE] [FROM] {'subdir'|LATEST} IN uris [opts(kShowBackup)]
+/// SHOW BACKUP [SCHEMAS|FILES|RANGES|VALIDATE|WINDOWS] [FROM] {'subdir'|LATEST} IN uris
+/// [opts(kShowBackup)]
 struct ShowBackup {
-  enum class What { Objects, Schemas, Files, Ranges, Validate };
+  enum class What { Objects, Schemas, Files, Ranges, Validate, Windows };
 
   What what = What::Objects;
   Subdirectory from;

@@ -151,6 +151,19 @@ Expression TokenReader::expect_expression(const Stop& stop) {
   return expression;
 }
 
+Expression TokenReader::expect_moment(const Stop& stop) {
+  const bool lsn = at({"lsn"}) && is_string(peek(1));
+  const bool restore_point = at({"restore", "point"}) && is_string(peek(2));
+  if (!lsn && !restore_point) return expect_expression(stop);
+  Expression expression;
+  const std::size_t words = lsn ? 1 : 2;
+  expression.kind = lsn ? Expression::Kind::Lsn : Expression::Kind::RestorePoint;
+  expression.source = source({.first = next_, .last = next_ + words + 1});
+  skip(words);
+  expression.value = expect_text().value;
+  return expression;
+}
+
 void TokenReader::classify(Slice slice, Expression& expression) const {
   using Kind = Expression::Kind;
   std::size_t count = slice.last - slice.first;

@@ -40,6 +40,8 @@ class TokenReader {
   using Stop = std::function<bool(const TokenReader&)>;
   /// A scalar expression up to the end, or to where `stop` holds outside brackets.
   Expression expect_expression(const Stop& stop);
+  /// The same, or LSN 's' or RESTORE POINT 's'.
+  Expression expect_moment(const Stop& stop);
   bool at_query() const;
   Query expect_query(const Stop& stop);
 

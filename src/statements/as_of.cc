@@ -8,6 +8,7 @@
 #include <string_view>
 
 #include "base/error.h"
+#include "postgres/lsn.h"
 #include "statements/option_checks.h"
 
 namespace holdfast::statements {
@@ -19,7 +20,7 @@ Error invalid(const sql::Expression& expression) {
                fmt::format("invalid value for AS OF SYSTEM TIME: {}", expression.source))
       .hint(
           "Give a timestamp, nanoseconds since 1970, or a negative interval such as '-10s' or "
-          "INTERVAL '-1h'.");
+          "INTERVAL '-1h'; RESTORE also takes LSN '0/15D68C50' and RESTORE POINT 'name'.");
 }
 
 Time time_of(std::int64_t microseconds) { return Time(std::chrono::microseconds(microseconds)); }
@@ -116,32 +117,17 @@ Time as_of_time(const sql::Expression& expression, Time now) {
   throw invalid(expression);
 }
 
-std::string layer_ending_at(const std::vector<collection::proto::Manifest>& layers, Time moment) {
-  const collection::proto::Manifest* before = nullptr;
-  const collection::proto::Manifest* after = nullptr;
-  for (const auto& layer : layers) {
-    const Time end = time_of(layer.end_time_us());
-    if (end == moment) before = after = &layer;
-    if (end < moment) before = &layer;
-    if (end > moment && after == nullptr) after = &layer;
-    if (end == moment) break;
+collection::Moment find_moment(const sql::Expression& expression,
+                               const collection::MomentFinder& finder, Time now) {
+  if (expression.kind == sql::Expression::Kind::Lsn) {
+    const auto lsn = postgres::parse_lsn(expression.value);
+    if (!lsn) throw invalid(expression);
+    return finder.at_lsn(*lsn);
   }
-  if (before != nullptr && before == after) return before->subdirectory();
-  const auto print = [](const collection::proto::Manifest& layer) {
-    return format_timestamptz(time_of(layer.end_time_us()));
-  };
-  // CockroachDB's words (reference, section 3.7).
-  std::string nearest = "nearest backup time is ";
-  if (before != nullptr && after != nullptr) {
-    nearest = fmt::format("nearest BACKUP times are {} or {}", print(*before), print(*after));
-  } else if (before != nullptr || after != nullptr) {
-    nearest += print(before != nullptr ? *before : *after);
+  if (expression.kind == sql::Expression::Kind::RestorePoint) {
+    return finder.at_restore_point(expression.value);
   }
-  throw Error(sqlstate::kInvalidParameterValue,
-              fmt::format("invalid RESTORE timestamp: restoring to arbitrary time requires that "
-                          "BACKUP for requested time be created with 'revision_history' option. {}",
-                          nearest))
-      .hint("SHOW BACKUP FROM … IN lists the end times of the layers.");
+  return finder.at_time(as_of_time(expression, now));
 }
 
 }  // namespace holdfast::statements

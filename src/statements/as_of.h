@@ -1,10 +1,7 @@
 #pragma once
 
-#include <string>
-#include <vector>
-
 #include "base/clock.h"
-#include "collection/collection.h"
+#include "collection/moment.h"
 #include "sql/statements.h"
 
 namespace holdfast::statements {
@@ -14,8 +11,9 @@ namespace holdfast::statements {
 /// kInvalidParameterValue, kFeatureNotSupported for other expressions.
 Time as_of_time(const sql::Expression& expression, Time now);
 
-/// The layer that ends at just this moment. Without revision history nothing between two ends can
-/// be restored: throws kInvalidParameterValue with the ends that are nearest.
-std::string layer_ending_at(const std::vector<collection::proto::Manifest>& layers, Time moment);
+/// The moment of a history that AS OF SYSTEM TIME names: a time as above, LSN 'x/y', or
+/// RESTORE POINT 'name'. Throws also what MomentFinder throws.
+collection::Moment find_moment(const sql::Expression& expression,
+                               const collection::MomentFinder& finder, Time now);
 
 }  // namespace holdfast::statements

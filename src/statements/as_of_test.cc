@@ -36,28 +36,5 @@ TEST(AsOfTest, RefusesWhatIsNoMoment) {
   EXPECT_THROW(as_of(Kind::Source, "now()"), Error);
 }
 
-TEST(AsOfTest, OnlyTheEndsOfLayersCanBeRestored) {
-  std::vector<collection::proto::Manifest> layers(3);
-  for (int i = 0; i < 3; ++i) {
-    layers[static_cast<std::size_t>(i)].set_subdirectory(std::to_string(i));
-    layers[static_cast<std::size_t>(i)].set_end_time_us((i + 1) * 1'000'000);
-  }
-  const auto at = [](int us) { return Time(std::chrono::microseconds(us)); };
-  EXPECT_EQ(layer_ending_at(layers, at(1'000'000)), "0");
-  EXPECT_EQ(layer_ending_at(layers, at(3'000'000)), "2");
-  const auto message = [&](int us) -> std::string {
-    try {
-      return layer_ending_at(layers, at(us));
-    } catch (const Error& error) {
-      return error.message();
-    }
-  };
-  EXPECT_NE(message(1'500'000).find("1970-01-01 00:00:01+00 or 1970-01-01 00:00:02+00"),
-            std::string::npos);
-  EXPECT_NE(message(500).find("nearest backup time is 1970-01-01 00:00:01+00"), std::string::npos);
-  EXPECT_NE(message(9'000'000).find("nearest backup time is 1970-01-01 00:00:03+00"),
-            std::string::npos);
-}
-
 }  // namespace
 }  // namespace holdfast::statements

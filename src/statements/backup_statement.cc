@@ -36,7 +36,8 @@ void refuse_unsupported(const sql::Backup& statement) {
       refuse_missing("BACKUP VIRTUAL CLUSTER", "virtual clusters, which PostgreSQL does not have");
       break;
   }
-  if (statement.as_of) refuse_missing("BACKUP … AS OF SYSTEM TIME", "revision history");
+  if (statement.as_of)
+    refuse_missing("BACKUP … AS OF SYSTEM TIME", "a backup of an earlier moment");
   refuse_unsupported_options(statement.options, "BACKUP");
 }
 
@@ -48,6 +49,12 @@ backup::proto::BackupJobSpec make_spec(const sql::Backup& statement) {
   spec.set_workers(workers_option(statement.options, backup::kMaxWorkers));
   const sql::Option* protect = statement.options.find("protect");
   spec.set_unprotected(protect != nullptr && !protect->enabled);
+  spec.set_revision_history(statement.options.flag("revision_history"));
+  if (spec.revision_history() && spec.unprotected()) {
+    throw Error(sqlstate::kInvalidParameterValue,
+                "option revision_history cannot be used with protect = false")
+        .detail("Revision history is the WAL from the backup on, which the archive keeps.");
+  }
   spec.set_allow_corrupt_pages(statement.options.flag("allow_corrupt_pages"));
   return spec;
 }

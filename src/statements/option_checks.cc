@@ -17,7 +17,6 @@ struct Unsupported {
   std::string_view missing;
 };
 constexpr Unsupported kUnsupported[] = {
-    {"revision_history", "revision history"},
     {"encryption_passphrase", "encryption"},
     {"kms", "encryption"},
     {"encryption_info_dir", "encryption"},

@@ -69,12 +69,24 @@ restore::proto::RestoreJobSpec make_spec(const sql::Restore& statement) {
   return spec;
 }
 
-/// The newest layer, or the one that AS OF SYSTEM TIME asks for.
-std::string layer_of(const sql::Restore& statement, storage::ObjectStore& store,
-                     const FoundBackup& backup, const Stop& stop) {
-  if (!statement.as_of) return backup.layers.back();
-  const Time moment = as_of_time(*statement.as_of, Clock::system().now());
-  return layer_ending_at(collection::read_manifests(store, backup.layers, stop), moment);
+/// Sets which layer is restored, and how far the WAL behind it is replayed: the newest one, or what
+/// AS OF SYSTEM TIME asks for. Gives the layer.
+std::string choose_moment(const sql::Restore& statement, storage::ObjectStore& store,
+                          const FoundBackup& backup, restore::proto::RestoreJobSpec& spec,
+                          const Stop& stop) {
+  collection::Moment moment{.layer = backup.layers.back(), .target = {}};
+  if (statement.as_of) {
+    const auto layers = collection::read_manifests(store, backup.layers, stop);
+    moment = find_moment(*statement.as_of, collection::MomentFinder(store, layers, stop),
+                         Clock::system().now());
+  }
+  spec.set_subdirectory(moment.layer);
+  if (moment.target) {
+    spec.mutable_target()->set_timeline(moment.target->timeline);
+    spec.mutable_target()->set_record(moment.target->record.value);
+    spec.mutable_target()->set_end(moment.target->end.value);
+  }
+  return moment.layer;
 }
 
 std::string describe(sql::Restore statement, const std::string& subdirectory) {
@@ -97,13 +109,12 @@ void RestoreStatement::run(const sql::Restore& statement, sql::SessionContext& s
   std::unique_ptr<storage::ObjectStore> store =
       open_for_user(stores_, spec.collection_uri(), session);
   FoundBackup backup = find_backup(*store, statement.from, sink, stop);
-  const std::string directory = layer_of(statement, *store, backup, stop);
+  const std::string directory = choose_moment(statement, *store, backup, spec, stop);
   const auto layer = collection::read_manifest(*store, directory, stop);
   if (layer && layer->scope() != collection::proto::SCOPE_CLUSTER) {
     throw Error(sqlstate::kInvalidParameterValue,
                 "full cluster RESTORE can only be used on full cluster BACKUP files");
   }
-  spec.set_subdirectory(directory);
   if (spec.data_directory().empty() && instance_.running()) {
     restore::require_no_user_objects(instance_.user_objects(stop));
   }
@@ -128,13 +139,12 @@ void RestoreStatement::run_objects(const sql::Restore& statement, Detached detac
   std::unique_ptr<storage::ObjectStore> store =
       open_for_user(stores_, spec.collection_uri(), session);
   const FoundBackup backup = find_backup(*store, statement.from, sink, stop);
-  const std::string layer = layer_of(statement, *store, backup, stop);
+  const std::string layer = choose_moment(statement, *store, backup, spec, stop);
   const auto manifest = collection::read_manifest(*store, layer, stop);
   if (!manifest) {
     throw Error(sqlstate::kUndefinedFile,
                 fmt::format("backup \"{}\" does not exist in {}", layer, store->description()));
   }
-  spec.set_subdirectory(layer);
   *spec.mutable_objects() = make_object_spec(statement, *manifest, session);
   const jobs::NewJob job = new_job({.type = jobs::kRestoreType,
                                     .description = describe(statement, backup.subdirectory),

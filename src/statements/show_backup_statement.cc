@@ -11,6 +11,7 @@
 
 #include "base/error.h"
 #include "collection/chain.h"
+#include "collection/moment.h"
 #include "sql/columns.h"
 #include "statements/find_backup.h"
 #include "statements/option_checks.h"
@@ -178,6 +179,18 @@ std::size_t validate(storage::ObjectStore& store, const std::vector<Manifest>& c
   return 1;
 }
 
+/// One row for each stretch of time whose moments can all be restored.
+std::size_t show_windows(storage::ObjectStore& store, const std::vector<Manifest>& layers,
+                         sql::RowSink& sink, const Stop& stop) {
+  const auto windows = collection::MomentFinder(store, layers, stop).windows();
+  for (const auto& window : windows) {
+    sink.row(Row{format_timestamptz(window.begin), format_timestamptz(window.end),
+                 std::to_string(window.timeline), to_string(window.begin_lsn),
+                 to_string(window.end_lsn)});
+  }
+  return windows.size();
+}
+
 void refuse_unsupported(const sql::ShowBackup& statement) {
   if (statement.what == sql::ShowBackup::What::Schemas)
     refuse_missing("SHOW BACKUP SCHEMAS", "the definitions of the objects");
@@ -222,7 +235,10 @@ void ShowBackupStatement::run(const sql::ShowBackup& statement, sql::SessionCont
 
   sink.columns(sql::columns_of(statement));
   std::size_t rows = 0;
-  if (statement.what == sql::ShowBackup::What::Validate && !statement.options.flag("as_json")) {
+  if (statement.what == sql::ShowBackup::What::Windows && !statement.options.flag("as_json")) {
+    rows = show_windows(*store, layers, sink, stop);
+  } else if (statement.what == sql::ShowBackup::What::Validate &&
+             !statement.options.flag("as_json")) {
     for (const auto& chain : collection::branches(layers)) {
       rows += validate(*store, chain, backup.subdirectory, sink, stop);
     }

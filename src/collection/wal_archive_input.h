@@ -1,0 +1,26 @@
+#pragma once
+
+#include <cstdint>
+
+#include "base/stop.h"
+#include "postgres/timeline_path.h"
+#include "postgres/wal_reader.h"
+#include "storage/object_store.h"
+
+namespace holdfast::collection {
+
+/// Which WAL of an archive is read.
+struct ArchivedWal {
+  std::uint64_t system_identifier = 0;
+  std::uint64_t wal_segment_bytes = 0;
+  postgres::TimelinePath path;  ///< each segment is taken from its timeline on it
+};
+
+/// Serves segments out of the archive, each fetched whole when it is first asked for; one is kept.
+/// Where a segment is not there whole, the beginning that the archive has of it (wal_tail.h),
+/// its last page filled up with zeros.
+/// `store` and `stop` outlive the function and its copies, which share the segment that is kept.
+/// Calling it throws what get_wal_segment() throws.
+postgres::WalInput archive_input(storage::ObjectStore& store, ArchivedWal wal, const Stop& stop);
+
+}  // namespace holdfast::collection

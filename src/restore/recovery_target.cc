@@ -1,0 +1,140 @@
+#include "restore/recovery_target.h"
+
+#include <dirent.h>
+#include <fmt/format.h>
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <set>
+
+#include "base/error.h"
+#include "collection/wal_archive.h"
+#include "io/file.h"
+#include "io/file_system.h"
+#include "postgres/control_file.h"
+#include "postgres/timeline_path.h"
+#include "postgres/versions.h"
+#include "postgres/wal_changes.h"
+#include "postgres/wal_scan.h"
+#include "restore/recovery_files.h"
+
+namespace holdfast::restore {
+namespace {
+
+using collection::proto::Manifest;
+using postgres::Lsn;
+
+constexpr std::uint64_t kLongestHistory = 1ULL << 20;
+
+postgres::TimelinePath path_to(const proto::RecoveryTarget& target, storage::ObjectStore& store,
+                               const Manifest& layer, const Stop& stop) {
+  auto path = collection::get_timeline_path(store, layer.instance().system_identifier(),
+                                            target.timeline(), stop);
+  if (!path) {
+    throw Error(sqlstate::kUndefinedFile,
+                fmt::format("the history of timeline {} is not in the archive", target.timeline()));
+  }
+  return std::move(*path);
+}
+
+bool has_entries(const std::string& path) {
+  const UniqueFd fd(::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  return fd && !io::read_directory(fd.get(), path).empty();
+}
+
+/// Replay of CREATE TABLESPACE removes what is in its place.
+/// Source: PostgreSQL src/backend/commands/tablespace.c (create_tablespace_directories).
+void check_tablespace(const postgres::TablespaceCreation& created, const Manifest& layer) {
+  const std::string location(created.location);
+  if (location.empty()) return;  // in place, inside the data directory
+  const auto error = [&](const std::string& what) {
+    return Error(sqlstate::kObjectNotInPrerequisiteState,
+                 fmt::format("tablespace {} was created at \"{}\" after the backup, {}",
+                             created.oid, location, what));
+  };
+  struct stat status {};
+  if (::stat(location.c_str(), &status) != 0 || !S_ISDIR(status.st_mode)) {
+    throw error("and that directory does not exist here")
+        .hint("Make the directory, owned by PostgreSQL's user, and restore again.");
+  }
+  const int major = postgres::major_of(static_cast<int>(layer.instance().server_version_num()));
+  const std::string version = fmt::format(
+      "{}/{}", location,
+      postgres::tablespace_version_directory(major, layer.instance().catalog_version()));
+  if (has_entries(version)) {
+    throw error(fmt::format("and \"{}\" has files in it, which replay would remove", version))
+        .hint(
+            "Restore on another host, to a moment before the tablespace was created, or from a "
+            "later backup, which can map tablespaces.");
+  }
+}
+
+}  // namespace
+
+void add_wal_up_to(const proto::RecoveryTarget& target, storage::ObjectStore& store,
+                   Manifest& layer, const Stop& stop) {
+  const auto path = path_to(target, store, layer, stop);
+  const std::uint64_t bytes = layer.instance().wal_segment_bytes();
+  const std::uint64_t first = segment_of(Lsn{layer.stop().position() - 1}, bytes);
+  const std::uint64_t last = segment_of(Lsn{target.end() - 1}, bytes);
+  auto& wal = *layer.mutable_wal();
+  // The file of a later timeline has what its ancestors wrote into the segment, too.
+  while (!wal.empty() && wal.rbegin()->segment() >= first) wal.RemoveLast();
+  for (std::uint64_t segment = first; segment <= last; ++segment) {
+    auto& added = *wal.Add();
+    added.set_timeline(path.of_segment(segment, bytes));
+    added.set_segment(segment);
+  }
+}
+
+void check_wal_up_to(const proto::RecoveryTarget& target, const Manifest& layer,
+                     const std::string& data_directory, storage::ObjectStore& store,
+                     const Stop& stop) {
+  const auto path = path_to(target, store, layer, stop);
+  const std::uint64_t bytes = layer.instance().wal_segment_bytes();
+  const postgres::WalRange range{
+      .reader = {.major =
+                     postgres::major_of(static_cast<int>(layer.instance().server_version_num())),
+                 .wal_segment_bytes = bytes,
+                 .start = Lsn{layer.start().position()},
+                 .system_identifier = layer.instance().system_identifier()},
+      .end = Lsn{target.end()}};
+  Lsn last;
+  postgres::scan_wal(
+      range, postgres::wal_directory_input(data_directory + "/pg_wal", path, bytes),
+      [&](const postgres::WalRecord& record) {
+        last = record.start;
+        if (const auto created = postgres::parse_tablespace_creation(record)) {
+          check_tablespace(*created, layer);
+        }
+      },
+      stop);
+  if (last == Lsn{target.record()}) return;
+  throw Error(sqlstate::kDataCorrupted, fmt::format("the WAL does not lead to the record at {}",
+                                                    to_string(Lsn{target.record()})))
+      .detail(fmt::format("The last record before {} is at {}.", to_string(range.end),
+                          to_string(last)));
+}
+
+void require_recovered_to(const proto::RecoveryTarget& target, const std::string& data_directory) {
+  const auto timeline = timeline_of_directory(data_directory);
+  const std::string name = postgres::timeline_history_name(timeline);
+  const auto text =
+      io::read_whole(io::FileSystem::real(), data_directory + "/pg_wal/" + name, kLongestHistory);
+  if (!text) {
+    throw Error(sqlstate::kDataCorrupted,
+                fmt::format("the restored server has no history of its timeline {}", timeline));
+  }
+  const auto ancestors = postgres::parse_timeline_history(as_text(*text), name);
+  if (!ancestors.empty() && ancestors.back().timeline == target.timeline() &&
+      ancestors.back().switch_point == Lsn{target.end()}) {
+    return;
+  }
+  throw Error(sqlstate::kDataCorrupted,
+              fmt::format("the server recovered to {} of timeline {} instead of {} of timeline {}",
+                          ancestors.empty() ? "nowhere" : to_string(ancestors.back().switch_point),
+                          ancestors.empty() ? 0 : ancestors.back().timeline,
+                          to_string(Lsn{target.end()}), target.timeline()));
+}
+
+}  // namespace holdfast::restore
