@@ -168,7 +168,9 @@ class Stay {
     if (!position.slot || !position.slot->restart.valid() || position.slot->wal_status == "lost") {
       replace_slot(position);
     }
-    if (!archiver_->has_first_segment()) {
+    // Right behind a switch of segments nothing of the next one is written yet.
+    const bool begun = position.flushed > archiver_->durable();
+    if (begun && !archiver_->has_first_segment()) {
       throw archive_broken("PostgreSQL has removed WAL that was not archived yet", start);
     }
     warn_of_limit(position);

@@ -47,8 +47,8 @@ std::string print(const sql::TablePattern& pattern) {
 /// Finds what table patterns mean in a backup.
 class Resolver {
  public:
-  Resolver(const Manifest& manifest, sql::SessionContext& session)
-      : manifest_(manifest), session_(session) {}
+  Resolver(const Manifest& manifest, Behind behind, sql::SessionContext& session)
+      : manifest_(manifest), behind_(behind), session_(session) {}
 
   restore::proto::TablePattern resolve(const sql::TablePattern& pattern) {
     return pattern.wildcard ? resolve_wildcard(pattern) : resolve_name(pattern);
@@ -98,7 +98,24 @@ class Resolver {
         return found;
       }
     }
+    if (behind_ == Behind::Yes && resolve_unlisted(pattern, schemas, found)) return found;
     missing(fmt::format("table \"{}\"", print(pattern)));
+  }
+
+  /// The table may have been made after the backup, in a database that the backup has.
+  bool resolve_unlisted(const sql::TablePattern& pattern, const std::vector<std::string>& schemas,
+                        restore::proto::TablePattern& found) const {
+    const auto& parts = pattern.parts;
+    const bool of_database =
+        parts.size() == 2 && !has_schema(found.database(), parts[0]) && has_database(parts[0]);
+    if (of_database) {
+      found.set_database(parts[0]);
+      found.set_schema("public");
+      return true;
+    }
+    if (!has_database(found.database()) || schemas.empty()) return false;
+    found.set_schema(schemas.front());
+    return true;
   }
 
   [[noreturn]] static void missing(const std::string& what) {
@@ -156,6 +173,7 @@ class Resolver {
   }
 
   const Manifest& manifest_;
+  const Behind behind_;
   sql::SessionContext& session_;
   std::vector<std::string> search_path_;
 };
@@ -178,9 +196,9 @@ void add_databases(const sql::Restore& statement, const Manifest& manifest,
   }
 }
 
-void add_tables(const sql::Restore& statement, const Manifest& manifest,
+void add_tables(const sql::Restore& statement, const Manifest& manifest, Behind behind,
                 sql::SessionContext& session, ObjectRestoreSpec& spec) {
-  Resolver resolver(manifest, session);
+  Resolver resolver(manifest, behind, session);
   for (const auto& pattern : statement.targets.tables) {
     auto found = resolver.resolve(pattern);
     if (spec.tables_size() != 0 && spec.tables(0).database() != found.database()) {
@@ -266,7 +284,7 @@ void check_object_options(const sql::Restore& statement) {
 }
 
 ObjectRestoreSpec make_object_spec(const sql::Restore& statement, const Manifest& manifest,
-                                   sql::SessionContext& session) {
+                                   Behind behind, sql::SessionContext& session) {
   if (!session.server_available()) {
     throw Error(sqlstate::kCannotConnectNow,
                 "could not restore databases or tables: PostgreSQL is down")
@@ -287,7 +305,7 @@ ObjectRestoreSpec make_object_spec(const sql::Restore& statement, const Manifest
   if (databases(statement)) {
     add_databases(statement, manifest, spec);
   } else {
-    add_tables(statement, manifest, session, spec);
+    add_tables(statement, manifest, behind, session, spec);
     spec.set_into_db(options.text("into_db").value_or(spec.tables(0).database()));
   }
   return spec;

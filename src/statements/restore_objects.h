@@ -10,9 +10,13 @@ namespace holdfast::statements {
 /// RESTORE DATABASE and RESTORE TABLE: checks options and privileges, and finds the targets in what
 /// the backup lists, table patterns by the session's database and search_path. Throws what the job
 /// would have to throw as far as it can be known here. docs/statements/restore.md.
+///
+/// `behind`: a moment behind the backup is restored, when there may be tables that it does not
+/// list: those that are named stay for the job to find.
+enum class Behind { No, Yes };
 restore::proto::ObjectRestoreSpec make_object_spec(const sql::Restore& statement,
                                                    const collection::proto::Manifest& manifest,
-                                                   sql::SessionContext& session);
+                                                   Behind behind, sql::SessionContext& session);
 
 /// What of it can be refused before the backup is looked at.
 void check_object_options(const sql::Restore& statement);

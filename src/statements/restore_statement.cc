@@ -145,7 +145,8 @@ void RestoreStatement::run_objects(const sql::Restore& statement, Detached detac
     throw Error(sqlstate::kUndefinedFile,
                 fmt::format("backup \"{}\" does not exist in {}", layer, store->description()));
   }
-  *spec.mutable_objects() = make_object_spec(statement, *manifest, session);
+  *spec.mutable_objects() =
+      make_object_spec(statement, *manifest, spec.has_target() ? Behind::Yes : Behind::No, session);
   const jobs::NewJob job = new_job({.type = jobs::kRestoreType,
                                     .description = describe(statement, backup.subdirectory),
                                     .statement = sql::print(statement, sql::Redact::Secrets)},

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <functional>
 #include <map>
 #include <set>
 #include <thread>
@@ -13,6 +14,7 @@
 #include "collection/chain.h"
 #include "collection/moment.h"
 #include "sql/columns.h"
+#include "statements/as_of.h"
 #include "statements/find_backup.h"
 #include "statements/option_checks.h"
 
@@ -205,16 +207,20 @@ void refuse_unsupported(const sql::ShowBackup& statement) {
 
 void ShowBackupsStatement::run(const sql::ShowBackups& statement, sql::SessionContext& session,
                                sql::RowSink& sink, const Stop& stop) {
-  if (statement.newer_than || statement.older_than) {
-    throw Error(sqlstate::kFeatureNotSupported,
-                "SHOW BACKUPS with NEWER THAN or OLDER THAN is not supported yet")
-        .hint(
-            "Select from it instead: SELECT path FROM [SHOW BACKUPS IN …] WHERE path > "
-            "'/2026/11'.");
-  }
   refuse_unsupported_options(statement.options, "SHOW BACKUPS");
   auto store = open_for_user(stores_, single_uri(statement.in, "SHOW BACKUPS"), session);
   std::vector<std::string> fulls = collection::list_fulls(*store, stop);
+  const Time now = Clock::system().now();
+  const auto drop_unless = [&](const std::optional<sql::Expression>& bound, const auto& fits) {
+    if (!bound) return;
+    const Time moment = as_of_time(*bound, now);
+    std::erase_if(fulls, [&](const std::string& full) {
+      const auto time = collection::parse_subdirectory(full);
+      return !time || !fits(*time, moment);
+    });
+  };
+  drop_unless(statement.newer_than, std::greater<>());
+  drop_unless(statement.older_than, std::less<>());
   sink.columns(sql::columns_of(statement));
   for (const std::string& full : fulls) sink.row(Row{"/" + full});
   sink.complete(fmt::format("SHOW {}", fulls.size()));

@@ -213,9 +213,12 @@ def test_a_dropped_table_comes_back_alone_as_it_was(lab):
     source.sql("UPDATE account SET balance = 0; DROP TABLE ledger", "bank")
     source.sql("CREATE DATABASE rescue")
     wait_archived(daemon, source)
-    daemon.sql(f"RESTORE TABLE bank.public.ledger, bank.public.account FROM LATEST IN '{COLLECTION}' AS OF SYSTEM TIME '{moment}' WITH into_db = 'rescue'")
+    daemon.sql(f"RESTORE TABLE bank.public.ledger, bank.public.account, bank.public.later FROM LATEST IN '{COLLECTION}' AS OF SYSTEM TIME '{moment}' WITH into_db = 'rescue'")
     for table, rows in before.items():
         assert source.sql(f"SELECT * FROM {table} ORDER BY 1", "rescue").rows == rows
+    assert source.value("SELECT count(*) FROM later", "rescue") == "1000"
+    error = daemon.error(f"RESTORE TABLE bank.public.never FROM LATEST IN '{COLLECTION}' AS OF SYSTEM TIME '{moment}' WITH into_db = 'rescue'")
+    assert error.sqlstate == "42P01" and "never" in error.message
     daemon.sql(f"RESTORE DATABASE bank FROM LATEST IN '{COLLECTION}' AS OF SYSTEM TIME '{moment}' WITH new_db_name = 'bank_then'")
     for table, rows in before.items():
         assert source.sql(f"SELECT * FROM {table} ORDER BY 1", "bank_then").rows == rows

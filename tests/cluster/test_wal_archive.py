@@ -116,6 +116,19 @@ def test_archive_follows_through_kills(lab):
     assert daemon.sql("SHOW WAL ARCHIVES").rows == []
 
 
+def test_archive_may_begin_where_no_segment_is_yet(lab):
+    server = small_segments(lab)
+    server.sql("CREATE TABLE t (id int, v text)")
+    daemon = lab.holdfast(server)
+    server.sql("SELECT pg_switch_wal()")
+    server.sql("CHECKPOINT")
+    server.sql("SELECT pg_switch_wal()")
+    daemon.sql(f"CREATE WAL ARCHIVE IN '{COLLECTION}'")
+    work(server)
+    wait_archived(daemon, server)
+    assert archive(daemon)["status"] == "running"
+
+
 def test_recovery_from_the_archive_loses_nothing(lab):
     server = small_segments(lab)
     server.sql("CREATE TABLE t (id int, v text)")
