@@ -3,11 +3,13 @@
 #include <fmt/core.h>
 
 #include <cstdint>
+#include <optional>
 #include <set>
 #include <string>
 #include <tuple>
 #include <vector>
 
+#include "base/error.h"
 #include "base/log.h"
 #include "collection/chain.h"
 #include "collection/collection.h"
@@ -51,16 +53,25 @@ std::vector<std::string> unfinished_incrementals(storage::ObjectStore& store, co
   return found;
 }
 
-std::set<SegmentName> needed_segments(storage::ObjectStore& store,
-                                      const std::vector<std::string>& fulls, const Stop& stop) {
+/// Absent when a backup's manifest is encrypted with a key that is not at hand.
+std::optional<std::set<SegmentName>> needed_segments(storage::ObjectStore& store,
+                                                     const std::vector<std::string>& fulls,
+                                                     const Stop& stop) {
   std::set<SegmentName> needed;
-  for (const std::string& full : fulls) {
-    for (const auto& layer :
-         collection::read_manifests(store, collection::list_layers(store, full, stop), stop)) {
-      for (const auto& segment : layer.wal()) {
-        needed.emplace(layer.instance().system_identifier(), segment.timeline(), segment.segment());
+  try {
+    for (const std::string& full : fulls) {
+      for (const auto& layer :
+           collection::read_manifests(store, collection::list_layers(store, full, stop), stop)) {
+        for (const auto& segment : layer.wal()) {
+          needed.emplace(layer.instance().system_identifier(), segment.timeline(),
+                         segment.segment());
+        }
       }
     }
+  } catch (const Error& error) {
+    if (error.state() != sqlstate::kInvalidParameterValue) throw;
+    log::info("keeping archived WAL because not all backups can be read: {}", error.message());
+    return std::nullopt;
   }
   return needed;
 }
@@ -106,11 +117,12 @@ void remove_unneeded_wal(storage::ObjectStore& store, std::string_view subdirect
   }
 
   const auto needed = needed_segments(store, fulls, stop);
+  if (!needed) return;
   for (const auto& range : checkpoint.wal()) {
     for (std::uint64_t segment = range.first(); segment <= range.last(); ++segment) {
       // Asked for each: an archive that begins meanwhile counts what it finds as archived.
       if (collection::is_wal_archive(store, range.system_identifier(), stop)) break;
-      if (needed.contains({range.system_identifier(), range.timeline(), segment})) continue;
+      if (needed->contains({range.system_identifier(), range.timeline(), segment})) continue;
       collection::remove_wal_segment(store,
                                      {.system_identifier = range.system_identifier(),
                                       .timeline = range.timeline(),

@@ -20,6 +20,7 @@
 
 #include "base/error.h"
 #include "base/worker_pool.h"
+#include "collection/encryption.h"
 #include "collection/wal_archive.h"
 #include "collection/wal_recovery.h"
 #include "io/file.h"
@@ -73,7 +74,12 @@ class Source {
                                  {.external_io_dir = values_["external-io-dir"], .node_id = node});
   }
 
-  storage::ObjectStore& store() const { return *store_; }
+  /// Where the WAL is encrypted, its key is looked for when the first object is wanted: what lies
+  /// in the spool needs none.
+  storage::ObjectStore& store() const {
+    if (!opened_) open_keys();
+    return *store_;
+  }
   std::uint64_t system_identifier() const { return system_identifier_; }
   std::uint64_t segment_bytes() const { return segment_bytes_; }
   WalSegmentId id(const postgres::WalSegment& segment) const {
@@ -102,8 +108,29 @@ class Source {
     return value;
   }
 
+  void open_keys() const {
+    const auto passphrase = values_.find("encryption-passphrase");
+    if (passphrase == values_.end()) {
+      collection::require_no_key(*store_, system_identifier_, Stop::never());
+    } else {
+      collection::PassphraseGuard guard(passphrase->second);
+      auto key = collection::open_wal(*store_, system_identifier_, guard, collection::WalKey::Find,
+                                      Stop::never());
+      if (!key) {
+        throw Error(sqlstate::kConfigFileError,
+                    "could not find or read encryption information: ENCRYPTION-INFO not found")
+            .detail("The collection has no encrypted WAL of this server.")
+            .hint("Take encryption-passphrase out of the configuration of wal-fetch.");
+      }
+      store_ =
+          collection::with_keys(std::move(store_), {.chain = std::nullopt, .wal = std::move(key)});
+    }
+    opened_ = true;
+  }
+
   std::map<std::string, std::string> values_;
-  std::unique_ptr<storage::ObjectStore> store_;
+  mutable std::unique_ptr<storage::ObjectStore> store_;
+  mutable bool opened_ = false;  // whether store_ knows its keys
   std::uint64_t system_identifier_ = 0;
   std::uint64_t segment_bytes_ = 0;
 };
@@ -204,6 +231,7 @@ std::uint64_t ahead(const Source& source) {
 int prefetch(const Source& source, const Spool& spool, const postgres::WalSegment& after) {
   const auto lock = spool.lock();
   if (!lock) return kServed;
+  source.store();  // opened before threads share it
   std::atomic<std::uint64_t> drawn = after.segment + 1;
   const std::uint64_t end = after.segment + 1 + ahead(source);
   run_workers(kWorkers, Stop::never(), [&](std::size_t, const Stop& stop) {

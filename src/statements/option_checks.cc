@@ -18,9 +18,8 @@ struct Unsupported {
 };
 constexpr Unsupported kUnsupported[] = {
     {"revision_history", "revision history"},
-    {"encryption_passphrase", "encryption"},
-    {"kms", "encryption"},
-    {"encryption_info_dir", "encryption"},
+    {"kms", "encryption with keys of a key management service"},
+    {"encryption_info_dir", "encryption information in another place"},
     {"incremental_location", "a separate location for incremental backups"},
     {"execution locality", "execution locality"},
     {"updates_cluster_monitoring_metrics", "the metric of KMS failures"},
