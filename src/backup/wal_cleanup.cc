@@ -13,6 +13,7 @@
 #include "base/log.h"
 #include "collection/chain.h"
 #include "collection/collection.h"
+#include "collection/format.h"
 
 namespace holdfast::backup {
 
@@ -34,6 +35,16 @@ std::set<std::string> all_subdirectories(storage::ObjectStore& store, const Stop
     }
   }
   return found;
+}
+
+/// Whether nothing but keys is there: a statement made them, and its job never began.
+bool has_keys_only(storage::ObjectStore& store, const std::string& directory, const Stop& stop) {
+  const std::string start = fmt::format("{}/{}", directory, collection::kEncryptionInfoName);
+  bool only = true;
+  store.list(
+      directory, [&](const storage::ObjectInfo& info) { only &= info.key.starts_with(start); },
+      stop);
+  return only;
 }
 
 std::vector<std::string> unfinished_incrementals(storage::ObjectStore& store, const Stop& stop) {
@@ -102,7 +113,7 @@ void remove_unneeded_wal(storage::ObjectStore& store, std::string_view subdirect
   const auto fulls = collection::list_fulls(store, stop);
   const std::set<std::string> finished(fulls.begin(), fulls.end());
   for (const std::string& other : all_subdirectories(store, stop)) {
-    if (other != subdirectory && !finished.contains(other)) {
+    if (other != subdirectory && !finished.contains(other) && !has_keys_only(store, other, stop)) {
       log::info("keeping archived WAL because \"{}\" has an unfinished backup", other);
       return;
     }

@@ -21,11 +21,13 @@
 #include "base/error.h"
 #include "base/worker_pool.h"
 #include "collection/encryption.h"
+#include "collection/kms_guard.h"
 #include "collection/wal_archive.h"
 #include "collection/wal_recovery.h"
 #include "io/file.h"
 #include "io/file_system.h"
 #include "postgres/lsn.h"
+#include "storage/kms.h"
 #include "storage/open_store.h"
 
 extern char** environ;
@@ -108,22 +110,33 @@ class Source {
     return value;
   }
 
+  /// Null where the configuration names no key.
+  std::unique_ptr<collection::KeyGuard> guard() const {
+    if (const auto found = values_.find("encryption-passphrase"); found != values_.end()) {
+      return std::make_unique<collection::PassphraseGuard>(found->second);
+    }
+    if (const auto found = values_.find("kms"); found != values_.end()) {
+      std::vector<std::unique_ptr<storage::KmsKey>> keys;
+      keys.push_back(storage::open_kms(found->second, {}));
+      return std::make_unique<collection::KmsGuard>(std::move(keys));
+    }
+    return nullptr;
+  }
+
   void open_keys() const {
-    const auto passphrase = values_.find("encryption-passphrase");
-    if (passphrase == values_.end()) {
-      collection::require_no_key(*store_, system_identifier_, Stop::never());
-    } else {
-      collection::PassphraseGuard guard(passphrase->second);
-      auto key = collection::open_wal(*store_, system_identifier_, guard, collection::WalKey::Find,
+    if (const auto guard = this->guard()) {
+      auto key = collection::open_wal(*store_, system_identifier_, *guard, collection::WalKey::Find,
                                       Stop::never());
       if (!key) {
         throw Error(sqlstate::kConfigFileError,
                     "could not find or read encryption information: ENCRYPTION-INFO not found")
             .detail("The collection has no encrypted WAL of this server.")
-            .hint("Take encryption-passphrase out of the configuration of wal-fetch.");
+            .hint("Take encryption-passphrase and kms out of the configuration of wal-fetch.");
       }
       store_ =
           collection::with_keys(std::move(store_), {.chain = std::nullopt, .wal = std::move(key)});
+    } else {
+      collection::require_no_key(*store_, system_identifier_, Stop::never());
     }
     opened_ = true;
   }

@@ -67,6 +67,29 @@ bool write_info(ObjectStore& store, const ObjectKey& key, const proto::Encryptio
   return store.put(key, bytes, storage::PutMode::OnlyIfAbsent, stop) == storage::PutResult::Stored;
 }
 
+/// Adds one more way to open `key`.
+void append_info(ObjectStore& store, std::string_view directory, const SecretKey& key,
+                 KeyGuard& guard, const Stop& stop) {
+  proto::EncryptionInfo info;
+  info.set_version(kEncryptionInfoVersion);
+  guard.wrap(key, place_of(directory), info, stop);
+  for (unsigned number = 2; number <= kMaxEncryptionInfos; ++number) {
+    if (write_info(store, info_key(directory, number), info, stop)) return;
+  }
+  throw Error(sqlstate::kFeatureNotSupported,
+              fmt::format("\"{}\" has {} objects of encryption information already", directory,
+                          kMaxEncryptionInfos))
+      .hint("Take a full backup with BACKUP INTO.");
+}
+
+Error not_encrypted(std::string_view full) {
+  // CockroachDB's words (reference, section 4.4).
+  return Error(sqlstate::kInvalidParameterValue,
+               "could not find or read encryption information: ENCRYPTION-INFO not found")
+      .detail(fmt::format("Backup \"{}\" does not appear to be encrypted.", full))
+      .hint("Leave out encryption_passphrase and kms.");
+}
+
 SecretKey unwrap(KeyGuard& guard, const proto::EncryptionInfo& info, std::string_view directory,
                  const Stop& stop) {
   const auto key = guard.unwrap(info, place_of(directory), stop);
@@ -218,13 +241,7 @@ CollectionKeys open_chain(ObjectStore& store, std::string_view full, KeyGuard* g
     return {};
   }
   const auto info = read_info(store, full, stop);
-  if (!info) {
-    // CockroachDB's words (reference, section 4.4).
-    throw Error(sqlstate::kInvalidParameterValue,
-                "could not find or read encryption information: ENCRYPTION-INFO not found")
-        .detail(fmt::format("Backup \"{}\" does not appear to be encrypted.", full))
-        .hint("Leave out encryption_passphrase and kms.");
-  }
+  if (!info) throw not_encrypted(full);
   return open_info(*info, full, *guard, stop);
 }
 
@@ -294,6 +311,26 @@ CollectionKeys continue_chain(ObjectStore& store, std::string_view full,
         .hint("Take a full backup with BACKUP INTO.");
   }
   return keys;
+}
+
+void add_guard(ObjectStore& store, std::string_view full, KeyGuard& old, KeyGuard& added,
+               const Stop& stop) {
+  const auto info = read_info(store, full, stop);
+  if (!info) throw not_encrypted(full);
+  if (!old.unwrap(*info, place_of(full), stop)) {
+    // CockroachDB's words (reference, section 4.2).
+    throw Error(sqlstate::kInvalidParameterValue,
+                "no key in OLD_KMS matches a key that was previously used to encrypt the backup")
+        .detail(old.refused().detail());
+  }
+  const CollectionKeys keys = open_info(*info, full, old, stop);
+  const std::string wal = wal_directory(keys.wal->system_identifier);
+  // Before the chain's own: who can open that one can go on with all.
+  const auto wal_info = read_info(store, wal, stop);
+  if (wal_info && !added.unwrap(*wal_info, place_of(wal), stop)) {
+    append_info(store, wal, keys.wal->key, added, stop);
+  }
+  append_info(store, full, keys.chain->key, added, stop);
 }
 
 void require_no_key(ObjectStore& store, std::uint64_t system_identifier, const Stop& stop) {

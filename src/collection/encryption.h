@@ -68,6 +68,11 @@ std::optional<CollectionKeys::Wal> open_wal(storage::ObjectStore& store,
                                             std::uint64_t system_identifier, KeyGuard& guard,
                                             WalKey make, const Stop& stop);
 
+/// Lets `added` open the chain of `full` too, and its server's WAL. Nothing is overwritten, and who
+/// could open them before still can. Throws the reference's error when `old` cannot.
+void add_guard(storage::ObjectStore& store, std::string_view full, KeyGuard& old, KeyGuard& added,
+               const Stop& stop);
+
 /// Throws needs_key() when that server's WAL in the collection is encrypted. For readers.
 void require_no_key(storage::ObjectStore& store, std::uint64_t system_identifier, const Stop& stop);
 

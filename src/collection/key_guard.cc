@@ -29,14 +29,17 @@ crypto::SecretKey PassphraseGuard::stretched(const proto::Scrypt& scrypt) {
 
 void PassphraseGuard::wrap(const crypto::SecretKey& key, std::string_view place,
                            proto::EncryptionInfo& info, const Stop& /*stop*/) {
-  const crypto::ScryptCost cost;
+  if (!proven_) {
+    const crypto::ScryptCost cost;
+    proven_.emplace();
+    proven_->set_salt(std::string(as_text(crypto::random_bytes(kSaltBytes))));
+    proven_->set_n(cost.n);
+    proven_->set_r(cost.r);
+    proven_->set_p(cost.p);
+  }
   auto& wrapped = *info.add_keys();
-  auto& scrypt = *wrapped.mutable_scrypt();
-  scrypt.set_salt(std::string(as_text(crypto::random_bytes(kSaltBytes))));
-  scrypt.set_n(cost.n);
-  scrypt.set_r(cost.r);
-  scrypt.set_p(cost.p);
-  const crypto::Sealer sealer(stretched(scrypt).bytes());
+  *wrapped.mutable_scrypt() = *proven_;
+  const crypto::Sealer sealer(stretched(*proven_).bytes());
   wrapped.set_wrapped(std::string(as_text(sealer.seal(key.bytes(), place))));
 }
 
@@ -56,6 +59,7 @@ std::optional<crypto::SecretKey> PassphraseGuard::unwrap(const proto::Encryption
       if (plain.size() != crypto::SecretKey::kBytes) continue;
       const crypto::SecretKey key(plain);
       crypto::wipe(plain);
+      proven_ = scrypt;
       return key;
     } catch (const Error& error) {
       // Another passphrase's.

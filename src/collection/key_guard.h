@@ -50,6 +50,8 @@ class PassphraseGuard final : public KeyGuard {
   // scrypt is slow on purpose: what was made is kept, by salt and cost.
   std::map<std::tuple<std::string, std::uint64_t, std::uint32_t, std::uint32_t>, crypto::SecretKey>
       stretched_;
+  // A salt that we made: at random, or it would not have opened anything. Used again.
+  std::optional<proto::Scrypt> proven_;
 };
 
 }  // namespace holdfast::collection

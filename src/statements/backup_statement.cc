@@ -114,10 +114,10 @@ void choose_place(const sql::Backup& statement, storage::ObjectStore& store, Tim
 /// is to be encrypted otherwise than what it belongs to.
 collection::CollectionKeys choose_keys(const sql::Backup& statement,
                                        const backup::proto::BackupJobSpec& spec,
-                                       storage::ObjectStore& store, sql::SessionContext& session,
-                                       const Stop& stop) {
+                                       storage::ObjectStore& store, Stores& stores,
+                                       sql::SessionContext& session, const Stop& stop) {
   const std::uint64_t server = system_identifier(session);
-  const auto guard = key_guard(statement.options);
+  const auto guard = key_guard(statement.options, stores, session);
   if (!guard) {
     const std::string& full = spec.full().empty() ? spec.subdirectory() : spec.full();
     collection::open_chain(store, full, nullptr, stop);
@@ -158,7 +158,8 @@ void BackupStatement::run(const sql::Backup& statement, sql::SessionContext& ses
   }
   choose_place(statement, *store, clock_.now(), spec, sink, stop);
   backup::check_spec(spec);
-  spec.set_keys(collection::serialize_keys(choose_keys(statement, spec, *store, session, stop)));
+  spec.set_keys(
+      collection::serialize_keys(choose_keys(statement, spec, *store, stores_, session, stop)));
 
   const jobs::NewJob job = new_job(
       {.type = jobs::kBackupType,

@@ -4,13 +4,24 @@
 #include <string>
 
 #include "base/error.h"
+#include "collection/kms_guard.h"
 
 namespace holdfast::statements {
 
-std::unique_ptr<collection::KeyGuard> key_guard(const sql::Options& options) {
-  auto passphrase = options.text("encryption_passphrase");
-  if (!passphrase) return nullptr;
-  return std::make_unique<collection::PassphraseGuard>(std::move(*passphrase));
+std::unique_ptr<collection::KeyGuard> key_guard(const sql::Options& options, Stores& stores,
+                                                sql::SessionContext& session) {
+  if (auto passphrase = options.text("encryption_passphrase")) {
+    return std::make_unique<collection::PassphraseGuard>(std::move(*passphrase));
+  }
+  const std::vector<std::string> uris = options.uris("kms");
+  return uris.empty() ? nullptr : kms_guard(uris, stores, session);
+}
+
+std::unique_ptr<collection::KeyGuard> kms_guard(const std::vector<std::string>& uris,
+                                                Stores& stores, sql::SessionContext& session) {
+  std::vector<std::unique_ptr<storage::KmsKey>> keys;
+  for (const std::string& uri : uris) keys.push_back(open_kms_for_user(stores, uri, session));
+  return std::make_unique<collection::KmsGuard>(std::move(keys));
 }
 
 std::uint64_t system_identifier(sql::SessionContext& session) {

@@ -18,7 +18,6 @@ struct Unsupported {
 };
 constexpr Unsupported kUnsupported[] = {
     {"revision_history", "revision history"},
-    {"kms", "encryption with keys of a key management service"},
     {"encryption_info_dir", "encryption information in another place"},
     {"incremental_location", "a separate location for incremental backups"},
     {"execution locality", "execution locality"},

@@ -80,13 +80,12 @@ std::string layer_of(const sql::Restore& statement, storage::ObjectStore& store,
 }
 
 /// Notes the backup's keys in `spec`, and gives the store that uses them.
-std::unique_ptr<storage::ObjectStore> open_keys(const sql::Restore& statement,
+std::unique_ptr<storage::ObjectStore> open_keys(collection::KeyGuard* guard,
                                                 std::unique_ptr<storage::ObjectStore> store,
                                                 const FoundBackup& backup,
                                                 restore::proto::RestoreJobSpec& spec,
                                                 const Stop& stop) {
-  auto keys =
-      collection::open_chain(*store, backup.subdirectory, key_guard(statement.options).get(), stop);
+  auto keys = collection::open_chain(*store, backup.subdirectory, guard, stop);
   spec.set_keys(collection::serialize_keys(keys));
   return collection::with_keys(std::move(store), std::move(keys));
 }
@@ -111,7 +110,8 @@ void RestoreStatement::run(const sql::Restore& statement, sql::SessionContext& s
   std::unique_ptr<storage::ObjectStore> store =
       open_for_user(stores_, spec.collection_uri(), session);
   FoundBackup backup = find_backup(*store, statement.from, sink, stop);
-  store = open_keys(statement, std::move(store), backup, spec, stop);
+  store = open_keys(key_guard(statement.options, stores_, session).get(), std::move(store), backup,
+                    spec, stop);
   const std::string directory = layer_of(statement, *store, backup, stop);
   const auto layer = collection::read_manifest(*store, directory, stop);
   if (layer && layer->scope() != collection::proto::SCOPE_CLUSTER) {
@@ -143,7 +143,8 @@ void RestoreStatement::run_objects(const sql::Restore& statement, Detached detac
   std::unique_ptr<storage::ObjectStore> store =
       open_for_user(stores_, spec.collection_uri(), session);
   const FoundBackup backup = find_backup(*store, statement.from, sink, stop);
-  store = open_keys(statement, std::move(store), backup, spec, stop);
+  store = open_keys(key_guard(statement.options, stores_, session).get(), std::move(store), backup,
+                    spec, stop);
   const std::string layer = layer_of(statement, *store, backup, stop);
   const auto manifest = collection::read_manifest(*store, layer, stop);
   if (!manifest) {

@@ -36,10 +36,11 @@ WalArchiveMode mode_option(const sql::Options& options) {
 /// Refuses to mix encrypted and plain WAL.
 std::optional<collection::CollectionKeys::Wal> choose_key(const sql::CreateWalArchive& statement,
                                                           storage::ObjectStore& store,
+                                                          Stores& stores,
                                                           sql::SessionContext& session,
                                                           const Stop& stop) {
   const std::uint64_t server = system_identifier(session);
-  const auto guard = key_guard(statement.options);
+  const auto guard = key_guard(statement.options, stores, session);
   if (guard) return collection::open_wal(store, server, *guard, collection::WalKey::Make, stop);
   collection::require_plain_wal(store, server, stop);
   return std::nullopt;
@@ -56,7 +57,7 @@ class Create final : public Handler<sql::CreateWalArchive> {
     refuse_unsupported_options(statement.options, "CREATE WAL ARCHIVE");
     // Refused now rather than by the job.
     const auto store = open_for_user(stores_, statement.uri.value, session);
-    const auto key = choose_key(statement, *store, session, stop);
+    const auto key = choose_key(statement, *store, stores_, session, stop);
     const std::string text = sql::print(statement, sql::Redact::Secrets);
     const auto id = archives_.ensure({.collection_uri = statement.uri.value,
                                       .mode = mode,
