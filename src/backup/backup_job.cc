@@ -12,6 +12,7 @@
 #include "base/log.h"
 #include "collection/chain.h"
 #include "collection/collection.h"
+#include "collection/encryption.h"
 #include "collection/frame.h"
 
 namespace holdfast::backup {
@@ -120,7 +121,8 @@ void BackupJob::revert(jobs::JobContext& job) {
     throw Error(sqlstate::kInternalError, "the specification of the backup job cannot be read");
   }
   std::filesystem::remove_all(spool_of(environment_, job.id()));
-  const auto store = environment_.stores->open_store(spec.collection_uri());
+  const auto store = collection::with_keys(environment_.stores->open_store(spec.collection_uri()),
+                                           collection::parse_keys(spec.keys()));
   const Stop& stop = job.stop();
 
   const auto manifest = collection::read_manifest(*store, spec.subdirectory(), stop);

@@ -112,14 +112,27 @@ std::string data_prefix(std::string_view directory) {
   return fmt::format("{}/{}", directory, collection::kDataDirectory);
 }
 
-/// The manifest of the backup that LATEST names; absent when it names none that can be read.
-std::optional<manifest::Manifest> read_latest(storage::ObjectStore& store, const Stop& stop) {
+/// Whether LATEST names a later state of the same cluster than `manifest`. What it names may be
+/// gone, or damaged.
+bool latest_is_newer(storage::ObjectStore& store, const manifest::Manifest& manifest,
+                     const Stop& stop) {
+  // By WAL, because a clock may have been set back meanwhile.
+  const auto stop_of = [](const manifest::Manifest& one) {
+    return std::pair(one.stop().timeline(), one.stop().position());
+  };
+  std::string named;
   try {
-    return collection::read_manifest(store, collection::resolve_latest(store, stop), stop);
+    named = collection::resolve_latest(store, stop);
+    const auto latest = collection::read_manifest(store, named, stop);
+    return latest &&
+           latest->instance().system_identifier() == manifest.instance().system_identifier() &&
+           stop_of(*latest) > stop_of(manifest);
   } catch (const Error& error) {
+    // Encrypted with another chain's key: only its name is known.
+    if (error.state() == sqlstate::kInvalidParameterValue) return named > manifest.subdirectory();
     if (error.state() == sqlstate::kUndefinedFile || error.state() == sqlstate::kDataCorrupted ||
         error.state() == sqlstate::kFeatureNotSupported) {
-      return std::nullopt;
+      return false;
     }
     throw;
   }
@@ -129,14 +142,9 @@ std::optional<manifest::Manifest> read_latest(storage::ObjectStore& store, const
 
 void move_latest_late(storage::ObjectStore& store, const manifest::Manifest& manifest, Time now,
                       const Stop& stop) {
-  // By WAL, because a clock may have been set back meanwhile.
-  const auto stop_of = [](const manifest::Manifest& one) {
-    return std::pair(one.stop().timeline(), one.stop().position());
-  };
-  const auto latest = read_latest(store, stop);
-  if (latest && latest->instance().system_identifier() == manifest.instance().system_identifier() &&
-      stop_of(*latest) > stop_of(manifest)) {
-    log::info("LATEST stays at \"{}\", which is newer", latest->subdirectory());
+  if (latest_is_newer(store, manifest, stop)) {
+    log::info("LATEST stays where it is: that backup is newer than \"{}\"",
+              manifest.subdirectory());
     return;
   }
   collection::write_latest(store, manifest.subdirectory(), now, stop);
@@ -148,7 +156,8 @@ BackupRun::BackupRun(const BackupEnvironment& environment, jobs::JobContext& job
       stop_(job.stop()),
       spec_(parse_spec(job.specification())),
       spool_(spool_of(environment, job.id())),
-      store_(environment.stores->open_store(spec_.collection_uri())),
+      keys_(collection::parse_keys(spec_.keys())),
+      store_(collection::with_keys(environment.stores->open_store(spec_.collection_uri()), keys_)),
       throttle_(spec_.max_rate()),
       row_(parse_row(job.checkpoint())) {}
 
@@ -203,6 +212,14 @@ void BackupRun::connect() {
         .hint("Cancel the job and take a new backup.");
   }
   if (base_) require_same_cluster(*base_, control_);
+  if (keys_.wal && keys_.wal->system_identifier != control_.system_identifier) {
+    throw Error(sqlstate::kObjectNotInPrerequisiteState,
+                "cannot resume encrypted backup started on another cluster")
+        .hint("Cancel the job and take a new backup.");
+  }
+  if (environment_.archives != nullptr) {
+    environment_.archives->require_same_key(spec_.collection_uri(), keys_.wal);
+  }
   server_ = postgres::read_server_facts(connection, stop_);
   outside_files_ =
       postgres::find_config_files(connection, environment_.data_directory, stop_).outside;
@@ -242,7 +259,8 @@ jobs::JobId BackupRun::ensure_archive(WalArchiveMode mode, postgres::Lsn start) 
                                         .start = start,
                                         .description = description,
                                         .statement = description,
-                                        .user_name = "node"},
+                                        .user_name = "node",
+                                        .key = keys_.wal},
                                        stop_);
 }
 

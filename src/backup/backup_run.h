@@ -17,6 +17,7 @@
 #include "base/clock.h"
 #include "base/mutex.h"
 #include "base/stop.h"
+#include "collection/encryption.h"
 #include "io/throttle.h"
 #include "manifest.pb.h"
 #include "postgres/backup_session.h"
@@ -99,6 +100,7 @@ class BackupRun final : private CopyObserver {
   const Stop& stop_;
   const proto::BackupJobSpec spec_;
   const std::filesystem::path spool_;
+  const collection::CollectionKeys keys_;
   const std::unique_ptr<storage::ObjectStore> store_;
   io::Throttle throttle_;
 

@@ -10,6 +10,7 @@
 
 #include "base/error.h"
 #include "base/log.h"
+#include "collection/encryption.h"
 #include "collection/wal_time_mark.h"
 #include "io/file.h"
 #include "io/file_system.h"
@@ -84,7 +85,8 @@ class Stay {
         job_(job),
         stop_(job.stop()),
         wal_directory_(environment.data_directory / "pg_wal"),
-        store_(environment.stores->open_store(spec.collection_uri())),
+        store_(collection::with_keys(environment.stores->open_store(spec.collection_uri()),
+                                     collection::parse_keys(spec.keys()))),
         connection_(postgres::Connection::open({.conninfo = environment.conninfo()}, stop_)) {}
 
   /// Returns when the server went on to another timeline.

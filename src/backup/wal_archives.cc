@@ -80,10 +80,29 @@ std::optional<jobs::Job> WalArchives::find(std::string_view collection_uri) cons
   return std::nullopt;
 }
 
+void WalArchives::require_same_key(
+    std::string_view collection_uri,
+    const std::optional<collection::CollectionKeys::Wal>& key) const {
+  const auto job = find(collection_uri);
+  if (!job) return;
+  const auto there =
+      collection::parse_keys(parse_spec(registry_.specification(job->id)).keys()).wal;
+  if (there.has_value() == key.has_value() && (!key || key->key.equals(there->key))) return;
+  std::string_view how = "with another data key";
+  if (!key || !there) how = key ? "but not encrypted" : "and encrypted";
+  throw Error(sqlstate::kObjectNotInPrerequisiteState,
+              "cannot mix encrypted and plain WAL of one server in a collection")
+      .detail(fmt::format("WAL is archived there by job {}, {}.", job->id, how))
+      .hint(
+          "Use another collection, or encrypt alike; if the collection was emptied, first end its "
+          "archive with DROP WAL ARCHIVE.");
+}
+
 jobs::JobId WalArchives::ensure(const Wanted& wanted, const Stop& stop) {
   MutexLock lock(changes_);
   const std::string slot = archive_slot_name(wanted.collection_uri);
   if (const auto job = find(wanted.collection_uri)) {
+    require_same_key(wanted.collection_uri, wanted.key);
     if (wanted.mode == WalArchiveMode::Full) raise_archive_mode(*environment_.database, slot);
     return job->id;
   }
@@ -115,6 +134,7 @@ jobs::JobId WalArchives::ensure(const Wanted& wanted, const Stop& stop) {
   spec.set_system_identifier(position->system_identifier);
   spec.set_timeline(position->timeline);
   spec.set_start(from.value);
+  spec.set_keys(collection::serialize_keys({.chain = std::nullopt, .wal = wanted.key}));
   const std::string bytes = spec.SerializeAsString();
   const ByteView view = as_bytes(bytes);
   return runner_.submit({.type = std::string(jobs::kWalArchiveType),

@@ -8,6 +8,7 @@
 
 #include "backup/wal_archive_job.h"
 #include "base/mutex.h"
+#include "collection/encryption.h"
 #include "jobs/registry.h"
 #include "jobs/runner.h"
 
@@ -34,6 +35,8 @@ class WalArchives {
     std::string description;
     std::string statement;
     std::string user_name;
+    /// What the collection's WAL is encrypted with.
+    std::optional<collection::CollectionKeys::Wal> key = std::nullopt;
   };
   /// Makes the collection's archive if there is none, and raises it from Maps to Full. When it
   /// returns, the slot holds WAL back from `start` on and the job's row is durable. Throws
@@ -43,6 +46,10 @@ class WalArchives {
   /// Returns when the archive's job keeps all WAL (mode Full) from some moment before this call on.
   /// Throws kObjectNotInPrerequisiteState when it does not within `patience`, or ends.
   void wait_until_full(jobs::JobId job, std::chrono::seconds patience, const Stop& stop) const;
+  /// Throws kObjectNotInPrerequisiteState when the collection has an archive that encrypts WAL
+  /// otherwise than with `key` (absent: not at all).
+  void require_same_key(std::string_view collection_uri,
+                        const std::optional<collection::CollectionKeys::Wal>& key) const;
 
   /// The unfinished job of the collection's archive.
   std::optional<jobs::Job> find(std::string_view collection_uri) const;

@@ -3,14 +3,17 @@
 #include <fmt/core.h>
 
 #include <cstdint>
+#include <optional>
 #include <set>
 #include <string>
 #include <tuple>
 #include <vector>
 
+#include "base/error.h"
 #include "base/log.h"
 #include "collection/chain.h"
 #include "collection/collection.h"
+#include "collection/format.h"
 
 namespace holdfast::backup {
 
@@ -34,6 +37,16 @@ std::set<std::string> all_subdirectories(storage::ObjectStore& store, const Stop
   return found;
 }
 
+/// Whether nothing but keys is there: a statement made them, and its job never began.
+bool has_keys_only(storage::ObjectStore& store, const std::string& directory, const Stop& stop) {
+  const std::string start = fmt::format("{}/{}", directory, collection::kEncryptionInfoName);
+  bool only = true;
+  store.list(
+      directory, [&](const storage::ObjectInfo& info) { only &= info.key.starts_with(start); },
+      stop);
+  return only;
+}
+
 std::vector<std::string> unfinished_incrementals(storage::ObjectStore& store, const Stop& stop) {
   std::vector<std::string> found;
   for (const std::string& full : collection::list_fulls_with_incrementals(store, stop)) {
@@ -51,16 +64,25 @@ std::vector<std::string> unfinished_incrementals(storage::ObjectStore& store, co
   return found;
 }
 
-std::set<SegmentName> needed_segments(storage::ObjectStore& store,
-                                      const std::vector<std::string>& fulls, const Stop& stop) {
+/// Absent when a backup's manifest is encrypted with a key that is not at hand.
+std::optional<std::set<SegmentName>> needed_segments(storage::ObjectStore& store,
+                                                     const std::vector<std::string>& fulls,
+                                                     const Stop& stop) {
   std::set<SegmentName> needed;
-  for (const std::string& full : fulls) {
-    for (const auto& layer :
-         collection::read_manifests(store, collection::list_layers(store, full, stop), stop)) {
-      for (const auto& segment : layer.wal()) {
-        needed.emplace(layer.instance().system_identifier(), segment.timeline(), segment.segment());
+  try {
+    for (const std::string& full : fulls) {
+      for (const auto& layer :
+           collection::read_manifests(store, collection::list_layers(store, full, stop), stop)) {
+        for (const auto& segment : layer.wal()) {
+          needed.emplace(layer.instance().system_identifier(), segment.timeline(),
+                         segment.segment());
+        }
       }
     }
+  } catch (const Error& error) {
+    if (error.state() != sqlstate::kInvalidParameterValue) throw;
+    log::info("keeping archived WAL because not all backups can be read: {}", error.message());
+    return std::nullopt;
   }
   return needed;
 }
@@ -91,7 +113,7 @@ void remove_unneeded_wal(storage::ObjectStore& store, std::string_view subdirect
   const auto fulls = collection::list_fulls(store, stop);
   const std::set<std::string> finished(fulls.begin(), fulls.end());
   for (const std::string& other : all_subdirectories(store, stop)) {
-    if (other != subdirectory && !finished.contains(other)) {
+    if (other != subdirectory && !finished.contains(other) && !has_keys_only(store, other, stop)) {
       log::info("keeping archived WAL because \"{}\" has an unfinished backup", other);
       return;
     }
@@ -106,11 +128,12 @@ void remove_unneeded_wal(storage::ObjectStore& store, std::string_view subdirect
   }
 
   const auto needed = needed_segments(store, fulls, stop);
+  if (!needed) return;
   for (const auto& range : checkpoint.wal()) {
     for (std::uint64_t segment = range.first(); segment <= range.last(); ++segment) {
       // Asked for each: an archive that begins meanwhile counts what it finds as archived.
       if (collection::is_wal_archive(store, range.system_identifier(), stop)) break;
-      if (needed.contains({range.system_identifier(), range.timeline(), segment})) continue;
+      if (needed->contains({range.system_identifier(), range.timeline(), segment})) continue;
       collection::remove_wal_segment(store,
                                      {.system_identifier = range.system_identifier(),
                                       .timeline = range.timeline(),

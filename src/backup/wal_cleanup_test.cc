@@ -6,6 +6,7 @@
 #include "base/bytes.h"
 #include "collection/collection.h"
 #include "collection/format.h"
+#include "crypto/sealed_stream.h"
 #include "storage/memory_store.h"
 
 namespace holdfast::backup {
@@ -88,6 +89,25 @@ TEST_F(WalCleanupTest, KeepsAllWhileAnotherBackupIsUnfinished) {
   remove_unneeded_wal(store_, kOwn, checkpoint_, Stop::never());
   EXPECT_THAT(left(), ElementsAre(5));
   collection::release_lock(store_, "2026/11/20-223001.00", 8, Stop::never());
+  remove_unneeded_wal(store_, kOwn, checkpoint_, Stop::never());
+  EXPECT_THAT(left(), IsEmpty());
+}
+
+TEST_F(WalCleanupTest, KeepsAllWhileABackupCannotBeRead) {
+  put(5);
+  const std::string other = "2026/11/20-223001.00";
+  Bytes sealed(crypto::sealed_size(4));
+  crypto::seal_stream(crypto::SecretKey::random(), other, as_bytes("text"), sealed);
+  store_.put(collection::manifest_key(other), sealed, storage::PutMode::OnlyIfAbsent,
+             Stop::never());
+  remove_unneeded_wal(store_, kOwn, checkpoint_, Stop::never());
+  EXPECT_THAT(left(), ElementsAre(5));
+}
+
+TEST_F(WalCleanupTest, TakesNoKeysForABackup) {
+  put(5);
+  store_.put("2026/11/20-223001.00/ENCRYPTION-INFO", as_bytes("x"), storage::PutMode::OnlyIfAbsent,
+             Stop::never());
   remove_unneeded_wal(store_, kOwn, checkpoint_, Stop::never());
   EXPECT_THAT(left(), IsEmpty());
 }

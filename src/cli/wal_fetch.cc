@@ -20,11 +20,14 @@
 
 #include "base/error.h"
 #include "base/worker_pool.h"
+#include "collection/encryption.h"
+#include "collection/kms_guard.h"
 #include "collection/wal_archive.h"
 #include "collection/wal_recovery.h"
 #include "io/file.h"
 #include "io/file_system.h"
 #include "postgres/lsn.h"
+#include "storage/kms.h"
 #include "storage/open_store.h"
 
 extern char** environ;
@@ -73,7 +76,12 @@ class Source {
                                  {.external_io_dir = values_["external-io-dir"], .node_id = node});
   }
 
-  storage::ObjectStore& store() const { return *store_; }
+  /// Where the WAL is encrypted, its key is looked for when the first object is wanted: what lies
+  /// in the spool needs none.
+  storage::ObjectStore& store() const {
+    if (!opened_) open_keys();
+    return *store_;
+  }
   std::uint64_t system_identifier() const { return system_identifier_; }
   std::uint64_t segment_bytes() const { return segment_bytes_; }
   WalSegmentId id(const postgres::WalSegment& segment) const {
@@ -102,8 +110,40 @@ class Source {
     return value;
   }
 
+  /// Null where the configuration names no key.
+  std::unique_ptr<collection::KeyGuard> guard() const {
+    if (const auto found = values_.find("encryption-passphrase"); found != values_.end()) {
+      return std::make_unique<collection::PassphraseGuard>(found->second);
+    }
+    if (const auto found = values_.find("kms"); found != values_.end()) {
+      std::vector<std::unique_ptr<storage::KmsKey>> keys;
+      keys.push_back(storage::open_kms(found->second, {}));
+      return std::make_unique<collection::KmsGuard>(std::move(keys));
+    }
+    return nullptr;
+  }
+
+  void open_keys() const {
+    if (const auto guard = this->guard()) {
+      auto key = collection::open_wal(*store_, system_identifier_, *guard, collection::WalKey::Find,
+                                      Stop::never());
+      if (!key) {
+        throw Error(sqlstate::kConfigFileError,
+                    "could not find or read encryption information: ENCRYPTION-INFO not found")
+            .detail("The collection has no encrypted WAL of this server.")
+            .hint("Take encryption-passphrase and kms out of the configuration of wal-fetch.");
+      }
+      store_ =
+          collection::with_keys(std::move(store_), {.chain = std::nullopt, .wal = std::move(key)});
+    } else {
+      collection::require_no_key(*store_, system_identifier_, Stop::never());
+    }
+    opened_ = true;
+  }
+
   std::map<std::string, std::string> values_;
-  std::unique_ptr<storage::ObjectStore> store_;
+  mutable std::unique_ptr<storage::ObjectStore> store_;
+  mutable bool opened_ = false;  // whether store_ knows its keys
   std::uint64_t system_identifier_ = 0;
   std::uint64_t segment_bytes_ = 0;
 };
@@ -204,6 +244,7 @@ std::uint64_t ahead(const Source& source) {
 int prefetch(const Source& source, const Spool& spool, const postgres::WalSegment& after) {
   const auto lock = spool.lock();
   if (!lock) return kServed;
+  source.store();  // opened before threads share it
   std::atomic<std::uint64_t> drawn = after.segment + 1;
   const std::uint64_t end = after.segment + 1 + ahead(source);
   run_workers(kWorkers, Stop::never(), [&](std::size_t, const Stop& stop) {

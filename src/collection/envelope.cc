@@ -4,10 +4,12 @@
 #include <algorithm>
 
 #include "base/error.h"
+#include "collection/encryption.h"
 #include "collection/envelope_internal.h"
 #include "collection/format.h"
 #include "collection/frame.h"
 #include "collection/hash_internal.h"
+#include "crypto/sealed_stream.h"
 
 namespace holdfast::collection {
 
@@ -70,6 +72,7 @@ Bytes open_envelope(ByteView stored, std::string_view object) {
     return Error(sqlstate::kDataCorrupted, fmt::format("\"{}\" is corrupt", object))
         .detail(std::string(why));
   };
+  if (as_text(stored).starts_with(crypto::kSealedMagic)) throw needs_key(object);
   if (stored.size() < kEnvelopeHeaderBytes) throw corrupt("It is too short.");
   if (as_text(stored.first(kEnvelopeMagic.size())) != kEnvelopeMagic) {
     throw corrupt("It does not begin as holdfast's metadata does.");

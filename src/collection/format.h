@@ -16,6 +16,7 @@ inline constexpr std::uint32_t kPlainFormatVersion = 1;
 inline constexpr std::string_view kManifestName = "BACKUP_MANIFEST";
 inline constexpr std::string_view kCheckpointPrefix = "BACKUP-CHECKPOINT-";
 inline constexpr std::string_view kLockPrefix = "BACKUP-LOCK-";
+inline constexpr std::string_view kEncryptionInfoName = "ENCRYPTION-INFO";
 inline constexpr std::string_view kLatestDirectory = "metadata/latest";
 inline constexpr std::string_view kLatestPrefix = "LATEST-";
 inline constexpr std::string_view kIncrementalsDirectory = "incrementals";
@@ -46,6 +47,11 @@ inline constexpr std::uint32_t kMaxPackFrames = 65536;
 inline constexpr std::uint64_t kMaxManifestBytes = 1ULL << 30;
 /// A WAL segment is cut into objects of at most this much; the default of 16 MiB is one object.
 inline constexpr std::uint64_t kWalPartBytes = 64ULL << 20;
+
+/// ENCRYPTION-INFO. Each ADD NEW_KMS makes one more, so that this many are far beyond use.
+inline constexpr std::uint32_t kEncryptionInfoVersion = 1;
+inline constexpr std::uint64_t kMaxEncryptionInfoBytes = 1ULL << 20;
+inline constexpr unsigned kMaxEncryptionInfos = 1000;
 
 inline constexpr std::uint32_t kPackHeaderBytes = 32;
 inline constexpr std::uint32_t kPackEntryBytes = 64;

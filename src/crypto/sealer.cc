@@ -6,35 +6,18 @@
 #include <openssl/rand.h>
 
 #include <algorithm>
-#include <memory>
 #include <string>
 
 #include "base/assert.h"
 #include "base/error.h"
+#include "crypto/cipher_internal.h"
 
 namespace holdfast::crypto {
 
 namespace {
 
 constexpr std::byte kVersion{1};
-constexpr std::size_t kNonceBytes = 12;
-constexpr std::size_t kTagBytes = 16;
 constexpr std::size_t kHeaderBytes = 1 + kNonceBytes;
-
-struct FreeContext {
-  void operator()(EVP_CIPHER_CTX* context) const { EVP_CIPHER_CTX_free(context); }
-};
-using Context = std::unique_ptr<EVP_CIPHER_CTX, FreeContext>;
-
-unsigned char* raw(std::byte* bytes) { return reinterpret_cast<unsigned char*>(bytes); }
-const unsigned char* raw(const std::byte* bytes) {
-  return reinterpret_cast<const unsigned char*>(bytes);
-}
-int size_of(std::size_t size) { return static_cast<int>(size); }
-
-void require(bool worked) {
-  if (!worked) throw Error(sqlstate::kInternalError, "could not encrypt: OpenSSL refused");
-}
 
 /// What the tag vouches for beside the text: the version and the place.
 std::string associated_data(std::string_view place) {
@@ -48,6 +31,12 @@ Error not_ours(std::string_view place) {
 
 }  // namespace
 
+void require(bool worked, std::string_view action) {
+  if (!worked) {
+    throw Error(sqlstate::kInternalError, fmt::format("could not {}: OpenSSL refused", action));
+  }
+}
+
 Sealer::Sealer(ByteView key) {
   HF_ASSERT(key.size() == kKeyBytes);
   std::ranges::copy(key, key_.begin());
@@ -60,7 +49,7 @@ Bytes Sealer::seal(ByteView plain, std::string_view place) const {
   sealed[0] = kVersion;
   std::ranges::copy(random_bytes(kNonceBytes), sealed.begin() + 1);
   const std::string bound = associated_data(place);
-  const Context context(EVP_CIPHER_CTX_new());
+  const CipherContext context(EVP_CIPHER_CTX_new());
   int done = 0;
   require(context != nullptr &&
           EVP_EncryptInit_ex(context.get(), EVP_aes_256_gcm(), nullptr, raw(key_.data()),
@@ -88,7 +77,7 @@ Bytes Sealer::open(ByteView sealed, std::string_view place) const {
   // OpenSSL takes the tag as a pointer to what it could change.
   Bytes tag(sealed.end() - kTagBytes, sealed.end());
   const std::string bound = associated_data(place);
-  const Context context(EVP_CIPHER_CTX_new());
+  const CipherContext context(EVP_CIPHER_CTX_new());
   int done = 0;
   require(context != nullptr &&
           EVP_DecryptInit_ex(context.get(), EVP_aes_256_gcm(), nullptr, raw(key_.data()),

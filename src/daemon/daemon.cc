@@ -33,6 +33,7 @@
 #include "state/database.h"
 #include "state/external_connections.h"
 #include "state/history.h"
+#include "statements/alter_backup.h"
 #include "statements/backup_statement.h"
 #include "statements/dispatcher.h"
 #include "statements/external_connection_statements.h"
@@ -43,6 +44,7 @@
 #include "statements/show_backup_statement.h"
 #include "statements/wal_archive_statements.h"
 #include "storage/external_uri.h"
+#include "storage/kms.h"
 #include "storage/open_store.h"
 
 namespace holdfast::daemon {
@@ -81,6 +83,9 @@ class StoreFactory final : public statements::Stores, public backup::StoreOpener
   }
   std::unique_ptr<storage::ObjectStore> open_store(std::string_view uri) override {
     return open(std::string(uri));
+  }
+  std::unique_ptr<storage::KmsKey> open_kms(const std::string& uri) override {
+    return storage::open_kms(resolve(uri), config_);
   }
   const state::ExternalConnections* connections() const override { return &connections_; }
 
@@ -304,6 +309,7 @@ void Daemon::Parts::register_statements() {
       std::make_unique<statements::RestoreStatement>(stores, runner, instance));
   dispatcher.add<sql::ShowBackups>(std::make_unique<statements::ShowBackupsStatement>(stores));
   dispatcher.add<sql::ShowBackup>(std::make_unique<statements::ShowBackupStatement>(stores));
+  dispatcher.add<sql::AlterBackupKms>(std::make_unique<statements::AlterBackupStatement>(stores));
   statements::add_job_statements(dispatcher, registry, runner);
   statements::add_external_connection_statements(dispatcher, {.connections = &connections,
                                                               .stores = &stores,

@@ -6,6 +6,7 @@
 #include <thread>
 
 #include "base/error.h"
+#include "collection/encryption.h"
 #include "postgres/programs.h"
 #include "postgres/versions.h"
 #include "restore/checks.h"
@@ -99,7 +100,8 @@ class Attempt {
 
  private:
   void open() {
-    store_ = services_.open_store(spec_.collection_uri(), run_.stop());
+    store_ = collection::with_keys(services_.open_store(spec_.collection_uri(), run_.stop()),
+                                   collection::parse_keys(spec_.keys()));
     chain_ = read_cluster_chain(*store_, spec_.subdirectory(), run_.stop());
     if (target() != nullptr) add_wal_up_to(*target(), *store_, chain_.back(), run_.stop());
     const auto& manifest = chain_.back();

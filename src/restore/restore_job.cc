@@ -10,6 +10,7 @@
 
 #include "base/error.h"
 #include "base/log.h"
+#include "collection/encryption.h"
 #include "io/file.h"
 #include "postgres/control_file.h"
 #include "restore/checks.h"
@@ -108,7 +109,8 @@ class Attempt {
   }
 
   void open() {
-    store_ = services_.open_store(spec_.collection_uri(), stop());
+    store_ = collection::with_keys(services_.open_store(spec_.collection_uri(), stop()),
+                                   collection::parse_keys(spec_.keys()));
     chain_ = read_cluster_chain(*store_, spec_.subdirectory(), stop());
     if (target() != nullptr) add_wal_up_to(*target(), *store_, chain_.back(), stop());
     manifest_ = chain_.back();

@@ -64,9 +64,10 @@ struct OptionSpec {
 inline constexpr OptionSpec kOptions[] = {
     {"revision_history", OptionType::Boolean, Secret::No, kBackup,
      "keep all WAL, so that any moment inside can be restored"},
-    {"encryption_passphrase", OptionType::String, Secret::Yes, kBackup | kRestore | kShowBackup,
+    {"encryption_passphrase", OptionType::String, Secret::Yes,
+     kBackup | kRestore | kShowBackup | kWalArchive,
      "passphrase that the data key is derived from"},
-    {"kms", OptionType::UriList, Secret::KmsUri, kBackup | kRestore | kShowBackup,
+    {"kms", OptionType::UriList, Secret::KmsUri, kBackup | kRestore | kShowBackup | kWalArchive,
      "master keys that wrap the data key"},
     {"detached", OptionType::Boolean, Secret::No, kBackup, "return the job id at once"},
     {"detached", OptionType::Flag, Secret::No, kRestore, "return the job id at once"},

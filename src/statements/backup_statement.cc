@@ -9,7 +9,9 @@
 #include "base/error.h"
 #include "collection/chain.h"
 #include "collection/collection.h"
+#include "collection/encryption.h"
 #include "sql/printer.h"
+#include "statements/encryption.h"
 #include "statements/find_backup.h"
 #include "statements/job_result.h"
 #include "statements/option_checks.h"
@@ -59,12 +61,15 @@ backup::proto::BackupJobSpec make_spec(const sql::Backup& statement) {
   return spec;
 }
 
-/// The first subdirectory from `now` on, in steps of its resolution, that no finished full has. Two
+/// The first subdirectory from `now` on, in steps of its resolution, that no full has. Two
 /// statements in one centisecond may choose the same: the lock inside decides between them.
 std::string choose_subdirectory(storage::ObjectStore& store, Time now, const Stop& stop) {
   for (;;) {
     std::string subdirectory = collection::subdirectory_for(now);
-    if (!store.stat(collection::manifest_key(subdirectory), stop)) return subdirectory;
+    if (!store.stat(collection::manifest_key(subdirectory), stop) &&
+        !collection::is_encrypted(store, subdirectory, stop)) {
+      return subdirectory;
+    }
     now += std::chrono::milliseconds(10);
   }
 }
@@ -112,6 +117,30 @@ void choose_place(const sql::Backup& statement, storage::ObjectStore& store, Tim
   }
 }
 
+/// The keys of the layer that `spec` is for, made where they do not exist yet. Refuses a layer that
+/// is to be encrypted otherwise than what it belongs to.
+collection::CollectionKeys choose_keys(const sql::Backup& statement,
+                                       const backup::proto::BackupJobSpec& spec,
+                                       storage::ObjectStore& store, Stores& stores,
+                                       sql::SessionContext& session, const Stop& stop) {
+  const std::uint64_t server = system_identifier(session);
+  const auto guard = key_guard(statement.options, stores, session);
+  if (!guard) {
+    const std::string& full = spec.full().empty() ? spec.subdirectory() : spec.full();
+    collection::open_chain(store, full, nullptr, stop);
+    collection::require_plain_wal(store, server, stop);
+    return {};
+  }
+  if (!spec.full().empty()) {
+    return collection::continue_chain(store, spec.full(), server, *guard, stop);
+  }
+  if (session.dry_run()) {
+    collection::open_wal(store, server, *guard, collection::WalKey::Find, stop);
+    return {};
+  }
+  return collection::make_chain(store, spec.subdirectory(), server, *guard, stop);
+}
+
 /// As in CockroachDB, a job's description names the subdirectory that was chosen.
 std::string describe(sql::Backup statement, const std::string& subdirectory) {
   statement.onto =
@@ -136,6 +165,8 @@ void BackupStatement::run(const sql::Backup& statement, sql::SessionContext& ses
   }
   choose_place(statement, *store, clock_.now(), spec, sink, stop);
   backup::check_spec(spec);
+  spec.set_keys(
+      collection::serialize_keys(choose_keys(statement, spec, *store, stores_, session, stop)));
 
   const jobs::NewJob job = new_job(
       {.type = jobs::kBackupType,

@@ -21,6 +21,7 @@ namespace {
 using sql::Row;
 
 constexpr std::string_view kStorageType = "STORAGE";
+constexpr std::string_view kKmsType = "KMS";
 
 /// Every creation writes this object where there is none, so that it never piles up, also where
 /// nothing can be deleted.
@@ -32,13 +33,22 @@ bool names_a_key(const storage::StorageUri& uri) {
          uri.scheme == "azure-kms" || (uri.scheme == "gs" && uri.host.empty());
 }
 
+/// Throws when the key does not give back what it encrypted, or the URI cannot be right.
+void try_out_key(Stores& stores, const std::string& uri, sql::SessionContext& session,
+                 const Stop& stop) {
+  const auto key = open_kms_for_user(stores, uri, session);
+  const std::string_view content = "holdfast";
+  if (as_text(key->decrypt(key->encrypt(as_bytes(content), stop), stop)) != content) {
+    throw Error(sqlstate::kIoError,
+                fmt::format("{} does not give back what it encrypted", key->id()));
+  }
+}
+
 /// Throws when the storage cannot be written, read and listed, or the URI cannot be right.
 void try_out(Stores& stores, const std::string& uri, sql::SessionContext& session,
              const Stop& stop) {
   const storage::StorageUri parsed = storage::parse_uri(uri);
-  if (names_a_key(parsed)) {
-    refuse_missing("an external connection to a key management service", "encryption");
-  }
+  if (names_a_key(parsed)) return try_out_key(stores, uri, session, stop);
   if (parsed.scheme == storage::kExternalScheme) {
     throw Error(sqlstate::kInvalidParameterValue,
                 "an external connection cannot stand for another external connection");
@@ -65,6 +75,10 @@ void try_out(Stores& stores, const std::string& uri, sql::SessionContext& sessio
   } catch (const Error&) {
     // Storage without the right to delete is good storage.
   }
+}
+
+std::string_view type_of(const std::string& uri) {
+  return names_a_key(storage::parse_uri(uri)) ? kKmsType : kStorageType;
 }
 
 class CreateConnection final : public Handler<sql::CreateExternalConnection> {
@@ -159,8 +173,8 @@ class ShowConnections final : public Handler<sql::ShowExternalConnections> {
     const auto list = shown(*services_.connections, statement.name, session, ConnectionRight::See);
     sink.columns(sql::columns_of(statement));
     for (const auto& connection : list) {
-      sink.row(
-          Row{connection.name, storage::redact_uri(connection.uri), std::string(kStorageType)});
+      sink.row(Row{connection.name, storage::redact_uri(connection.uri),
+                   std::string(type_of(connection.uri))});
     }
     sink.complete(fmt::format("SHOW {}", list.size()));
   }

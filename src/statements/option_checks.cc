@@ -17,9 +17,7 @@ struct Unsupported {
   std::string_view missing;
 };
 constexpr Unsupported kUnsupported[] = {
-    {"encryption_passphrase", "encryption"},
-    {"kms", "encryption"},
-    {"encryption_info_dir", "encryption"},
+    {"encryption_info_dir", "encryption information in another place"},
     {"incremental_location", "a separate location for incremental backups"},
     {"execution locality", "execution locality"},
     {"updates_cluster_monitoring_metrics", "the metric of KMS failures"},

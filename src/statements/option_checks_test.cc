@@ -29,8 +29,7 @@ TEST(OptionChecks, RateRefusesWhatIsNone) {
 }
 
 TEST(OptionChecks, OptionsWithoutAnEngineAreRefusedByName) {
-  for (const char* text : {"encryption_passphrase = 'x'", "kms = 'aws:///k'",
-                           "execution locality = 'a=b'", "include_all_virtual_clusters = true"}) {
+  for (const char* text : {"execution locality = 'a=b'", "include_all_virtual_clusters = true"}) {
     try {
       refuse_unsupported_options(options_of(text), "BACKUP");
       FAIL() << text;

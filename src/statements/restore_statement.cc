@@ -4,10 +4,12 @@
 
 #include "base/error.h"
 #include "collection/chain.h"
+#include "collection/encryption.h"
 #include "restore/tablespace_mapping.h"
 #include "restore/user_objects.h"
 #include "sql/printer.h"
 #include "statements/as_of.h"
+#include "statements/encryption.h"
 #include "statements/find_backup.h"
 #include "statements/job_result.h"
 #include "statements/option_checks.h"
@@ -89,6 +91,17 @@ std::string choose_moment(const sql::Restore& statement, storage::ObjectStore& s
   return moment.layer;
 }
 
+/// Notes the backup's keys in `spec`, and gives the store that uses them.
+std::unique_ptr<storage::ObjectStore> open_keys(collection::KeyGuard* guard,
+                                                std::unique_ptr<storage::ObjectStore> store,
+                                                const FoundBackup& backup,
+                                                restore::proto::RestoreJobSpec& spec,
+                                                const Stop& stop) {
+  auto keys = collection::open_chain(*store, backup.subdirectory, guard, stop);
+  spec.set_keys(collection::serialize_keys(keys));
+  return collection::with_keys(std::move(store), std::move(keys));
+}
+
 std::string describe(sql::Restore statement, const std::string& subdirectory) {
   statement.from =
       sql::Subdirectory{.latest = false, .path = {.value = "/" + subdirectory, .parameter = {}}};
@@ -109,6 +122,8 @@ void RestoreStatement::run(const sql::Restore& statement, sql::SessionContext& s
   std::unique_ptr<storage::ObjectStore> store =
       open_for_user(stores_, spec.collection_uri(), session);
   FoundBackup backup = find_backup(*store, statement.from, sink, stop);
+  store = open_keys(key_guard(statement.options, stores_, session).get(), std::move(store), backup,
+                    spec, stop);
   const std::string directory = choose_moment(statement, *store, backup, spec, stop);
   const auto layer = collection::read_manifest(*store, directory, stop);
   if (layer && layer->scope() != collection::proto::SCOPE_CLUSTER) {
@@ -139,6 +154,8 @@ void RestoreStatement::run_objects(const sql::Restore& statement, Detached detac
   std::unique_ptr<storage::ObjectStore> store =
       open_for_user(stores_, spec.collection_uri(), session);
   const FoundBackup backup = find_backup(*store, statement.from, sink, stop);
+  store = open_keys(key_guard(statement.options, stores_, session).get(), std::move(store), backup,
+                    spec, stop);
   const std::string layer = choose_moment(statement, *store, backup, spec, stop);
   const auto manifest = collection::read_manifest(*store, layer, stop);
   if (!manifest) {

@@ -12,9 +12,11 @@
 
 #include "base/error.h"
 #include "collection/chain.h"
+#include "collection/encryption.h"
 #include "collection/moment.h"
 #include "sql/columns.h"
 #include "statements/as_of.h"
+#include "statements/encryption.h"
 #include "statements/find_backup.h"
 #include "statements/option_checks.h"
 
@@ -231,6 +233,9 @@ void ShowBackupStatement::run(const sql::ShowBackup& statement, sql::SessionCont
   refuse_unsupported(statement);
   auto store = open_for_user(stores_, single_uri(statement.in, "SHOW BACKUP"), session);
   FoundBackup backup = find_backup(*store, statement.from, sink, stop);
+  auto keys = collection::open_chain(*store, backup.subdirectory,
+                                     key_guard(statement.options, stores_, session).get(), stop);
+  store = collection::with_keys(std::move(store), std::move(keys));
   // Every layer is checked on its own branch: a chain may have been continued twice from one layer.
   const std::vector<Manifest> layers = collection::read_manifests(*store, backup.layers, stop);
   if (statement.options.flag("check_files")) {

@@ -7,19 +7,33 @@
 
 namespace holdfast::statements {
 
-std::unique_ptr<storage::ObjectStore> open_for_user(Stores& stores, const std::string& uri,
-                                                    sql::SessionContext& session) {
+namespace {
+
+void require_use(const Stores& stores, const std::string& uri, sql::SessionContext& session) {
   if (storage::is_external(uri)) {
     // Whoever made the connection was allowed to reach what it leads to.
     if (stores.connections() != nullptr) {
       find_connection(*stores.connections(), storage::parse_external_uri(uri).name, session,
                       ConnectionRight::Usage);
     }
-    return stores.open(uri);
+    return;
   }
   const storage::StorageUri parsed = storage::parse_uri(uri);
   if (storage::reaches_as_daemon(parsed)) require_storage_privilege(session, parsed.scheme);
+}
+
+}  // namespace
+
+std::unique_ptr<storage::ObjectStore> open_for_user(Stores& stores, const std::string& uri,
+                                                    sql::SessionContext& session) {
+  require_use(stores, uri, session);
   return stores.open(uri);
+}
+
+std::unique_ptr<storage::KmsKey> open_kms_for_user(Stores& stores, const std::string& uri,
+                                                   sql::SessionContext& session) {
+  require_use(stores, uri, session);
+  return stores.open_kms(uri);
 }
 
 }  // namespace holdfast::statements

@@ -6,8 +6,11 @@
 #include <string>
 
 #include "base/error.h"
+#include "collection/encryption.h"
 #include "sql/columns.h"
 #include "sql/printer.h"
+#include "statements/encryption.h"
+#include "statements/option_checks.h"
 #include "statements/privileges.h"
 
 namespace holdfast::statements {
@@ -30,6 +33,19 @@ WalArchiveMode mode_option(const sql::Options& options) {
       .hint("Valid values are 'full' and 'maps'.");
 }
 
+/// Refuses to mix encrypted and plain WAL.
+std::optional<collection::CollectionKeys::Wal> choose_key(const sql::CreateWalArchive& statement,
+                                                          storage::ObjectStore& store,
+                                                          Stores& stores,
+                                                          sql::SessionContext& session,
+                                                          const Stop& stop) {
+  const std::uint64_t server = system_identifier(session);
+  const auto guard = key_guard(statement.options, stores, session);
+  if (guard) return collection::open_wal(store, server, *guard, collection::WalKey::Make, stop);
+  collection::require_plain_wal(store, server, stop);
+  return std::nullopt;
+}
+
 class Create final : public Handler<sql::CreateWalArchive> {
  public:
   Create(Stores& stores, WalArchives& archives) : stores_(stores), archives_(archives) {}
@@ -38,13 +54,17 @@ class Create final : public Handler<sql::CreateWalArchive> {
            const Stop& stop) override {
     require_cluster_privilege(session, ClusterPrivilege::Backup);
     const WalArchiveMode mode = mode_option(statement.options);
-    open_for_user(stores_, statement.uri.value, session);  // refused now rather than by the job
+    refuse_unsupported_options(statement.options, "CREATE WAL ARCHIVE");
+    // Refused now rather than by the job.
+    const auto store = open_for_user(stores_, statement.uri.value, session);
+    const auto key = choose_key(statement, *store, stores_, session, stop);
     const std::string text = sql::print(statement, sql::Redact::Secrets);
     const auto id = archives_.ensure({.collection_uri = statement.uri.value,
                                       .mode = mode,
                                       .description = text,
                                       .statement = text,
-                                      .user_name = current_user(session)},
+                                      .user_name = current_user(session),
+                                      .key = key},
                                      stop);
     sink.columns(sql::columns_of(statement));
     sink.row(sql::Row{fmt::format("{}", id), backup::archive_slot_name(statement.uri.value)});

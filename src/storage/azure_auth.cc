@@ -16,8 +16,6 @@ namespace holdfast::storage {
 
 namespace {
 
-constexpr std::string_view kScope = "https://storage.azure.com/.default";
-constexpr std::string_view kResource = "https://storage.azure.com/";
 /// The metadata service is on the machine; where there is none, nothing answers at all.
 constexpr std::chrono::milliseconds kConnectTimeout{2000};
 
@@ -90,11 +88,12 @@ class TokenAuth : public AzureAuth {
 };
 
 /// Source: Microsoft identity platform, "OAuth 2.0 client credentials flow".
-AccessToken token_of_client(const CloudEnvironment& environment, std::string authority,
-                            const std::string& tenant, QueryParameters form, const Stop& stop) {
+AccessToken token_of_client(const CloudEnvironment& environment, const AzureAuthOptions& options,
+                            std::string authority, const std::string& tenant, QueryParameters form,
+                            const Stop& stop) {
   while (authority.ends_with('/')) authority.pop_back();
   form.emplace_back("grant_type", "client_credentials");
-  form.emplace_back("scope", kScope);
+  form.emplace_back("scope", options.resource + "/.default");
   const std::string body = canonical_query(std::move(form));
   const net::HttpResponse response = environment.http->send(
       {.method = net::HttpMethod::Post,
@@ -110,10 +109,11 @@ AccessToken token_of_client(const CloudEnvironment& environment, std::string aut
 /// Source: Azure, "How to use managed identities for Azure resources on an Azure VM" and, with
 /// IDENTITY_ENDPOINT, "… for App Service".
 AccessToken token_of_managed_identity(const CloudEnvironment& environment,
-                                      const std::string& client_id, const Stop& stop) {
+                                      const AzureAuthOptions& options, const std::string& client_id,
+                                      const Stop& stop) {
   std::string endpoint = environment.variable("IDENTITY_ENDPOINT");
   const std::string header = environment.variable("IDENTITY_HEADER");
-  QueryParameters query = {{"resource", std::string(kResource)}};
+  QueryParameters query = {{"resource", options.resource + "/"}};
   net::HttpHeaders headers;
   if (!endpoint.empty() && !header.empty()) {
     query.emplace_back("api-version", "2019-08-01");
@@ -150,7 +150,7 @@ AccessToken implicit_token(const CloudEnvironment& environment, const AzureAuthO
   std::string authority = variable("AZURE_AUTHORITY_HOST");
   if (authority.empty()) authority = options.authority;
   if (!tenant.empty() && !client.empty() && !secret.empty()) {
-    return token_of_client(environment, authority, tenant,
+    return token_of_client(environment, options, authority, tenant,
                            {{"client_id", client}, {"client_secret", secret}}, stop);
   }
   const std::string token_file = variable("AZURE_FEDERATED_TOKEN_FILE");
@@ -162,13 +162,13 @@ AccessToken implicit_token(const CloudEnvironment& environment, const AzureAuthO
           fmt::format("file \"{}\" of AZURE_FEDERATED_TOKEN_FILE does not exist", token_file));
     }
     return token_of_client(
-        environment, authority, tenant,
+        environment, options, authority, tenant,
         {{"client_id", client},
          {"client_assertion", *assertion},
          {"client_assertion_type", "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"}},
         stop);
   }
-  return token_of_managed_identity(environment, client, stop);
+  return token_of_managed_identity(environment, options, client, stop);
 }
 
 }  // namespace
@@ -218,7 +218,7 @@ std::unique_ptr<AzureAuth> make_azure_auth(const AzureAuthOptions& options,
       return std::make_unique<TokenAuth>(
           [options, environment](const Stop& stop) {
             return token_of_client(
-                environment, options.authority, options.tenant_id,
+                environment, options, options.authority, options.tenant_id,
                 {{"client_id", options.client_id}, {"client_secret", options.client_secret}}, stop);
           },
           *environment.clock);

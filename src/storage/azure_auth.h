@@ -21,8 +21,19 @@ struct AzureAuthOptions {
   std::string tenant_id = {};
   std::string client_id = {};  ///< for a managed identity: which one, or empty
   std::string client_secret = {};
-  std::string authority = {};  ///< "https://login.microsoftonline.com"
+  std::string authority = {};                          ///< "https://login.microsoftonline.com"
+  std::string resource = "https://storage.azure.com";  ///< what tokens are for
 };
+
+/// One of Azure's clouds.
+struct AzureCloud {
+  std::string_view name;
+  std::string_view storage_suffix;
+  std::string_view vault_suffix;
+  std::string_view authority;
+};
+/// By AZURE_ENVIRONMENT; the public one for an empty name. Throws kInvalidParameterValue.
+AzureCloud find_azure_cloud(std::string name);
 
 /// What a request looks like before it carries its proof.
 struct AzureRequest {

@@ -12,39 +12,21 @@ namespace holdfast::storage {
 
 namespace {
 
-struct Cloud {
-  std::string_view name;
-  std::string_view storage_suffix;
-  std::string_view authority;
-};
-
 /// Source: Azure SDK for Go, azcore/cloud and the earlier autorest environments, whose names
 /// CockroachDB took over.
 constexpr std::array kClouds = {
-    Cloud{"AZUREPUBLICCLOUD", "core.windows.net", "https://login.microsoftonline.com"},
-    Cloud{"AZUREUSGOVERNMENTCLOUD", "core.usgovcloudapi.net", "https://login.microsoftonline.us"},
-    Cloud{"AZURECHINACLOUD", "core.chinacloudapi.cn", "https://login.chinacloudapi.cn"},
-    Cloud{"AZUREGERMANCLOUD", "core.cloudapi.de", "https://login.microsoftonline.de"},
+    AzureCloud{"AZUREPUBLICCLOUD", "core.windows.net", "vault.azure.net",
+               "https://login.microsoftonline.com"},
+    AzureCloud{"AZUREUSGOVERNMENTCLOUD", "core.usgovcloudapi.net", "vault.usgovcloudapi.net",
+               "https://login.microsoftonline.us"},
+    AzureCloud{"AZURECHINACLOUD", "core.chinacloudapi.cn", "vault.azure.cn",
+               "https://login.chinacloudapi.cn"},
+    AzureCloud{"AZUREGERMANCLOUD", "core.cloudapi.de", "vault.microsoftazure.de",
+               "https://login.microsoftonline.de"},
 };
 
 Error invalid(std::string message) {
   return Error(sqlstate::kInvalidParameterValue, std::move(message));
-}
-
-Cloud find_cloud(std::string name) {
-  if (name.empty()) return kClouds.front();
-  std::transform(name.begin(), name.end(), name.begin(), [](char c) {
-    return c >= 'a' && c <= 'z' ? static_cast<char>(c - 'a' + 'A') : c;
-  });
-  const auto* const cloud = std::find_if(kClouds.begin(), kClouds.end(),
-                                         [&](const Cloud& one) { return one.name == name; });
-  if (cloud == kClouds.end()) {
-    throw invalid(fmt::format("unsupported value {} for AZURE_ENVIRONMENT", name))
-        .hint(
-            "Supported values are AZUREPUBLICCLOUD, AZUREUSGOVERNMENTCLOUD, AZURECHINACLOUD and "
-            "AZUREGERMANCLOUD.");
-  }
-  return *cloud;
 }
 
 AzureAuthOptions parse_auth(UriParameters& parameters, std::string_view authority) {
@@ -96,6 +78,22 @@ AzureAuthOptions parse_auth(UriParameters& parameters, std::string_view authorit
 
 }  // namespace
 
+AzureCloud find_azure_cloud(std::string name) {
+  if (name.empty()) return kClouds.front();
+  std::transform(name.begin(), name.end(), name.begin(), [](char c) {
+    return c >= 'a' && c <= 'z' ? static_cast<char>(c - 'a' + 'A') : c;
+  });
+  const auto* const cloud = std::find_if(kClouds.begin(), kClouds.end(),
+                                         [&](const AzureCloud& one) { return one.name == name; });
+  if (cloud == kClouds.end()) {
+    throw invalid(fmt::format("unsupported value {} for AZURE_ENVIRONMENT", name))
+        .hint(
+            "Supported values are AZUREPUBLICCLOUD, AZUREUSGOVERNMENTCLOUD, AZURECHINACLOUD and "
+            "AZUREGERMANCLOUD.");
+  }
+  return *cloud;
+}
+
 AzureOptions parse_azure_uri(const StorageUri& uri, std::string_view shown) {
   if (uri.host.empty()) throw invalid("the azure URI must name a container");
   UriParameters parameters(uri, "azure");
@@ -104,7 +102,7 @@ AzureOptions parse_azure_uri(const StorageUri& uri, std::string_view shown) {
                           .account = parameters.take("AZURE_ACCOUNT_NAME")};
   // The wording of CockroachDB (reference, section 6).
   if (options.account.empty()) throw invalid("azure uri missing \"AZURE_ACCOUNT_NAME\" parameter");
-  const Cloud cloud = find_cloud(parameters.take("AZURE_ENVIRONMENT"));
+  const AzureCloud cloud = find_azure_cloud(parameters.take("AZURE_ENVIRONMENT"));
   options.endpoint = parameters.take("AZURE_ENDPOINT");
   while (options.endpoint.ends_with('/')) options.endpoint.pop_back();
   if (!options.endpoint.empty() && !options.endpoint.starts_with("https://") &&

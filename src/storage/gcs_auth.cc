@@ -116,12 +116,13 @@ AccessToken implicit_token(const CloudEnvironment& environment, const Stop& stop
 }
 
 /// Source: IAM Service Account Credentials API, projects.serviceAccounts.generateAccessToken.
-AccessToken impersonate(const AccessToken& own, const std::vector<std::string>& roles,
+AccessToken impersonate(const AccessToken& own, const GcsAuthOptions& options,
                         const CloudEnvironment& environment, const Stop& stop) {
+  const std::vector<std::string>& roles = options.roles;
   const auto resource = [](const std::string& account) {
     return "projects/-/serviceAccounts/" + account;
   };
-  nlohmann::json ask = {{"scope", {kStorageScope}}, {"lifetime", "3600s"}};
+  nlohmann::json ask = {{"scope", {options.scope}}, {"lifetime", "3600s"}};
   for (std::size_t i = 0; i + 1 < roles.size(); ++i) ask["delegates"].push_back(resource(roles[i]));
   const std::string body = ask.dump();
   const net::HttpResponse response = environment.http->send(
@@ -182,7 +183,7 @@ std::unique_ptr<AccessTokenCache> make_gcs_token(const GcsAuthOptions& options,
         } else {
           token = gcs_token_of_file(options.credentials_json, environment, stop);
         }
-        return options.roles.empty() ? token : impersonate(token, options.roles, environment, stop);
+        return options.roles.empty() ? token : impersonate(token, options, environment, stop);
       },
       *environment.clock);
 }

@@ -6,6 +6,7 @@
 
 #include "storage/access_token.h"
 #include "storage/cloud_environment.h"
+#include "storage/uri_parameters.h"
 
 namespace holdfast::storage {
 
@@ -15,7 +16,13 @@ struct GcsAuthOptions {
   std::string bearer_token = {};
   /// Service accounts to act as: the last is the target, earlier ones lead to it.
   std::vector<std::string> roles = {};
+  /// What a token of a role is for.
+  std::string scope = "https://www.googleapis.com/auth/devstorage.read_write";
 };
+
+/// Takes AUTH, CREDENTIALS, BEARER_TOKEN and ASSUME_ROLE. Throws kInvalidParameterValue; `missing`
+/// is the message when there are no credentials.
+GcsAuthOptions parse_gcs_auth(UriParameters& parameters, const std::string& missing);
 
 /// Where access tokens for Google Cloud Storage come from.
 std::unique_ptr<AccessTokenCache> make_gcs_token(const GcsAuthOptions& options,

@@ -26,6 +26,34 @@ std::vector<std::string> split_roles(std::string_view text) {
 
 }  // namespace
 
+GcsAuthOptions parse_gcs_auth(UriParameters& parameters, const std::string& missing) {
+  GcsAuthOptions options;
+  const std::string auth = parameters.take("AUTH");
+  const std::string credentials = parameters.take("CREDENTIALS");
+  options.bearer_token = parameters.take("BEARER_TOKEN");
+  options.roles = split_roles(parameters.take("ASSUME_ROLE"));
+
+  if (auth == "implicit") {
+    if (!credentials.empty() || !options.bearer_token.empty()) {
+      throw invalid("AUTH is set to 'implicit', but secrets are given in the storage URI");
+    }
+    options.implicit = true;
+    return options;
+  }
+  if (!auth.empty() && auth != "specified") {
+    throw invalid(fmt::format("unsupported value {} for AUTH", auth));
+  }
+  if (!options.bearer_token.empty()) {
+    if (!credentials.empty()) throw invalid("CREDENTIALS and BEARER_TOKEN exclude each other");
+    return options;
+  }
+  if (credentials.empty()) throw invalid(missing);
+  const auto json = crypto::from_base64(credentials);
+  if (!json) throw invalid("CREDENTIALS is not a base64 text");
+  options.credentials_json = as_text(*json);
+  return options;
+}
+
 GcsOptions parse_gcs_uri(const StorageUri& uri, std::string_view shown) {
   if (uri.host.empty()) throw invalid("the gs URI must name a bucket");
   UriParameters parameters(uri, "gs");
@@ -42,31 +70,10 @@ GcsOptions parse_gcs_uri(const StorageUri& uri, std::string_view shown) {
     options.endpoint = endpoint;
     options.own_endpoint = true;
   }
-  const std::string auth = parameters.take("AUTH");
-  const std::string credentials = parameters.take("CREDENTIALS");
-  options.auth.bearer_token = parameters.take("BEARER_TOKEN");
-  options.auth.roles = split_roles(parameters.take("ASSUME_ROLE"));
-  parameters.finish();
-
-  if (auth == "implicit") {
-    if (!credentials.empty() || !options.auth.bearer_token.empty()) {
-      throw invalid("AUTH is set to 'implicit', but secrets are given in the storage URI");
-    }
-    options.auth.implicit = true;
-    return options;
-  }
-  if (!auth.empty() && auth != "specified") {
-    throw invalid(fmt::format("unsupported value {} for AUTH", auth));
-  }
-  if (!options.auth.bearer_token.empty()) {
-    if (!credentials.empty()) throw invalid("CREDENTIALS and BEARER_TOKEN exclude each other");
-    return options;
-  }
   // The wording of CockroachDB (reference, section 6), which scripts look for.
-  if (credentials.empty()) throw invalid("CREDENTIALS must be set unless \"AUTH\" is \"implicit\"");
-  const auto json = crypto::from_base64(credentials);
-  if (!json) throw invalid("CREDENTIALS is not a base64 text");
-  options.auth.credentials_json = as_text(*json);
+  options.auth =
+      parse_gcs_auth(parameters, "CREDENTIALS must be set unless \"AUTH\" is \"implicit\"");
+  parameters.finish();
   return options;
 }
 

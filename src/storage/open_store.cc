@@ -56,22 +56,12 @@ std::unique_ptr<net::HttpTransport> open_http(const StorageConfig& config, bool 
       net::HttpClientOptions{.ca_file = config.ca_file, .verify_tls = verify_tls});
 }
 
-/// The wording of CockroachDB (reference, section 6).
-void refuse_endpoint(const StorageConfig& config, const std::string& endpoint,
-                     std::string_view service) {
-  if (!config.disable_http || endpoint.empty()) return;
-  throw Error(sqlstate::kInsufficientPrivilege,
-              fmt::format("custom endpoints disallowed for {} due to --external-io-disable-http "
-                          "flag",
-                          service));
-}
-
 std::unique_ptr<ObjectStore> open_s3(std::string_view text, const StorageUri& uri,
                                      const StorageConfig& config) {
   const std::string shown = redact_uri(text);
   const S3Options options = parse_s3_uri(uri, shown);
   refuse_endpoint(config, options.endpoint, "s3");
-  if (options.implicit_credentials) {
+  if (options.auth.implicit) {
     require_implicit_credentials(!config.disable_implicit_credentials, "s3");
   }
   S3Parts parts = {
@@ -172,6 +162,16 @@ constexpr RetryPolicy kPatient = {.attempts = 8,
                                   .longest_delay = std::chrono::seconds(10)};
 
 }  // namespace
+
+void refuse_endpoint(const StorageConfig& config, const std::string& endpoint,
+                     std::string_view service) {
+  if (!config.disable_http || endpoint.empty()) return;
+  // The wording of CockroachDB (reference, section 6).
+  throw Error(sqlstate::kInsufficientPrivilege,
+              fmt::format("custom endpoints disallowed for {} due to --external-io-disable-http "
+                          "flag",
+                          service));
+}
 
 std::string_view normalize_scheme(std::string_view scheme) {
   const Driver* driver = find_driver(scheme);

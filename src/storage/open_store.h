@@ -33,6 +33,10 @@ struct StorageConfig {
 /// "https", "file-http" and "file-https". Empty for a scheme that no driver has.
 std::string_view normalize_scheme(std::string_view scheme);
 
+/// Throws kInsufficientPrivilege for an endpoint of one's own where those are disabled.
+void refuse_endpoint(const StorageConfig& config, const std::string& endpoint,
+                     std::string_view service);
+
 /// The store that `uri` names, with repeats of safe failures and debug logging around the driver.
 /// Throws kInvalidParameterValue for a URI that cannot be right, kFeatureNotSupported for a scheme
 /// whose driver is missing. Nothing is read or written yet, but the external I/O directory must

@@ -29,29 +29,15 @@ constexpr std::size_t kSmallObject = 64U << 10;
 /// What is known of the store's handling of If-None-Match.
 enum class Conditional { Unknown, Honoured, Ignored };
 
-std::unique_ptr<AwsCredentialSource> credential_source(const S3Options& options,
-                                                       const CloudEnvironment& environment) {
-  std::unique_ptr<AwsCredentialSource> source =
-      options.implicit_credentials ? aws_implicit_credentials(environment, options.region)
-                                   : aws_static_credentials(options.keys);
-  AwsTokenService service = aws_token_service(environment, options.region);
-  // A store of another maker has a token service of its own, at the same place.
-  if (!options.endpoint.empty() && environment.variable("AWS_ENDPOINT_URL_STS").empty()) {
-    service.endpoint = options.endpoint;
-  }
-  for (const AwsRole& role : options.roles) {
-    source = aws_assume_role(std::move(source), role, service, environment);
-  }
-  return source;
-}
-
 class S3Store : public ObjectStore {
  public:
   S3Store(const S3Options& options, S3Parts parts)
       : options_(options),
         place_(options.prefix),
         parts_(std::move(parts)),
-        credentials_(credential_source(options, parts_.environment), *parts_.environment.clock),
+        credentials_(make_aws_credentials(options.auth, options.region, options.endpoint,
+                                          parts_.environment),
+                     *parts_.environment.clock),
         region_(options.region.empty() ? std::string(kFirstRegion) : options.region),
         conditional_(options.endpoint.empty() ? Conditional::Honoured : Conditional::Unknown) {}
 

@@ -5,7 +5,7 @@
 #include <string>
 
 #include "net/http.h"
-#include "storage/aws_credentials.h"
+#include "storage/aws_auth.h"
 #include "storage/object_store.h"
 #include "storage/uri.h"
 
@@ -24,9 +24,7 @@ struct S3Options {
   std::string storage_class = {};
   std::string encryption_mode = {};  ///< "AES256" or "aws:kms"
   std::string kms_key_id = {};
-  bool implicit_credentials = false;
-  AwsKeys keys = {};  ///< unless implicit
-  std::vector<AwsRole> roles = {};
+  AwsAuthOptions auth = {};
 };
 
 /// Throws kInvalidParameterValue for parameters that are unknown, missing or impossible. `shown` is

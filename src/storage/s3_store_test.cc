@@ -12,7 +12,7 @@ class S3StoreTest : public CloudTest {
  protected:
   std::unique_ptr<ObjectStore> open(S3Options options) {
     options.bucket = "bucket";
-    if (!options.implicit_credentials) options.keys = {"id", "hush", ""};
+    if (!options.auth.implicit) options.auth.keys = {"id", "hush", ""};
     return open_s3_store(options, {.http = std::make_unique<BorrowedHttp>(http_),
                                    .environment = environment(),
                                    .description = "s3://bucket"});

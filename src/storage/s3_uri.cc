@@ -15,18 +15,6 @@ Error invalid(std::string message) {
   return Error(sqlstate::kInvalidParameterValue, std::move(message));
 }
 
-/// "https://host:9000" of "host:9000" and "https://host:9000/".
-std::string normalize_endpoint(std::string endpoint) {
-  if (endpoint.empty()) return endpoint;
-  if (endpoint.find("://") == std::string::npos) endpoint = "https://" + endpoint;
-  while (endpoint.ends_with('/')) endpoint.pop_back();
-  if ((!endpoint.starts_with("https://") && !endpoint.starts_with("http://")) ||
-      net::origin_of(endpoint) != endpoint) {
-    throw invalid("AWS_ENDPOINT must be a host with an optional port, such as https://host:9000");
-  }
-  return endpoint;
-}
-
 /// A bucket can be part of the host's name only where that is one: not an address, nor a lone word
 /// such as "localhost".
 bool can_have_subdomains(const std::string& endpoint) {
@@ -35,36 +23,6 @@ bool can_have_subdomains(const std::string& endpoint) {
   host = host.substr(0, host.find(':'));
   return host.find('.') != std::string::npos &&
          host.find_first_not_of("0123456789.") != std::string::npos;
-}
-
-void parse_credentials(UriParameters& parameters, S3Options& options) {
-  const std::string auth = parameters.take("AUTH");
-  options.keys = {.access_key_id = parameters.take("AWS_ACCESS_KEY_ID"),
-                  .secret_access_key = parameters.take("AWS_SECRET_ACCESS_KEY"),
-                  .session_token = parameters.take("AWS_SESSION_TOKEN")};
-  // A "+" that nobody encoded has become a space on its way; secrets have no spaces.
-  std::replace(options.keys.secret_access_key.begin(), options.keys.secret_access_key.end(), ' ',
-               '+');
-  const std::string roles = parameters.take("ASSUME_ROLE");
-  if (!roles.empty()) options.roles = parse_aws_roles(roles);
-
-  // The wording of CockroachDB (reference, section 6), which scripts look for.
-  if (auth.empty() || auth == "specified") {
-    for (const auto& [name, value] :
-         {std::pair("AWS_ACCESS_KEY_ID", &options.keys.access_key_id),
-          std::pair("AWS_SECRET_ACCESS_KEY", &options.keys.secret_access_key)}) {
-      if (value->empty()) {
-        throw invalid(fmt::format("AUTH is set to 'specified', but {} is not set", name));
-      }
-    }
-  } else if (auth == "implicit") {
-    if (!options.keys.access_key_id.empty() || !options.keys.secret_access_key.empty()) {
-      throw invalid("AUTH is set to 'implicit', but keys are given in the storage URI");
-    }
-    options.implicit_credentials = true;
-  } else {
-    throw invalid(fmt::format("unsupported value {} for AUTH", auth));
-  }
 }
 
 void parse_object_settings(UriParameters& parameters, S3Options& options) {
@@ -102,9 +60,9 @@ S3Options parse_s3_uri(const StorageUri& uri, std::string_view shown) {
   UriParameters parameters(uri, "S3");
   S3Options options = {.bucket = uri.host,
                        .prefix = normalize_path(uri.path, shown, "the bucket"),
-                       .endpoint = normalize_endpoint(parameters.take("AWS_ENDPOINT")),
+                       .endpoint = normalize_aws_endpoint(parameters.take("AWS_ENDPOINT")),
                        .region = parameters.take("AWS_REGION")};
-  parse_credentials(parameters, options);
+  options.auth = parse_aws_auth(parameters);
   parse_object_settings(parameters, options);
   options.skip_checksum = parameters.take_flag("AWS_SKIP_CHECKSUM");
   options.skip_tls_verify = parameters.take_flag("AWS_SKIP_TLS_VERIFY");

@@ -31,17 +31,17 @@ TEST(S3Uri, ReadsEveryParameter) {
   EXPECT_EQ(options.prefix, "a/b");
   EXPECT_EQ(options.endpoint, "https://minio.example.com:9000");
   EXPECT_EQ(options.region, "eu-west-1");
-  EXPECT_EQ(options.keys.access_key_id, "id");
-  EXPECT_EQ(options.keys.secret_access_key, "hush+x+y");
-  EXPECT_EQ(options.keys.session_token, "t");
+  EXPECT_EQ(options.auth.keys.access_key_id, "id");
+  EXPECT_EQ(options.auth.keys.secret_access_key, "hush+x+y");
+  EXPECT_EQ(options.auth.keys.session_token, "t");
   EXPECT_TRUE(options.path_style && options.skip_checksum && options.skip_tls_verify);
   EXPECT_EQ(options.encryption_mode, "aws:kms");
   EXPECT_EQ(options.kms_key_id, "key");
   EXPECT_EQ(options.storage_class, "STANDARD_IA");
-  ASSERT_EQ(options.roles.size(), 2U);
-  EXPECT_EQ(options.roles[0].arn, "arn:a");
-  EXPECT_EQ(options.roles[1].arn, "arn:b");
-  EXPECT_EQ(options.roles[1].external_id, "x");
+  ASSERT_EQ(options.auth.roles.size(), 2U);
+  EXPECT_EQ(options.auth.roles[0].arn, "arn:a");
+  EXPECT_EQ(options.auth.roles[1].arn, "arn:b");
+  EXPECT_EQ(options.auth.roles[1].external_id, "x");
 }
 
 TEST(S3Uri, ChoosesHowTheBucketIsAddressed) {
