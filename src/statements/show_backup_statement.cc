@@ -215,7 +215,7 @@ void ShowBackupStatement::run(const sql::ShowBackup& statement, sql::SessionCont
   // Every layer is checked on its own branch: a chain may have been continued twice from one layer.
   const std::vector<Manifest> layers = collection::read_manifests(*store, backup.layers, stop);
   if (statement.options.flag("check_files")) {
-    for (const auto& chain : collection::branches(layers)) {
+    for (const auto& chain : collection::branches(backup.subdirectory, layers)) {
       require_whole(*store, chain, backup.subdirectory, stop);
     }
   }
@@ -223,7 +223,7 @@ void ShowBackupStatement::run(const sql::ShowBackup& statement, sql::SessionCont
   sink.columns(sql::columns_of(statement));
   std::size_t rows = 0;
   if (statement.what == sql::ShowBackup::What::Validate && !statement.options.flag("as_json")) {
-    for (const auto& chain : collection::branches(layers)) {
+    for (const auto& chain : collection::branches(backup.subdirectory, layers)) {
       rows += validate(*store, chain, backup.subdirectory, sink, stop);
     }
   } else {
