@@ -331,7 +331,7 @@ void Daemon::Parts::start_listening() {
   if (configuration.http != "none") {
     const net::HostPort address = parse_address(configuration.http, "--http");
     http = std::make_unique<console::HttpServer>(
-        in_words(address.host, "0.0.0.0"), address.port,
+        console::HttpAddress{.host = in_words(address.host, "0.0.0.0"), .port = address.port},
         console::HttpPages{.health = [this] { return health(instance); },
                            .metrics =
                                [this] {
