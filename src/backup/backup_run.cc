@@ -21,6 +21,7 @@
 #include "base/assert.h"
 #include "base/error.h"
 #include "base/log.h"
+#include "collection/chain.h"
 #include "collection/changes.h"
 #include "collection/collection.h"
 #include "collection/format.h"
@@ -39,6 +40,9 @@ constexpr std::chrono::seconds kCheckpointAfter{10};
 /// A running server rewrites its control file in one write; a reader that meets it tries again.
 constexpr int kControlFileTries = 20;
 constexpr std::chrono::milliseconds kControlFileWait{50};
+/// How long a standby may take to come as far as the layer that its backup continues.
+constexpr std::chrono::minutes kLongestReplay{10};
+constexpr std::chrono::seconds kReplayPause{1};
 
 proto::BackupJobSpec parse_spec(ByteView bytes) {
   proto::BackupJobSpec spec;
@@ -125,15 +129,10 @@ std::optional<manifest::Manifest> read_latest(storage::ObjectStore& store, const
 
 }  // namespace
 
-void move_latest_late(storage::ObjectStore& store, const manifest::Manifest& manifest, Time now,
-                      const Stop& stop) {
-  // By WAL, because a clock may have been set back meanwhile.
-  const auto stop_of = [](const manifest::Manifest& one) {
-    return std::pair(one.stop().timeline(), one.stop().position());
-  };
+void point_latest_at(storage::ObjectStore& store, const manifest::Manifest& manifest, Time now,
+                     const Stop& stop) {
   const auto latest = read_latest(store, stop);
-  if (latest && latest->instance().system_identifier() == manifest.instance().system_identifier() &&
-      stop_of(*latest) > stop_of(manifest)) {
+  if (latest && collection::ends_later(*latest, manifest)) {
     log::info("LATEST stays at \"{}\", which is newer", latest->subdirectory());
     return;
   }
@@ -162,7 +161,6 @@ bool BackupRun::already_written() {
   if (!written || written->job_id() != job_.id()) return false;
   manifest_ = std::move(*written);
   written_ = true;
-  written_before_ = true;
   return true;
 }
 
@@ -400,27 +398,59 @@ void BackupRun::list_catalog() {
 }
 
 void BackupRun::copy_control_file() {
-  const auto path = environment_.data_directory / postgres::kControlFilePath;
   for (std::size_t i = 0; i < copy_.files.size(); ++i) {
     if (copy_.files.kind(i) != manifest::FILE_KIND_CONTROL) continue;
-    for (int left = kControlFileTries - 1;; --left) {
-      const auto content =
-          io::read_whole(io::FileSystem::real(), path.string(), postgres::kControlFileBytes);
-      postgres::ControlFile control;
-      try {
-        control = postgres::parse_control_file(content.value_or(Bytes()), path.string());
-      } catch (const Error&) {
-        if (left == 0) throw;
-        stop_.sleep(kControlFileWait);
-        continue;
+    postgres::ControlFile control;
+    Bytes content = read_control_bytes(control);
+    if (base_ && session_->from_standby()) {
+      enter("waiting for the standby to replay");
+      const auto deadline = std::chrono::steady_clock::now() + kLongestReplay;
+      while (!has_replayed(*base_, control, standby_path(control))) {
+        if (std::chrono::steady_clock::now() >= deadline) throw not_replayed(*base_, control);
+        write_out_replayed_pages();
+        stop_.sleep(kReplayPause);
+        content = read_control_bytes(control);
       }
-      if (base_ && session_->from_standby()) require_replayed(*base_, control);
-      store_control_file(i, *content);
-      return;
     }
+    store_control_file(i, content);
+    return;
   }
   throw Error(sqlstate::kUndefinedFile,
-              fmt::format("control file \"{}\" does not exist", path.string()));
+              fmt::format("control file \"{}\" does not exist",
+                          (environment_.data_directory / postgres::kControlFilePath).string()));
+}
+
+Bytes BackupRun::read_control_bytes(postgres::ControlFile& control) {
+  const auto path = environment_.data_directory / postgres::kControlFilePath;
+  for (int left = kControlFileTries - 1;; --left) {
+    Bytes content =
+        io::read_whole(io::FileSystem::real(), path.string(), postgres::kControlFileBytes)
+            .value_or(Bytes());
+    try {
+      control = postgres::parse_control_file(content, path.string());
+      return content;
+    } catch (const Error&) {
+      if (left == 0) throw;
+      stop_.sleep(kControlFileWait);
+    }
+  }
+}
+
+/// The standby may have followed its primary to a new timeline since the layer began.
+postgres::TimelinePath BackupRun::standby_path(const postgres::ControlFile& control) {
+  return read_timeline_path(*store_, environment_.data_directory, control_.system_identifier,
+                            std::max(session_->timeline(), control.min_recovery_timeline), stop_);
+}
+
+/// A restartpoint also moves the control file's position on to what is replayed.
+/// Source: PostgreSQL src/backend/access/transam/xlog.c (CreateRestartPoint).
+void BackupRun::write_out_replayed_pages() {
+  try {
+    postgres::Connection::open(connect_options(), stop_).query("CHECKPOINT", stop_);
+  } catch (const Error& error) {
+    // Not every role that may take backups may ask for it; the server's own come, too.
+    log::debug("could not ask the standby for a restartpoint: {}", error.message());
+  }
 }
 
 void BackupRun::store_control_file(std::size_t position, ByteView content) {
@@ -541,7 +571,11 @@ void BackupRun::remove_leftovers() {
       }
     }
   }
-  remove_unneeded_wal(*store_, spec_.subdirectory(), before_start, stop_);
+  remove_unneeded_wal(*store_,
+                      {.subdirectory = spec_.subdirectory(),
+                       .now = environment_.clock->now(),
+                       .has_unfinished_job = environment_.has_unfinished_job},
+                      before_start, stop_);
 }
 
 void BackupRun::write_manifest() {
@@ -567,12 +601,7 @@ void BackupRun::write_manifest() {
 
 void BackupRun::move_latest() {
   if (manifest_.type() == manifest::BACKUP_TYPE_INCREMENTAL) return;
-  const Time now = environment_.clock->now();
-  if (written_before_) {
-    move_latest_late(*store_, manifest_, now, stop_);
-  } else {
-    collection::write_latest(*store_, spec_.subdirectory(), now, stop_);
-  }
+  point_latest_at(*store_, manifest_, environment_.clock->now(), stop_);
 }
 
 void BackupRun::clean_up() {

@@ -273,6 +273,11 @@ void Daemon::Parts::register_jobs() {
                              .node_id = configuration.node_id,
                              .locality = configuration.locality,
                              .holdfast_version = std::string(kVersion),
+                             .has_unfinished_job =
+                                 [this](jobs::JobId id) {
+                                   const auto job = registry.find(id);
+                                   return job && !jobs::is_terminal(job->status);
+                                 },
                              .archives = &archives});
                        }});
   runner.register_kind(

@@ -121,10 +121,15 @@ std::string layer_ending_at(const std::vector<collection::proto::Manifest>& laye
   const collection::proto::Manifest* after = nullptr;
   for (const auto& layer : layers) {
     const Time end = time_of(layer.end_time_us());
-    if (end == moment) before = after = &layer;
-    if (end < moment) before = &layer;
-    if (end > moment && after == nullptr) after = &layer;
-    if (end == moment) break;
+    if (end == moment) {
+      before = after = &layer;
+      break;
+    }
+    // Not in the order of their ends: one that was interrupted and resumed ends late.
+    if (end < moment && (before == nullptr || end > time_of(before->end_time_us()))) {
+      before = &layer;
+    }
+    if (end > moment && (after == nullptr || end < time_of(after->end_time_us()))) after = &layer;
   }
   if (before != nullptr && before == after) return before->subdirectory();
   const auto print = [](const collection::proto::Manifest& layer) {

@@ -54,6 +54,9 @@ TEST(AsOfTest, OnlyTheEndsOfLayersCanBeRestored) {
   };
   EXPECT_NE(message(1'500'000).find("1970-01-01 00:00:01+00 or 1970-01-01 00:00:02+00"),
             std::string::npos);
+  std::swap(layers[0], layers[1]);  // the first was resumed after the second had ended
+  EXPECT_NE(message(2'500'000).find("1970-01-01 00:00:02+00 or 1970-01-01 00:00:03+00"),
+            std::string::npos);
   EXPECT_NE(message(500).find("nearest backup time is 1970-01-01 00:00:01+00"), std::string::npos);
   EXPECT_NE(message(9'000'000).find("nearest backup time is 1970-01-01 00:00:03+00"),
             std::string::npos);

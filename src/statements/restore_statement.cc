@@ -69,12 +69,13 @@ restore::proto::RestoreJobSpec make_spec(const sql::Restore& statement) {
   return spec;
 }
 
-/// The newest layer, or the one that AS OF SYSTEM TIME asks for.
+/// The layer that ends last, or the one that AS OF SYSTEM TIME asks for.
 std::string layer_of(const sql::Restore& statement, storage::ObjectStore& store,
                      const FoundBackup& backup, const Stop& stop) {
-  if (!statement.as_of) return backup.layers.back();
-  const Time moment = as_of_time(*statement.as_of, Clock::system().now());
-  return layer_ending_at(collection::read_manifests(store, backup.layers, stop), moment);
+  if (!statement.as_of && backup.layers.size() == 1) return backup.layers.front();
+  const auto layers = collection::read_manifests(store, backup.layers, stop);
+  if (!statement.as_of) return collection::latest_layer(layers).subdirectory();
+  return layer_ending_at(layers, as_of_time(*statement.as_of, Clock::system().now()));
 }
 
 std::string describe(sql::Restore statement, const std::string& subdirectory) {
