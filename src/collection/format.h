@@ -62,8 +62,9 @@ inline constexpr std::string_view kPackMagic = "HFPACK\r\n";      // 8 bytes, at
 inline constexpr std::string_view kPackEndMagic = "HFPKEND\n";    // 8 bytes, at the very end
 inline constexpr std::string_view kEnvelopeMagic = "HFMETA\r\n";  // manifests, checkpoints, maps
 
-/// Inside its envelope, a block map begins with these and this version.
+/// Inside its envelope, a block map begins with these and its version: 1 has no record chain.
 inline constexpr std::string_view kBlockMapMagic = "HFBM";
-inline constexpr std::uint32_t kBlockMapVersion = 1;
+inline constexpr std::uint32_t kBlockMapVersion = 2;
+inline constexpr std::uint32_t kPlainBlockMapVersion = 1;
 
 }  // namespace holdfast::collection
