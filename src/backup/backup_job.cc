@@ -129,7 +129,7 @@ void BackupJob::revert(jobs::JobContext& job) {
   if (manifest && manifest->job_id() == job.id()) {
     // Readers may have seen it already: it stays, and is made whole.
     if (spec.full().empty()) {
-      move_latest_late(*store, *manifest, environment_.clock->now(), stop);
+      point_latest_at(*store, *manifest, environment_.clock->now(), stop);
     }
     collection::remove_checkpoints(*store, spec.subdirectory(), stop);
     collection::release_lock(*store, spec.subdirectory(), job.id(), stop);
@@ -142,7 +142,11 @@ void BackupJob::revert(jobs::JobContext& job) {
   if (const auto bytes = job.checkpoint()) {
     row.ParseFromArray(bytes->data(), static_cast<int>(bytes->size()));
   }
-  remove_unneeded_wal(*store, spec.subdirectory(), row, stop);
+  remove_unneeded_wal(*store,
+                      {.subdirectory = spec.subdirectory(),
+                       .now = environment_.clock->now(),
+                       .has_unfinished_job = environment_.has_unfinished_job},
+                      row, stop);
   collection::remove_unfinished(*store, spec.subdirectory(), stop);
 }
 

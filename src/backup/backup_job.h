@@ -40,6 +40,8 @@ struct BackupEnvironment {
   std::string locality;  ///< "region=us-east,zone=a"; may be empty
   std::string holdfast_version;
   const Clock* clock = &Clock::system();
+  /// Whether the daemon has such a job that has not ended. Null: it has none but this one.
+  std::function<bool(jobs::JobId)> has_unfinished_job = nullptr;
   /// Protects the WAL that the next layer will need. Null: nothing is protected.
   WalArchives* archives = nullptr;
 };

@@ -24,15 +24,16 @@
 #include "postgres/checks.h"
 #include "postgres/connection.h"
 #include "postgres/control_file.h"
+#include "postgres/timeline_path.h"
 #include "postgres/wal_scan.h"
 #include "storage/object_store.h"
 
 namespace holdfast::backup {
 
-/// Lets LATEST name a backup whose manifest an earlier attempt wrote, unless it names a later state
-/// of the same cluster by now: a job may be resumed long after.
-void move_latest_late(storage::ObjectStore& store, const collection::proto::Manifest& manifest,
-                      Time now, const Stop& stop);
+/// Lets LATEST name this backup, unless it names a later state of the same cluster by now: another
+/// backup may have ended meanwhile, and a job may be resumed long after its manifest was written.
+void point_latest_at(storage::ObjectStore& store, const collection::proto::Manifest& manifest,
+                     Time now, const Stop& stop);
 
 /// One attempt at a backup: the steps of BackupJob::resume(), in the order in which they stand
 /// here, and what they hand to one another. Used by one thread; copying and WAL have their own.
@@ -87,6 +88,9 @@ class BackupRun final : private CopyObserver {
   void remember_wal(const collection::WalSegmentId& segment);
   void describe_instance();
   void describe_layer();
+  Bytes read_control_bytes(postgres::ControlFile& control);
+  postgres::TimelinePath standby_path(const postgres::ControlFile& control);
+  void write_out_replayed_pages();
   void store_control_file(std::size_t position, ByteView content);
   void judge_suspects(const postgres::WalRange& range);
   std::optional<Time> last_commit(const postgres::WalRange& range);
@@ -109,7 +113,6 @@ class BackupRun final : private CopyObserver {
   std::optional<collection::proto::Manifest> earlier_;  // the checkpoint of an earlier attempt
   collection::BackupUuid uuid_{};
   bool written_ = false;
-  bool written_before_ = false;  // by an earlier attempt
 
   postgres::ControlFile control_;
   postgres::ServerFacts server_;

@@ -97,14 +97,28 @@ void require_same_history(const Manifest& base, const LayerStart& start,
   }
 }
 
-void require_replayed(const Manifest& base, const postgres::ControlFile& control) {
+bool has_replayed(const Manifest& base, const postgres::ControlFile& control,
+                  const postgres::TimelinePath& path) {
   const postgres::Lsn base_stop{base.stop().position()};
-  if (control.min_recovery_point >= base_stop) return;
-  throw Error(sqlstate::kObjectNotInPrerequisiteState,
-              "the standby has not replayed to the end of the previous backup")
+  if (!control.min_recovery_point.valid()) return false;  // it has not replayed anything
+  // A position says nothing without its timeline: beyond a switch, the ancestor's WAL is another's.
+  if (!path.contains(base.stop().timeline(), base_stop) ||
+      !path.contains(control.min_recovery_timeline, control.min_recovery_point)) {
+    throw cannot_continue("the standby does not follow the history of the previous backup")
+        .detail(fmt::format("Its pages are those of timeline {} at {}, \"{}\" ends at {} on "
+                            "timeline {}.",
+                            control.min_recovery_timeline, to_string(control.min_recovery_point),
+                            base.subdirectory(), to_string(base_stop), base.stop().timeline()));
+  }
+  return control.min_recovery_point >= base_stop;
+}
+
+Error not_replayed(const Manifest& base, const postgres::ControlFile& control) {
+  return Error(sqlstate::kObjectNotInPrerequisiteState,
+               "the standby has not replayed to the end of the previous backup")
       .detail(fmt::format("Its pages are consistent from {} on, \"{}\" ends at {}.",
                           to_string(control.min_recovery_point), base.subdirectory(),
-                          to_string(base_stop)))
+                          to_string(postgres::Lsn{base.stop().position()})))
       .hint(
           "Run CHECKPOINT on the primary, wait until the standby has replayed it, and try again.");
 }

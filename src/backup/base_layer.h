@@ -4,6 +4,7 @@
 #include <string>
 #include <string_view>
 
+#include "base/error.h"
 #include "base/stop.h"
 #include "collection/changes.h"
 #include "manifest.pb.h"
@@ -40,10 +41,13 @@ void require_same_history(const collection::proto::Manifest& base, const LayerSt
                           const postgres::TimelinePath& path);
 
 /// For a layer taken from a standby, whose pages may be behind those of a base taken elsewhere: the
-/// control file that goes into it must keep recovery from ending before the base's end. Throws
-/// kObjectNotInPrerequisiteState.
-void require_replayed(const collection::proto::Manifest& base,
-                      const postgres::ControlFile& control);
+/// control file that goes into it must keep recovery from ending before the base's end. `path` is
+/// the history of the newer of the layer's timeline and the control file's. Throws
+/// kObjectNotInPrerequisiteState when the control file is of another history than the base.
+bool has_replayed(const collection::proto::Manifest& base, const postgres::ControlFile& control,
+                  const postgres::TimelinePath& path);
+/// The error of a standby that has not replayed it in time.
+Error not_replayed(const collection::proto::Manifest& base, const postgres::ControlFile& control);
 
 /// Throws kObjectNotInPrerequisiteState when what changed is not known from WAL, and may not be
 /// found out from the pages' LSNs instead.

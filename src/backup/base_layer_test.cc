@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <tuple>
+
 #include "base/error.h"
 #include "collection/chain.h"
 #include "collection/collection.h"
@@ -39,19 +41,48 @@ TEST(BaseLayer, IsTheNewestOneBeforeTheLayerItself) {
   EXPECT_EQ(read_base_layer(store, kFull, at(4), stop).subdirectory(), at(3));
 }
 
-TEST(BaseLayer, AStandbyMustHaveReplayedAllOfIt) {
-  Manifest base = layer(kFull);
-  base.mutable_stop()->set_position(0x2000);
+postgres::ControlFile at(postgres::TimelineId timeline, std::uint64_t position) {
   postgres::ControlFile control{};
-  control.min_recovery_point = postgres::Lsn{0x1fff};
-  try {
-    require_replayed(base, control);
-    ADD_FAILURE() << "a standby that is behind was taken";
-  } catch (const Error& error) {
-    EXPECT_EQ(error.state(), sqlstate::kObjectNotInPrerequisiteState);
+  control.min_recovery_timeline = timeline;
+  control.min_recovery_point = postgres::Lsn{position};
+  return control;
+}
+
+Manifest ending(postgres::TimelineId timeline, std::uint64_t position) {
+  Manifest base = layer(kFull);
+  base.mutable_stop()->set_timeline(timeline);
+  base.mutable_stop()->set_position(position);
+  return base;
+}
+
+TEST(BaseLayer, AStandbyMustHaveReplayedAllOfIt) {
+  const postgres::TimelinePath path(1, {});
+  EXPECT_FALSE(has_replayed(ending(1, 0x2000), at(1, 0x1fff), path));
+  EXPECT_FALSE(has_replayed(ending(1, 0x2000), at(0, 0), path));
+  EXPECT_TRUE(has_replayed(ending(1, 0x2000), at(1, 0x2000), path));
+  EXPECT_EQ(not_replayed(ending(1, 0x2000), at(1, 0x1fff)).state(),
+            sqlstate::kObjectNotInPrerequisiteState);
+}
+
+// A position alone says nothing: two timelines have the same ones.
+TEST(BaseLayer, AStandbyOfAnotherTimelineHasNotReplayedIt) {
+  // Timeline 2 left timeline 1 at 0x1800.
+  const postgres::TimelinePath second(
+      2, {{.timeline = 1, .switch_point = postgres::Lsn{0x1800}, .reason = {}}});
+  const postgres::TimelinePath first(1, {});
+  EXPECT_TRUE(has_replayed(ending(2, 0x2000), at(2, 0x2000), second));
+  EXPECT_TRUE(has_replayed(ending(1, 0x1700), at(2, 0x2000), second));
+  EXPECT_FALSE(has_replayed(ending(2, 0x2000), at(1, 0x1700), second));
+  for (const auto& [base, control, path] : {std::tuple(ending(2, 0x2000), at(1, 0x3000), second),
+                                            std::tuple(ending(2, 0x2000), at(1, 0x3000), first),
+                                            std::tuple(ending(1, 0x2000), at(2, 0x3000), second)}) {
+    try {
+      has_replayed(base, control, path);
+      ADD_FAILURE() << "a standby of another history was taken";
+    } catch (const Error& error) {
+      EXPECT_EQ(error.message(), "the standby does not follow the history of the previous backup");
+    }
   }
-  control.min_recovery_point = postgres::Lsn{0x2000};
-  require_replayed(base, control);
 }
 
 }  // namespace

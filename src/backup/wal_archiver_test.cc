@@ -141,7 +141,8 @@ TEST_F(WalArchiverTest, KeepsSegmentsThatACancelledBackupHasPut) {
   add_wal(backup, id(first_));
   WalArchiver full = archiver(store, first_);
   ASSERT_TRUE(full.archive_some(WalArchiveMode::Full, end_, Stop::never()));
-  remove_unneeded_wal(store, "2026/11/20-223000.00", backup, Stop::never());
+  remove_unneeded_wal(store, {.subdirectory = "2026/11/20-223000.00", .now = {}}, backup,
+                      Stop::never());
   EXPECT_TRUE(collection::stat_wal_segment(store, id(first_), Stop::never()));
 }
 

@@ -2,6 +2,7 @@
 
 #include <fmt/core.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <optional>
 #include <set>
@@ -13,7 +14,7 @@
 #include "base/log.h"
 #include "collection/chain.h"
 #include "collection/collection.h"
-#include "collection/format.h"
+#include "jobs/registry.h"
 
 namespace holdfast::backup {
 
@@ -22,61 +23,84 @@ namespace {
 using SegmentName = std::tuple<std::uint64_t, std::uint32_t, std::uint64_t>;
 
 /// Subdirectories below the collection's date directories, finished or not.
-std::set<std::string> all_subdirectories(storage::ObjectStore& store, const Stop& stop) {
-  std::set<std::string> found;
+std::vector<std::string> full_directories(storage::ObjectStore& store, const Stop& stop) {
+  std::vector<std::string> found;
   for (const std::string& year : store.list_directories("", stop)) {
     if (year.find_first_not_of("0123456789") != std::string::npos) continue;
     for (const std::string& month : store.list_directories(year, stop)) {
       const std::string directory = fmt::format("{}/{}", year, month);
       for (const std::string& day : store.list_directories(directory, stop)) {
         const std::string subdirectory = fmt::format("{}/{}", directory, day);
-        if (collection::parse_subdirectory(subdirectory)) found.insert(subdirectory);
+        if (collection::parse_subdirectory(subdirectory)) found.push_back(subdirectory);
       }
     }
   }
   return found;
 }
 
-/// Whether nothing but keys is there: a statement made them, and its job never began.
-bool has_keys_only(storage::ObjectStore& store, const std::string& directory, const Stop& stop) {
-  const std::string start = fmt::format("{}/{}", directory, collection::kEncryptionInfoName);
-  bool only = true;
-  store.list(
-      directory, [&](const storage::ObjectInfo& info) { only &= info.key.starts_with(start); },
-      stop);
-  return only;
-}
-
-std::vector<std::string> unfinished_incrementals(storage::ObjectStore& store, const Stop& stop) {
+std::vector<std::string> incremental_directories(storage::ObjectStore& store, const Stop& stop) {
   std::vector<std::string> found;
   for (const std::string& full : collection::list_fulls_with_incrementals(store, stop)) {
     const std::string above = collection::incrementals_of(full);
     for (const std::string& day : store.list_directories(above, stop)) {
       for (const std::string& time : store.list_directories(above + "/" + day, stop)) {
         std::string layer = above + "/" + day + "/" + time;
-        if (collection::parse_incremental_directory(layer) &&
-            !store.stat(collection::manifest_key(layer), stop)) {
-          found.push_back(std::move(layer));
-        }
+        if (collection::parse_incremental_directory(layer)) found.push_back(std::move(layer));
       }
     }
   }
   return found;
 }
 
+/// Whether somebody may still be writing into a directory without a manifest.
+bool is_alive(storage::ObjectStore& store, const std::string& directory, const WalCleanup& cleanup,
+              const Stop& stop) {
+  const collection::UnfinishedLayer layer = collection::look_at_unfinished(store, directory, stop);
+  const Time young = cleanup.now - kAbandonedAfter;
+  // The lock is the first object of a layer and goes last: without one nobody writes.
+  if (layer.jobs.empty()) return false;
+  if (layer.newest_checkpoint && *layer.newest_checkpoint > young) return true;
+  return std::ranges::any_of(layer.jobs, [&](jobs::JobId job) {
+    return jobs::creation_time(job) > young ||
+           (cleanup.has_unfinished_job && cleanup.has_unfinished_job(job));
+  });
+}
+
+/// The layers of a collection at one moment.
+struct Layers {
+  std::set<std::string> finished;
+  std::optional<std::string> alive;  ///< one that is being written, if there is one
+};
+
+Layers look(storage::ObjectStore& store, const WalCleanup& cleanup, const Stop& stop) {
+  std::vector<std::string> directories = full_directories(store, stop);
+  for (std::string& layer : incremental_directories(store, stop)) {
+    directories.push_back(std::move(layer));
+  }
+  Layers layers;
+  for (const std::string& directory : directories) {
+    if (directory == cleanup.subdirectory) continue;
+    if (store.stat(collection::manifest_key(directory), stop)) {
+      layers.finished.insert(directory);
+    } else if (!layers.alive && is_alive(store, directory, cleanup, stop)) {
+      layers.alive = directory;
+    }
+  }
+  return layers;
+}
+
 /// Absent when a backup's manifest is encrypted with a key that is not at hand.
 std::optional<std::set<SegmentName>> needed_segments(storage::ObjectStore& store,
-                                                     const std::vector<std::string>& fulls,
+                                                     const std::set<std::string>& layers,
                                                      const Stop& stop) {
   std::set<SegmentName> needed;
   try {
-    for (const std::string& full : fulls) {
-      for (const auto& layer :
-           collection::read_manifests(store, collection::list_layers(store, full, stop), stop)) {
-        for (const auto& segment : layer.wal()) {
-          needed.emplace(layer.instance().system_identifier(), segment.timeline(),
-                         segment.segment());
-        }
+    for (const std::string& directory : layers) {
+      const auto layer = collection::read_manifest(store, directory, stop);
+      if (!layer) continue;  // removed meanwhile, which the second look sees
+      for (const auto& segment : layer->wal()) {
+        needed.emplace(layer->instance().system_identifier(), segment.timeline(),
+                       segment.segment());
       }
     }
   } catch (const Error& error) {
@@ -107,28 +131,22 @@ void add_wal(proto::BackupJobCheckpoint& checkpoint, const collection::WalSegmen
   range.set_last(segment.segment);
 }
 
-void remove_unneeded_wal(storage::ObjectStore& store, std::string_view subdirectory,
+void remove_unneeded_wal(storage::ObjectStore& store, const WalCleanup& cleanup,
                          const proto::BackupJobCheckpoint& checkpoint, const Stop& stop) {
   if (checkpoint.wal_size() == 0) return;
-  const auto fulls = collection::list_fulls(store, stop);
-  const std::set<std::string> finished(fulls.begin(), fulls.end());
-  for (const std::string& other : all_subdirectories(store, stop)) {
-    if (other != subdirectory && !finished.contains(other) && !has_keys_only(store, other, stop)) {
-      log::info("keeping archived WAL because \"{}\" has an unfinished backup", other);
-      return;
-    }
+  const Layers before = look(store, cleanup, stop);
+  if (before.alive) {
+    log::info("keeping archived WAL because \"{}\" has an unfinished backup", *before.alive);
+    return;
   }
-
-  // And incremental layers that are being written.
-  for (const std::string& other : unfinished_incrementals(store, stop)) {
-    if (other != subdirectory) {
-      log::info("keeping archived WAL because \"{}\" is unfinished", other);
-      return;
-    }
-  }
-
-  const auto needed = needed_segments(store, fulls, stop);
+  const auto needed = needed_segments(store, before.finished, stop);
   if (!needed) return;
+  // A layer that began after the first look may have counted on the WAL, and be finished by now.
+  const Layers after = look(store, cleanup, stop);
+  if (after.alive || after.finished != before.finished) {
+    log::info("keeping archived WAL because the collection changes");
+    return;
+  }
   for (const auto& range : checkpoint.wal()) {
     for (std::uint64_t segment = range.first(); segment <= range.last(); ++segment) {
       // Asked for each: an archive that begins meanwhile counts what it finds as archived.

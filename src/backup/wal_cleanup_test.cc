@@ -3,10 +3,14 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <functional>
+#include <utility>
+
 #include "base/bytes.h"
 #include "collection/collection.h"
 #include "collection/format.h"
 #include "crypto/sealed_stream.h"
+#include "jobs/registry.h"
 #include "storage/memory_store.h"
 
 namespace holdfast::backup {
@@ -48,6 +52,9 @@ class WalCleanupTest : public ::testing::Test {
     collection::write_manifest(store_, subdirectory, manifest, Stop::never());
   }
 
+  void clean_up() { remove_unneeded_wal(store_, cleanup_, checkpoint_, Stop::never()); }
+
+  WalCleanup cleanup_ = {.subdirectory = kOwn, .now = *parse_timestamp("2026-11-21 00:00:00+00")};
   storage::MemoryStore store_;
   proto::BackupJobCheckpoint checkpoint_;
 };
@@ -62,34 +69,69 @@ TEST_F(WalCleanupTest, KeepsNeighboursInOneRange) {
 
 TEST_F(WalCleanupTest, RemovesWhatNobodyNeeds) {
   for (const std::uint64_t segment : {5, 6, 8}) put(segment);
-  remove_unneeded_wal(store_, kOwn, checkpoint_, Stop::never());
+  clean_up();
   EXPECT_THAT(left(), IsEmpty());
-  remove_unneeded_wal(store_, kOwn, checkpoint_, Stop::never());
+  clean_up();
 }
 
 TEST_F(WalCleanupTest, KeepsWhatAFinishedBackupNeeds) {
   for (const std::uint64_t segment : {5, 6, 7}) put(segment);
   finish("2026/11/20-223001.00", {6, 7});
-  remove_unneeded_wal(store_, kOwn, checkpoint_, Stop::never());
+  clean_up();
   EXPECT_THAT(left(), ElementsAre(6, 7));
 }
 
 TEST_F(WalCleanupTest, KeepsAllOfAWalArchive) {
   for (const std::uint64_t segment : {5, 6}) put(segment);
   collection::mark_wal_archive(store_, kSystem, Stop::never());
-  remove_unneeded_wal(store_, kOwn, checkpoint_, Stop::never());
+  clean_up();
   EXPECT_THAT(left(), ElementsAre(5, 6));
   EXPECT_FALSE(collection::is_wal_archive(store_, kSystem + 1, Stop::never()));
 }
 
+/// The id of a job that some daemon created so long before the cleanup.
+jobs::JobId job_of(Time now, std::chrono::hours age) {
+  constexpr std::int64_t kTicksPerSecond = 100000;
+  const auto since = now - age - jobs::creation_time(0);
+  return (std::chrono::duration_cast<std::chrono::seconds>(since).count() * kTicksPerSecond << 15) |
+         3;
+}
+
 TEST_F(WalCleanupTest, KeepsAllWhileAnotherBackupIsUnfinished) {
+  for (const char* other :
+       {"2026/11/20-223001.00", "incrementals/2026/11/20-223001.00/20261120/231500.00"}) {
+    put(5);
+    const jobs::JobId job = job_of(cleanup_.now, std::chrono::hours(20));
+    collection::take_lock(store_, other, job, Stop::never());
+    collection::take_lock(store_, kOwn, 7, Stop::never());
+    clean_up();
+    EXPECT_THAT(left(), ElementsAre(5)) << other;
+    collection::release_lock(store_, other, job, Stop::never());
+    clean_up();
+    EXPECT_THAT(left(), IsEmpty()) << other;
+  }
+}
+
+TEST_F(WalCleanupTest, WhatWasLeftBehindDoesNotBlockForEver) {
+  const std::string other = "2026/11/01-000000.00";
+  const jobs::JobId job = job_of(cleanup_.now, std::chrono::hours(24 * 8));
   put(5);
-  collection::take_lock(store_, "2026/11/20-223001.00", 8, Stop::never());
-  collection::take_lock(store_, kOwn, 7, Stop::never());
-  remove_unneeded_wal(store_, kOwn, checkpoint_, Stop::never());
+  collection::take_lock(store_, other, job, Stop::never());
+  // This daemon's own, however old: it may be running.
+  cleanup_.has_unfinished_job = [&](jobs::JobId id) { return id == job; };
+  clean_up();
   EXPECT_THAT(left(), ElementsAre(5));
-  collection::release_lock(store_, "2026/11/20-223001.00", 8, Stop::never());
-  remove_unneeded_wal(store_, kOwn, checkpoint_, Stop::never());
+  // Of another daemon, that has written lately.
+  cleanup_.has_unfinished_job = [](jobs::JobId) { return false; };
+  collection::proto::Manifest partial;
+  partial.set_subdirectory(other);
+  const Time lately = cleanup_.now - std::chrono::hours(2);
+  collection::write_checkpoint(store_, other, partial, lately.time_since_epoch().count(),
+                               Stop::never());
+  clean_up();
+  EXPECT_THAT(left(), ElementsAre(5));
+  collection::remove_checkpoints(store_, other, Stop::never());
+  clean_up();
   EXPECT_THAT(left(), IsEmpty());
 }
 
@@ -100,7 +142,7 @@ TEST_F(WalCleanupTest, KeepsAllWhileABackupCannotBeRead) {
   crypto::seal_stream(crypto::SecretKey::random(), other, as_bytes("text"), sealed);
   store_.put(collection::manifest_key(other), sealed, storage::PutMode::OnlyIfAbsent,
              Stop::never());
-  remove_unneeded_wal(store_, kOwn, checkpoint_, Stop::never());
+  clean_up();
   EXPECT_THAT(left(), ElementsAre(5));
 }
 
@@ -108,8 +150,56 @@ TEST_F(WalCleanupTest, TakesNoKeysForABackup) {
   put(5);
   store_.put("2026/11/20-223001.00/ENCRYPTION-INFO", as_bytes("x"), storage::PutMode::OnlyIfAbsent,
              Stop::never());
-  remove_unneeded_wal(store_, kOwn, checkpoint_, Stop::never());
+  clean_up();
   EXPECT_THAT(left(), IsEmpty());
+}
+
+TEST_F(WalCleanupTest, PacksWithoutALockHoldNothingUp) {
+  put(5);
+  store_.put("2026/11/20-200000.00/data/1.pack", as_bytes("x"), storage::PutMode::OnlyIfAbsent,
+             Stop::never());
+  clean_up();
+  EXPECT_THAT(left(), IsEmpty());
+}
+
+/// Lets something happen at the first read of a manifest: between the two looks.
+class InterruptedStore : public storage::MemoryStore {
+ public:
+  std::function<void()> meanwhile;
+  bool get_into(const storage::ObjectKey& key, std::uint64_t offset, MutableByteView into,
+                const Stop& stop) override {
+    if (meanwhile && key.ends_with(collection::kManifestName)) std::exchange(meanwhile, {})();
+    return storage::MemoryStore::get_into(key, offset, into, stop);
+  }
+};
+
+TEST_F(WalCleanupTest, KeepsAllWhenTheCollectionChangesMeanwhile) {
+  for (const bool finished : {true, false}) {
+    InterruptedStore store;
+    collection::put_wal_segment(
+        store, id(5), [](std::uint64_t, MutableByteView) {}, {}, Stop::never());
+    proto::BackupJobCheckpoint checkpoint;
+    add_wal(checkpoint, id(5));
+    finish("2026/11/19-000000.00", {1});
+    const auto first =
+        storage::get_whole(store_, "2026/11/19-000000.00/BACKUP_MANIFEST", 1 << 20, Stop::never());
+    store.put("2026/11/19-000000.00/BACKUP_MANIFEST", *first, storage::PutMode::OnlyIfAbsent,
+              Stop::never());
+    store.meanwhile = [&] {
+      if (finished) {
+        // Began and ended between the looks; it found segment 5 in the archive.
+        store.put("2026/11/20-235900.00/BACKUP_MANIFEST", *first, storage::PutMode::OnlyIfAbsent,
+                  Stop::never());
+      } else {
+        collection::take_lock(store, "2026/11/20-235900.00",
+                              job_of(cleanup_.now, std::chrono::hours(0)), Stop::never());
+      }
+    };
+    remove_unneeded_wal(store, cleanup_, checkpoint, Stop::never());
+    EXPECT_THAT(collection::list_wal_segments(store, kSystem, 1, kSegmentBytes, Stop::never()),
+                ElementsAre(5));
+    store_.remove("2026/11/19-000000.00/BACKUP_MANIFEST", Stop::never());
+  }
 }
 
 }  // namespace

@@ -70,11 +70,27 @@ std::uint64_t BlockMap::changed_blocks() const {
 
 ForkChanges& BlockMap::changes(const ForkLocator& locator) { return forks_[locator]; }
 
+void BlockMap::add_record(const postgres::WalRecord& record) {
+  if (!records_.known()) records_.previous = record.previous;
+  records_.last = record.start;
+}
+
+bool BlockMap::continues(const BlockMap& before) const {
+  return !records_.known() || !before.records_.known() || records_.previous == before.records_.last;
+}
+
 void BlockMap::merge(const BlockMap& next) {
   HF_ASSERT(next.coverage_.start <= coverage_.end && coverage_.end <= next.coverage_.end);
   HF_ASSERT(next.coverage_.system_identifier == coverage_.system_identifier);
   coverage_.end = next.coverage_.end;
   coverage_.timeline = next.coverage_.timeline;
+  // Behind a map that does not say, nothing is known of what comes before the next one.
+  if (next.records_.known()) {
+    records_ = {.previous = records_.known() ? records_.previous : next.records_.previous,
+                .last = next.records_.last};
+  } else {
+    records_ = {};
+  }
   wal_minimal_ = wal_minimal_ || next.wal_minimal_;
   for (const auto& [database_oid, tablespace] : next.databases_) {
     database(database_oid, tablespace);
@@ -118,6 +134,7 @@ BlockMap build_block_map(const postgres::WalRange& range, postgres::TimelineId t
   postgres::scan_wal(
       range, input,
       [&](const postgres::WalRecord& record) {
+        map.add_record(record);
         postgres::visit_changes(record, range.reader.major, map);
       },
       stop);

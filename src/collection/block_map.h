@@ -14,6 +14,7 @@
 #include "postgres/lsn.h"
 #include "postgres/relation_path.h"
 #include "postgres/wal_changes.h"
+#include "postgres/wal_reader.h"
 #include "postgres/wal_scan.h"
 
 namespace holdfast::collection {
@@ -32,6 +33,16 @@ struct WalCoverage {
   postgres::Lsn start{};
   postgres::Lsn end{};
   friend constexpr bool operator==(const WalCoverage&, const WalCoverage&) = default;
+};
+
+/// Where the records of a range are: what ties its map to that of the range before. Two histories
+/// that parted, as after a snapshot of a disk was put back, have theirs in different places.
+struct WalRecordChain {
+  postgres::Lsn previous{};  ///< start of the record before the first one
+  postgres::Lsn last{};      ///< start of the last one; zero: there is none, or it is not known
+
+  bool known() const { return last.valid(); }
+  friend constexpr bool operator==(const WalRecordChain&, const WalRecordChain&) = default;
 };
 
 /// What changed in one fork.
@@ -62,6 +73,14 @@ class BlockMap final : public postgres::WalChangeVisitor {
 
   const WalCoverage& coverage() const { return coverage_; }
   void set_coverage(const WalCoverage& coverage) { coverage_ = coverage; }
+
+  const WalRecordChain& records() const { return records_; }
+  void set_records(const WalRecordChain& records) { records_ = records; }
+  /// One record more, the next one in the range.
+  void add_record(const postgres::WalRecord& record);
+  /// False when this map is known to be of another history than `before`, which ends where this one
+  /// begins.
+  bool continues(const BlockMap& before) const;
 
   /// WAL was, or may have been, written with wal_level = minimal in the range: files may have
   /// changed without a word in it, so the map must not be used.
@@ -99,6 +118,7 @@ class BlockMap final : public postgres::WalChangeVisitor {
   ForkChanges& changes(const ForkLocator& locator);
 
   WalCoverage coverage_;
+  WalRecordChain records_;
   bool wal_minimal_ = false;
   std::set<std::pair<std::uint32_t, std::uint32_t>> databases_;
   std::unordered_map<ForkLocator, ForkChanges, Hash> forks_;

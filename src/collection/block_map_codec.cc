@@ -23,6 +23,10 @@ constexpr std::size_t kTimelineAt = 16;
 constexpr std::size_t kFlagsAt = 20;
 constexpr std::size_t kStartAt = 24;
 constexpr std::size_t kEndAt = 32;
+// From version 2 on.
+constexpr std::size_t kChainedHeaderBytes = 56;
+constexpr std::size_t kPreviousRecordAt = 40;
+constexpr std::size_t kLastRecordAt = 48;
 
 /// A block reference takes no less in WAL. Source: PostgreSQL src/include/access/xlogrecord.h
 /// (id, fork flags, data length and block number, with BKPBLOCK_SAME_REL).
@@ -128,20 +132,44 @@ WalCoverage parse_header(ByteView plain, std::string_view object) {
   return coverage;
 }
 
+std::size_t header_bytes(ByteView plain) {
+  return load<std::uint32_t>(plain, kVersionAt) == kPlainBlockMapVersion ? kHeaderBytes
+                                                                         : kChainedHeaderBytes;
+}
+
+/// Of a map whose header is there; unknown in version 1.
+WalRecordChain parse_chain(ByteView plain, const WalCoverage& coverage, std::string_view object) {
+  if (header_bytes(plain) == kHeaderBytes) return {};
+  const Numbers complain({}, object);
+  if (plain.size() < kChainedHeaderBytes) throw complain.corrupt("It ends too early.");
+  const WalRecordChain chain{.previous = Lsn{load<std::uint64_t>(plain, kPreviousRecordAt)},
+                             .last = Lsn{load<std::uint64_t>(plain, kLastRecordAt)}};
+  if (!chain.known() || chain.previous >= coverage.start || chain.last < coverage.start ||
+      chain.last >= coverage.end) {
+    throw complain.corrupt("Its header is impossible.");
+  }
+  return chain;
+}
+
 }  // namespace
 
 Bytes serialize(const BlockMap& map) {
   const WalCoverage& coverage = map.coverage();
   HF_ASSERT(coverage.start <= coverage.end &&
             coverage.end.value - coverage.start.value <= kMostCovered);
-  Bytes out(kHeaderBytes);
+  const bool chained = map.records().known();
+  Bytes out(chained ? kChainedHeaderBytes : kHeaderBytes);
   std::copy_n(as_bytes(kBlockMapMagic).begin(), kBlockMapMagic.size(), out.begin());
-  store<std::uint32_t>(out, kVersionAt, kBlockMapVersion);
+  store<std::uint32_t>(out, kVersionAt, chained ? kBlockMapVersion : kPlainBlockMapVersion);
   store<std::uint64_t>(out, kSystemIdentifierAt, coverage.system_identifier);
   store<std::uint32_t>(out, kTimelineAt, coverage.timeline);
   store<std::uint32_t>(out, kFlagsAt, map.is_wal_minimal() ? kFlagWalMinimal : 0);
   store<std::uint64_t>(out, kStartAt, coverage.start.value);
   store<std::uint64_t>(out, kEndAt, coverage.end.value);
+  if (chained) {
+    store<std::uint64_t>(out, kPreviousRecordAt, map.records().previous.value);
+    store<std::uint64_t>(out, kLastRecordAt, map.records().last.value);
+  }
 
   put_number(out, map.databases().size());
   for (const auto& [database, tablespace] : map.databases()) {
@@ -170,7 +198,8 @@ BlockMap parse_block_map(ByteView stored, std::string_view object) {
   BlockMap map(parse_header(plain, object));
   const std::uint64_t covered = map.coverage().end.value - map.coverage().start.value;
   std::uint64_t blocks_left = covered / kLeastReferenceBytes + kReferencesOfOneRecord;
-  Numbers numbers(ByteView(plain).subspan(kHeaderBytes), object);
+  map.set_records(parse_chain(plain, map.coverage(), object));
+  Numbers numbers(ByteView(plain).subspan(header_bytes(plain)), object);
 
   const auto flags = load<std::uint32_t>(plain, kFlagsAt);
   if ((flags & ~std::uint32_t{kFlagWalMinimal}) != 0)

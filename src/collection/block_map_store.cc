@@ -31,8 +31,11 @@ void put_block_map(storage::ObjectStore& store, const WalSegmentId& id, const Bl
     return;
   }
   const auto there = get_block_map(store, id, stop);
-  // Compared as it is stored now: an earlier release may have compressed it another way.
-  if (there && serialize(*there) == stored) return;
+  // Compared as it is stored now: an earlier release may have compressed it another way, and did
+  // not write where the records are.
+  BlockMap comparable = map;
+  if (there && !there->records().known()) comparable.set_records({});
+  if (there && serialize(*there) == serialize(comparable)) return;
   throw Error(sqlstate::kDuplicateFile,
               fmt::format("WAL archive already has a different \"{}\"", key))
       .detail(

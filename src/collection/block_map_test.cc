@@ -91,6 +91,43 @@ TEST(BlockMap, MergesWhateverTheOrderOfLimits) {
   EXPECT_EQ(first.coverage().timeline, 2U);
 }
 
+BlockMap with_records(std::uint64_t start, std::uint64_t end, WalRecordChain records) {
+  BlockMap map(covering(start, end));
+  map.set_records(records);
+  return map;
+}
+
+TEST(BlockMap, IsTiedToTheOneBeforeByTheirRecords) {
+  const BlockMap first = with_records(100, 200, {.previous = Lsn{90}, .last = Lsn{180}});
+  const BlockMap empty(covering(200, 300));
+  const BlockMap next = with_records(200, 300, {.previous = Lsn{180}, .last = Lsn{290}});
+  const BlockMap other = with_records(200, 300, {.previous = Lsn{188}, .last = Lsn{290}});
+  EXPECT_TRUE(next.continues(first));
+  EXPECT_FALSE(other.continues(first));
+  // Nothing is known of a map of version 1, nor of a range in which no record begins.
+  EXPECT_TRUE(empty.continues(first));
+  EXPECT_TRUE(other.continues(BlockMap(covering(100, 200))));
+  BlockMap merged = first;
+  merged.merge(next);
+  EXPECT_EQ(merged.records(), (WalRecordChain{.previous = Lsn{90}, .last = Lsn{290}}));
+  BlockMap over_empty = first;
+  over_empty.merge(empty);
+  EXPECT_FALSE(over_empty.records().known());
+  EXPECT_TRUE(
+      with_records(300, 400, {.previous = Lsn{288}, .last = Lsn{390}}).continues(over_empty));
+  BlockMap from_empty(covering(100, 200));
+  from_empty.merge(next);
+  EXPECT_EQ(from_empty.records(), next.records());
+}
+
+TEST(BlockMap, RefusesRecordsThatAreElsewhere) {
+  for (const WalRecordChain& records : {WalRecordChain{.previous = Lsn{100}, .last = Lsn{180}},
+                                        WalRecordChain{.previous = Lsn{90}, .last = Lsn{99}},
+                                        WalRecordChain{.previous = Lsn{90}, .last = Lsn{200}}}) {
+    EXPECT_THROW(parse_block_map(serialize(with_records(100, 200, records)), "x"), Error);
+  }
+}
+
 BlockMap random_map(std::mt19937& random) {
   BlockMap map(covering(1U << 24, 2U << 24));
   for (int i = 0; i < 400; ++i) {
@@ -112,6 +149,10 @@ BlockMap random_map(std::mt19937& random) {
     }
   }
   if (random() % 2 == 0) map.wal_minimal();
+  if (random() % 2 == 0) {
+    map.set_records(
+        {.previous = Lsn{random() % (1U << 24)}, .last = Lsn{(1U << 24) + random() % (1U << 24)}});
+  }
   return map;
 }
 
@@ -122,6 +163,7 @@ TEST(BlockMap, ReadsBackWhatWasWritten) {
     const Bytes stored = serialize(map);
     const BlockMap again = parse_block_map(stored, "x.blocks");
     EXPECT_EQ(again.coverage(), map.coverage());
+    EXPECT_EQ(again.records(), map.records());
     ASSERT_EQ(print(again), print(map));
     EXPECT_EQ(serialize(again), stored);
   }
@@ -169,7 +211,7 @@ TEST(BlockMap, RefusesWhatNoWalCanSay) {
   EXPECT_THROW(parse_block_map(with(20, {2}, 1), "x"), Error);           // an unknown flag
   EXPECT_THROW(parse_block_map(with(39, {1}, 1), "x"), Error);           // the end far away
   try {
-    parse_block_map(with(4, {2}, 1), "x.blocks");
+    parse_block_map(with(4, {3}, 1), "x.blocks");
     ADD_FAILURE() << "a newer version was read";
   } catch (const Error& error) {
     EXPECT_EQ(error.state(), sqlstate::kFeatureNotSupported);

@@ -7,10 +7,14 @@
 #include <map>
 #include <set>
 
+#include "base/assert.h"
 #include "base/error.h"
+#include "base/mutex.h"
 #include "base/worker_pool.h"
 #include "collection/collection.h"
+#include "collection/envelope_internal.h"
 #include "collection/format.h"
+#include "collection/manifest_internal.h"
 
 namespace holdfast::collection {
 
@@ -34,6 +38,16 @@ void check_link(const proto::Manifest& layer, const proto::LayerReference& refer
                        fmt::format("\"{}\" is not the backup that the next layer continues.",
                                    reference.directory()));
   }
+}
+
+Error too_much(const std::vector<std::string>& directories, std::uint64_t most_memory) {
+  return Error(sqlstate::kOutOfMemory,
+               fmt::format("the manifests of the {} layers from \"{}\" on take more than {} MiB of "
+                           "memory",
+                           directories.size(), directories.front(), most_memory >> 20))
+      .detail("Half of the machine's memory is the most that they may take.")
+      .hint(
+          "Begin a new chain with BACKUP INTO more often; a machine with more memory can read it.");
 }
 
 }  // namespace
@@ -85,21 +99,34 @@ std::vector<std::string> list_fulls_with_incrementals(storage::ObjectStore& stor
 
 std::vector<proto::Manifest> read_manifests(storage::ObjectStore& store,
                                             const std::vector<std::string>& directories,
-                                            const Stop& stop) {
+                                            const Stop& stop, std::uint64_t most_memory) {
+  if (most_memory == 0) most_memory = half_of_memory();
   std::vector<proto::Manifest> manifests(directories.size());
+  Mutex one_large;  // Eight large ones unpacked at once would be more than they are worth.
+  std::atomic<std::uint64_t> memory = 0;
   std::atomic<std::size_t> next = 0;
   run_workers(std::clamp<std::size_t>(directories.size(), 1, kReaders), stop,
               [&](std::size_t, const Stop& worker_stop) {
                 for (std::size_t i = next++; i < directories.size(); i = next++) {
-                  auto manifest = read_manifest(store, directories[i], worker_stop);
-                  if (!manifest) {
+                  const storage::ObjectKey key = manifest_key(directories[i]);
+                  const auto stored = get_whole(store, key, storage::kMaxObjectBytes, worker_stop);
+                  if (!stored) {
                     throw Error(sqlstate::kUndefinedFile,
-                                fmt::format("backup manifest \"{}\" does not exist in {}",
-                                            manifest_key(directories[i]), store.description()))
+                                fmt::format("backup manifest \"{}\" does not exist in {}", key,
+                                            store.description()))
                         .detail("A finished backup has a manifest; it is the last object written.")
                         .hint("List the finished backups with SHOW BACKUPS IN.");
                   }
-                  manifests[i] = std::move(*manifest);
+                  if (claimed_bytes(*stored) > kSmallManifestBytes) {
+                    const MutexLock lock(one_large);
+                    worker_stop.check();
+                    manifests[i] = decode_manifest(*stored, key);
+                  } else {
+                    manifests[i] = decode_manifest(*stored, key);
+                  }
+                  check_place(manifests[i], directories[i]);
+                  memory += manifests[i].SpaceUsedLong();
+                  if (memory > most_memory) throw too_much(directories, most_memory);
                 }
               });
   return manifests;
@@ -121,9 +148,6 @@ std::vector<proto::Manifest> read_chain(storage::ObjectStore& store, std::string
   }
   std::map<std::string, proto::Manifest> found;
   for (auto& manifest : read_manifests(store, directories, stop)) {
-    if (!is_layer_directory(manifest.subdirectory())) {
-      throw broken_chain(directory, "A manifest does not say where it belongs.");
-    }
     std::string key = manifest.subdirectory();
     found.emplace(std::move(key), std::move(manifest));
   }
@@ -148,7 +172,26 @@ std::vector<proto::Manifest> read_chain(storage::ObjectStore& store, std::string
   return chain;
 }
 
-std::vector<std::vector<proto::Manifest>> branches(const std::vector<proto::Manifest>& layers) {
+bool ends_later(const proto::Manifest& one, const proto::Manifest& other) {
+  if (one.instance().system_identifier() != other.instance().system_identifier()) return false;
+  if (one.stop().timeline() == other.stop().timeline()) {
+    return one.stop().position() > other.stop().position();
+  }
+  return one.end_time_us() > other.end_time_us();
+}
+
+const proto::Manifest& latest_layer(const std::vector<proto::Manifest>& layers) {
+  HF_ASSERT(!layers.empty());
+  const proto::Manifest* latest = &layers.front();
+  for (const proto::Manifest& layer : layers) {
+    // Of equal ones the last by name, as it was made last.
+    if (!ends_later(*latest, layer)) latest = &layer;
+  }
+  return *latest;
+}
+
+std::vector<std::vector<proto::Manifest>> branches(std::string_view full,
+                                                   const std::vector<proto::Manifest>& layers) {
   std::map<std::string_view, const proto::Manifest*> by_directory;
   std::set<std::string_view> continued;
   for (const proto::Manifest& layer : layers) {
@@ -170,6 +213,11 @@ std::vector<std::vector<proto::Manifest>> branches(const std::vector<proto::Mani
       }
       check_link(*base->second, reference, last.subdirectory());
       chain.push_back(*base->second);
+    }
+    if (chain.back().subdirectory() != full) {
+      throw broken_chain(last.subdirectory(),
+                         fmt::format("It begins with \"{}\", not with the full backup \"{}\".",
+                                     chain.back().subdirectory(), full));
     }
     std::ranges::reverse(chain);
     found.push_back(std::move(chain));

@@ -39,13 +39,22 @@ std::vector<std::string> list_fulls_with_incrementals(storage::ObjectStore& stor
 /// kDataCorrupted when one is not what the next one says.
 std::vector<proto::Manifest> read_chain(storage::ObjectStore& store, std::string_view directory,
                                         const Stop& stop);
-/// The chains that end in a layer which no other continues, each from the full on: a chain may have
+/// The chains that end in a layer which no other continues, each from `full` on: a chain may have
 /// been continued twice from one layer. Throws kDataCorrupted for what read_chain() would refuse.
-std::vector<std::vector<proto::Manifest>> branches(const std::vector<proto::Manifest>& layers);
-/// The manifests of `directories`, in this order; several are read at once.
+std::vector<std::vector<proto::Manifest>> branches(std::string_view full,
+                                                   const std::vector<proto::Manifest>& layers);
+/// Whether `one` is a later state than `other` of the same cluster: by WAL, because a clock may be
+/// set back; by end time where they are on different timelines. False for different clusters.
+bool ends_later(const proto::Manifest& one, const proto::Manifest& other);
+/// The layer that is the latest state. Not always the last by name: an interrupted backup that is
+/// resumed ends after layers that began later. `layers` has one at least.
+const proto::Manifest& latest_layer(const std::vector<proto::Manifest>& layers);
+/// The manifests of `directories`, in this order; several are read at once. Throws what
+/// read_manifest() throws, kUndefinedFile when one is missing, and kOutOfMemory when they take more
+/// than `most_memory` bytes together; 0: half of the machine's memory.
 std::vector<proto::Manifest> read_manifests(storage::ObjectStore& store,
                                             const std::vector<std::string>& directories,
-                                            const Stop& stop);
+                                            const Stop& stop, std::uint64_t most_memory = 0);
 
 /// The lowest file id that the chain up to this layer never used.
 std::uint32_t next_file_id(const proto::Manifest& manifest);

@@ -91,6 +91,18 @@ class ChainTest : public testing::Test {
   int written_ = 0;
 };
 
+TEST_F(ChainTest, ManifestsThatTogetherTakeTooMuchMemoryAreRefused) {
+  const auto full = write(kFull, nullptr, kBlockBytes, {});
+  write(layer(0), &full, kBlockBytes, {});
+  const std::uint64_t one = full.SpaceUsedLong();
+  EXPECT_EQ(read_manifests(store_, {std::string(kFull)}, stop_, one * 2).size(), 1U);
+  const Error error = failure([&] {
+    read_manifests(store_, {std::string(kFull), layer(0)}, stop_, one * 3 / 2);
+  });
+  EXPECT_EQ(error.state(), sqlstate::kOutOfMemory);
+  EXPECT_THAT(error.message(), HasSubstr("the manifests of the 2 layers"));
+}
+
 TEST_F(ChainTest, NamesOfIncrementalsAreReadBack) {
   const std::string name = layer(0);
   EXPECT_EQ(name, "incrementals/2026/11/20-223000.00/20261121/100000.00");
@@ -139,7 +151,7 @@ TEST_F(ChainTest, BranchesAreWhatCanBeRead) {
   const auto one = write(layer(1), &full, 8192, {0});
   const auto three = write(layer(3), &one, 8192, {0});
   const auto other = write(layer(4), &one, 8192, {0});
-  const auto found = branches({full, one, three, other});
+  const auto found = branches(kFull, {full, one, three, other});
   ASSERT_THAT(found, SizeIs(2));
   for (const auto& chain : found) {
     EXPECT_EQ(chain.size(), read_chain(store_, chain.back().subdirectory(), stop_).size());
@@ -149,10 +161,60 @@ TEST_F(ChainTest, BranchesAreWhatCanBeRead) {
   EXPECT_EQ(failure([&] { read_chain(store_, layer(2), stop_); }).state(),
             sqlstate::kUndefinedFile);
   EXPECT_EQ(failure([&] {
-              branches({full, one, two, three, other});
+              branches(kFull, {full, one, two, three, other});
             }).state(),
             sqlstate::kDataCorrupted);
-  EXPECT_EQ(failure([&] { branches({full, three}); }).state(), sqlstate::kDataCorrupted);
+  EXPECT_EQ(failure([&] { branches(kFull, {full, three}); }).state(), sqlstate::kDataCorrupted);
+}
+
+TEST_F(ChainTest, BranchesBeginWithTheFullThatTheyBelongTo) {
+  const std::string other = "2026/11/19-000000.00";
+  const auto full = write(kFull, nullptr, 8192, {});
+  const auto foreign = write(other, nullptr, 8192, {});
+  const auto one = write(layer(1), &foreign, 8192, {0});
+  EXPECT_EQ(failure([&] {
+              branches(kFull, {full, foreign, one});
+            }).state(),
+            sqlstate::kDataCorrupted);
+  EXPECT_THAT(branches(other, {foreign}), SizeIs(1));
+  EXPECT_EQ(failure([&] { branches(kFull, {foreign}); }).state(), sqlstate::kDataCorrupted);
+}
+
+TEST_F(ChainTest, AManifestThatWasCopiedElsewhereIsRefused) {
+  const auto full = write(kFull, nullptr, 8192, {});
+  write(layer(1), &full, 8192, {0});
+  const Bytes bytes = *get_whole(store_, manifest_key(layer(1)), 1 << 20, stop_);
+  store_.put(manifest_key(layer(2)), bytes, PutMode::OnlyIfAbsent, stop_);
+  for (const Error& error : {failure([&] { read_manifest(store_, layer(2), stop_); }), failure([&] {
+                               read_manifests(store_, {std::string(kFull), layer(2)}, stop_);
+                             }),
+                             failure([&] { read_chain(store_, layer(2), stop_); })}) {
+    EXPECT_EQ(error.state(), sqlstate::kDataCorrupted);
+    EXPECT_THAT(error.message(), HasSubstr(layer(2)));
+  }
+}
+
+TEST_F(ChainTest, TheLatestStateIsThatOfTheLayerThatEndsLast) {
+  const auto ending = [](std::string name, std::uint32_t timeline, std::uint64_t position,
+                         std::int64_t end_time) {
+    proto::Manifest manifest;
+    manifest.set_subdirectory(std::move(name));
+    manifest.mutable_stop()->set_timeline(timeline);
+    manifest.mutable_stop()->set_position(position);
+    manifest.set_end_time_us(end_time);
+    return manifest;
+  };
+  // The first was interrupted and went on after the second had ended; the clock went back.
+  EXPECT_EQ(latest_layer({ending("1", 1, 500, 10), ending("2", 1, 300, 20)}).subdirectory(), "1");
+  EXPECT_EQ(latest_layer({ending("1", 1, 300, 10), ending("2", 1, 500, 5)}).subdirectory(), "2");
+  EXPECT_EQ(latest_layer({ending("1", 1, 300, 10), ending("2", 1, 300, 10)}).subdirectory(), "2");
+  // Positions of different timelines cannot be compared.
+  EXPECT_EQ(latest_layer({ending("1", 1, 500, 10), ending("2", 2, 300, 20)}).subdirectory(), "2");
+  EXPECT_EQ(latest_layer({ending("1", 2, 300, 20), ending("2", 1, 500, 10)}).subdirectory(), "1");
+  auto other = ending("2", 1, 100, 1);
+  other.mutable_instance()->set_system_identifier(7);
+  EXPECT_FALSE(ends_later(other, ending("1", 1, 50, 0)));
+  EXPECT_FALSE(ends_later(ending("1", 1, 500, 9), other));
 }
 
 TEST_F(ChainTest, RefusesAChainWithAMissingOrExchangedLayer) {

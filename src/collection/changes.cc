@@ -69,6 +69,7 @@ class Collector {
 
   /// False, with the reason, when nothing tells what the records in [at, end) change.
   bool take(std::uint64_t segment, Lsn at, Lsn end) {
+    reason_.clear();
     const WalCoverage whole = coverage_of(id_of(segment));
     const bool is_whole = whole.start == at && whole.end == end;
     // A part of a segment is read, if it can be: its map may name much that changed outside.
@@ -80,9 +81,7 @@ class Collector {
 
   bool take_stored(std::uint64_t segment) {
     auto map = get_block_map(store_, id_of(segment), stop_);
-    if (!map) return false;
-    add(std::move(*map));
-    return true;
+    return map && add(segment, std::move(*map));
   }
 
   bool scan(Lsn at, Lsn end) {
@@ -96,11 +95,12 @@ class Collector {
                                               .system_identifier = request_.system_identifier},
                                    .end = end};
     try {
-      add(build_block_map(range, coverage(at, end).timeline, either(input), stop_));
-      return true;
+      return add(segment_of(at, request_.wal_segment_bytes),
+                 build_block_map(range, coverage(at, end).timeline, either(input), stop_));
     } catch (const Error& error) {
       // pg_wal is another process's: its files come and go, and may be recycled ones.
       if (error.state() != sqlstate::kDataCorrupted) throw;
+      if (!reason_.empty()) return false;
       const WalSegmentId id = id_of(segment_of(at, request_.wal_segment_bytes));
       reason_ =
           fmt::format("WAL segment {} is neither in the archive nor in pg_wal, or not readable",
@@ -117,12 +117,20 @@ class Collector {
     };
   }
 
-  void add(BlockMap map) {
+  /// False, with the reason, when the map is of another history than what was added before it.
+  bool add(std::uint64_t segment, BlockMap map) {
+    if (map_ && !map.continues(*map_)) {
+      const WalSegmentId id = id_of(segment);
+      reason_ = fmt::format("WAL segment {} does not continue the one before it",
+                            postgres::wal_segment_name(id.timeline, id.segment, id.segment_bytes));
+      return false;
+    }
     if (map_) {
       map_->merge(map);
     } else {
       map_ = std::move(map);
     }
+    return true;
   }
 
   storage::ObjectStore& store_;

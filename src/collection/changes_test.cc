@@ -141,6 +141,43 @@ TEST_F(ChangesTest, AreTheSameFromMapsAndFromWal) {
   EXPECT_GT(changes.map->changed_blocks(), 0U);
 }
 
+// A disk that was set back to a snapshot writes other WAL into the segments of the same timeline.
+TEST_F(ChangesTest, DoNotUseAMapOfAnotherHistory) {
+  const Bytes expected = serialize(scanned(from_, to_));
+  archive_maps();
+  const std::uint64_t middle = segment_of(from_, kSegment) + 1;
+  BlockMap foreign = *get_block_map(store_, id(middle), Stop::never());
+  ASSERT_TRUE(foreign.records().known());
+  foreign.set_records(
+      {.previous = Lsn{foreign.records().previous.value - 8}, .last = foreign.records().last});
+  store_.remove(block_map_key(id(middle)), Stop::never());
+  put_block_map(store_, id(middle), foreign, Stop::never());
+
+  auto asked = request();
+  asked.wal_directory = wal_directory();
+  auto changes = changes_between(store_, asked, Stop::never());
+  ASSERT_TRUE(changes.map) << changes.reason;
+  EXPECT_EQ(serialize(*changes.map), expected);  // pg_wal tells
+
+  std::filesystem::remove(wal_directory() + "/" + postgres::wal_segment_name(1, middle, kSegment));
+  changes = changes_between(store_, asked, Stop::never());
+  EXPECT_FALSE(changes.map);
+  EXPECT_EQ(changes.reason, "WAL segment " + postgres::wal_segment_name(1, middle, kSegment) +
+                                " does not continue the one before it");
+}
+
+TEST_F(ChangesTest, AMapOfAnEarlierReleaseIsTheSameAsItsSuccessor) {
+  archive_maps();
+  const std::uint64_t middle = segment_of(from_, kSegment) + 1;
+  const BlockMap map = *get_block_map(store_, id(middle), Stop::never());
+  BlockMap earlier = map;
+  earlier.set_records({});
+  store_.remove(block_map_key(id(middle)), Stop::never());
+  put_block_map(store_, id(middle), earlier, Stop::never());
+  put_block_map(store_, id(middle), map, Stop::never());
+  EXPECT_FALSE(get_block_map(store_, id(middle), Stop::never())->records().known());
+}
+
 TEST_F(ChangesTest, RefuseATimelineThatDoesNotLeadHere) {
   auto asked = request();
   asked.wal_directory = wal_directory();

@@ -55,8 +55,17 @@ void take_lock(storage::ObjectStore& store, std::string_view directory, std::int
 void release_lock(storage::ObjectStore& store, std::string_view directory, std::int64_t job_id,
                   const Stop& stop);
 
+/// The signs of life in a directory without a manifest.
+struct UnfinishedLayer {
+  std::vector<std::int64_t> jobs;           ///< that have a lock there
+  std::optional<Time> newest_checkpoint{};  ///< when it was written
+};
+UnfinishedLayer look_at_unfinished(storage::ObjectStore& store, std::string_view directory,
+                                   const Stop& stop);
+
 /// The progress of an unfinished backup; a partial manifest. write_checkpoint adds a newer object
-/// and removes older ones.
+/// and removes older ones. `sequence` is the time in microseconds since 1970, or more when an older
+/// one says so.
 void write_checkpoint(storage::ObjectStore& store, std::string_view directory,
                       const proto::Manifest& partial, std::uint64_t sequence, const Stop& stop);
 std::optional<proto::Manifest> read_checkpoint(storage::ObjectStore& store,

@@ -1,11 +1,13 @@
 #include "collection/collection.h"
 
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include "base/error.h"
 #include "collection/envelope_internal.h"
 #include "collection/format.h"
+#include "collection/manifest_internal.h"
 #include "storage/fault_store.h"
 #include "storage/memory_store.h"
 
@@ -190,6 +192,80 @@ TEST_F(CollectionTest, AnEnvelopeCannotClaimMoreThanItsBytesCanStandFor) {
   EXPECT_FALSE(decompress_block(stored, plain.size() - 1));
   EXPECT_FALSE(decompress_block(stored, kMaxManifestBytes));
   EXPECT_FALSE(decompress_block(ByteView(stored).first(stored.size() - 1), plain.size()));
+}
+
+/// The envelope of a manifest with these bytes, as somebody who means harm would write it.
+Bytes bomb(std::string_view plain) { return seal_envelope(as_bytes(plain)); }
+
+TEST_F(CollectionTest, AManifestThatUnpacksToFarMoreThanItsBytesIsRefused) {
+  const std::string plain(kMaxManifestBytes / 2, '\0');
+  const Bytes stored = bomb(plain);
+  EXPECT_LT(stored.size(), 64U << 10);
+  put(manifest_key(kFull), as_text(stored));
+  const Error error = failure([&] { read_manifest(store_, kFull, stop_); });
+  EXPECT_EQ(error.state(), sqlstate::kDataCorrupted);
+  EXPECT_EQ(error.detail(), "Its lengths do not agree.");
+}
+
+// Two bytes of a message can stand for an object of a hundred in memory.
+TEST_F(CollectionTest, AManifestWithTooManyEntriesIsRefusedBeforeItIsBuilt) {
+  std::string entries;
+  const std::string empty_file("\xb2\x01\x00", 3);  // field 22, of no bytes
+  while (entries.size() + 3 <= kSmallManifestBytes) entries += empty_file;
+  put(manifest_key(kFull), as_text(bomb(entries)));
+  const Error error = failure([&] { read_manifest(store_, kFull, stop_); });
+  EXPECT_EQ(error.state(), sqlstate::kDataCorrupted);
+  EXPECT_EQ(error.detail(), "It has more entries than a manifest may.");
+  // Below another entry, too, and under a field that nobody knows.
+  proto::Manifest holder;
+  proto::CatalogObject& object = *holder.add_objects();
+  for (int i = 0; i < 500; ++i) object.add_grants("");
+  const std::string inner = holder.SerializeAsString();
+  EXPECT_GE(memory_of_manifest(as_bytes(inner)), 500U * 64);
+  EXPECT_GE(memory_of_manifest(as_bytes(inner)), holder.SpaceUsedLong());
+  const std::string unknown("\xf2\x7f\x00", 3);
+  EXPECT_GE(memory_of_manifest(as_bytes(unknown)), 64U);
+}
+
+// A cluster far above what PostgreSQL is run with must still be backed up and read.
+TEST_F(CollectionTest, TheManifestOfAMillionFilesIsWithinTheLimits) {
+  proto::Manifest manifest = small_manifest();
+  manifest.clear_files();
+  for (std::uint32_t i = 1; i <= 1000000; ++i) {
+    proto::File& file = *manifest.add_files();
+    file.set_id(i);
+    file.set_path(
+        fmt::format("base/{}/{}{}", 16384 + i / 10000, 16384 + i, i % 3 == 0 ? "_fsm" : ""));
+    file.set_size(8192ULL * (i % 97));
+    file.set_mode(0600);
+    file.set_kind(proto::FILE_KIND_RELATION);
+    if (i % 3 == 0) file.set_frame_hashes(std::string(16, static_cast<char>(i)));
+  }
+  for (std::uint32_t i = 1; i <= 300000; ++i) {
+    proto::CatalogObject& object = *manifest.add_objects();
+    object.set_database("bank");
+    object.set_schema("public");
+    object.set_name(fmt::format("measurements_{}", i));
+    object.set_type("table");
+    object.set_oid(16384 + i);
+    object.set_owner("bank_owner");
+    object.add_grants(fmt::format("GRANT SELECT ON TABLE public.measurements_{} TO reader", i));
+    object.set_create_statement(fmt::format(
+        "CREATE TABLE public.measurements_{} (\n\tid bigint NOT NULL,\n\tsensor integer "
+        "NOT NULL,\n\tmeasured timestamp with time zone DEFAULT now() NOT NULL\n)",
+        i));
+  }
+  const std::string plain = manifest.SerializeAsString();
+  const Bytes stored = encode_manifest(manifest, "x");
+  RecordProperty("plain_mib", static_cast<int>(plain.size() >> 20));
+  RecordProperty("stored_mib", static_cast<int>(stored.size() >> 20));
+  RecordProperty("estimated_mib", static_cast<int>(memory_of_manifest(as_bytes(plain)) >> 20));
+  RecordProperty("used_mib", static_cast<int>(manifest.SpaceUsedLong() >> 20));
+  EXPECT_LT(plain.size(), kMaxManifestBytes / 2);
+  EXPECT_LT(plain.size() / stored.size(), kHighestManifestRatio / 10);
+  EXPECT_LT(memory_of_manifest(as_bytes(plain)), kMaxManifestMemory / 2);
+  EXPECT_GE(memory_of_manifest(as_bytes(plain)), manifest.SpaceUsedLong());
+  EXPECT_EQ(decode_manifest(stored, "x").files_size(), 1000000);
 }
 
 TEST_F(CollectionTest, OnlyOneJobHasTheLock) {

@@ -86,12 +86,22 @@ Bytes open_envelope(ByteView stored, std::string_view object) {
   const std::uint64_t plain_bytes = load<std::uint64_t>(stored, kPlainBytesAt);
   if (load<std::uint32_t>(stored, kFlagsAt) != 0 ||
       load<std::uint64_t>(stored, kStoredBytesAt) != payload.size() ||
-      plain_bytes > kMaxManifestBytes) {
+      plain_bytes > most_plain_bytes(payload.size())) {
     throw corrupt("Its lengths do not agree.");
   }
   std::optional<Bytes> plain = decompress_block(payload, plain_bytes);
   if (!plain) throw corrupt("It cannot be unpacked.");
   return std::move(*plain);
+}
+
+std::uint64_t claimed_bytes(ByteView stored) {
+  return stored.size() < kEnvelopeHeaderBytes ? 0 : load<std::uint64_t>(stored, kPlainBytesAt);
+}
+
+std::uint64_t most_plain_bytes(std::uint64_t stored_bytes) {
+  // Dividing first: stored_bytes may be any number.
+  if (stored_bytes > kMaxManifestBytes / kHighestManifestRatio) return kMaxManifestBytes;
+  return std::max(kSmallManifestBytes, stored_bytes * kHighestManifestRatio);
 }
 
 void check_version(std::uint32_t version, std::string_view object) {

@@ -20,6 +20,11 @@ Bytes seal_envelope(ByteView plain, std::uint32_t version = kPlainFormatVersion)
 /// Unwraps it. Throws kDataCorrupted naming `object`, or kFeatureNotSupported for a newer version.
 Bytes open_envelope(ByteView stored, std::string_view object);
 
+/// How many bytes a sealed object says that it unpacks to; 0 when it is too short to say.
+std::uint64_t claimed_bytes(ByteView stored);
+/// What is more than this is refused.
+std::uint64_t most_plain_bytes(std::uint64_t stored_bytes);
+
 /// Throws kFeatureNotSupported when `version` is newer than this build, kDataCorrupted when it
 /// never existed.
 void check_version(std::uint32_t version, std::string_view object);

@@ -43,8 +43,15 @@ inline constexpr std::uint64_t kPackTargetBytes = 32ULL << 20;
 
 /// A pack holds no more frames than this, all-zero ones (which take no room) included.
 inline constexpr std::uint32_t kMaxPackFrames = 65536;
-/// Manifests and checkpoints, unpacked. What a reader is ready to allocate.
-inline constexpr std::uint64_t kMaxManifestBytes = 1ULL << 30;
+/// Manifests, checkpoints and block maps, unpacked: that of a cluster with a million files takes
+/// about a fifth of it.
+inline constexpr std::uint64_t kMaxManifestBytes = 512ULL << 20;
+/// Up to this one may be of any number of stored bytes, and several are unpacked at once.
+inline constexpr std::uint64_t kSmallManifestBytes = 32ULL << 20;
+/// A larger one unpacks to at most this many times its stored bytes.
+inline constexpr std::uint64_t kHighestManifestRatio = 1024;
+/// What the message may take in memory: a short entry takes many times its bytes.
+inline constexpr std::uint64_t kMaxManifestMemory = 1536ULL << 20;
 /// A WAL segment is cut into objects of at most this much; the default of 16 MiB is one object.
 inline constexpr std::uint64_t kWalPartBytes = 64ULL << 20;
 
@@ -62,8 +69,9 @@ inline constexpr std::string_view kPackMagic = "HFPACK\r\n";      // 8 bytes, at
 inline constexpr std::string_view kPackEndMagic = "HFPKEND\n";    // 8 bytes, at the very end
 inline constexpr std::string_view kEnvelopeMagic = "HFMETA\r\n";  // manifests, checkpoints, maps
 
-/// Inside its envelope, a block map begins with these and this version.
+/// Inside its envelope, a block map begins with these and its version: 1 has no record chain.
 inline constexpr std::string_view kBlockMapMagic = "HFBM";
-inline constexpr std::uint32_t kBlockMapVersion = 1;
+inline constexpr std::uint32_t kBlockMapVersion = 2;
+inline constexpr std::uint32_t kPlainBlockMapVersion = 1;
 
 }  // namespace holdfast::collection

@@ -1,6 +1,8 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <charconv>
+#include <limits>
 
 #include "base/error.h"
 #include "base/log.h"
@@ -90,6 +92,24 @@ void take_lock(ObjectStore& store, std::string_view directory, std::int64_t job_
 void release_lock(ObjectStore& store, std::string_view directory, std::int64_t job_id,
                   const Stop& stop) {
   storage::remove_if_allowed(store, lock_key(directory, job_id), stop);
+}
+
+UnfinishedLayer look_at_unfinished(ObjectStore& store, std::string_view directory,
+                                   const Stop& stop) {
+  UnfinishedLayer found;
+  for (const std::string& job : list_locks(store, directory, stop)) {
+    std::int64_t id = 0;
+    const auto parsed = std::from_chars(job.data(), job.data() + job.size(), id);
+    if (parsed.ec == std::errc() && parsed.ptr == job.data() + job.size()) found.jobs.push_back(id);
+  }
+  const std::vector<std::uint64_t> checkpoints = list_checkpoints(store, directory, stop);
+  // Not the time of a clock: one that would be in the year 292278 is somebody's mischief.
+  constexpr std::uint64_t kLatest = std::numeric_limits<std::int64_t>::max();
+  if (!checkpoints.empty() && checkpoints.front() <= kLatest) {
+    found.newest_checkpoint =
+        Time(std::chrono::microseconds(static_cast<std::int64_t>(checkpoints.front())));
+  }
+  return found;
 }
 
 void write_checkpoint(ObjectStore& store, std::string_view directory,

@@ -93,7 +93,16 @@ Bytes encode_manifest(const proto::Manifest& manifest, std::string_view object) 
                 fmt::format("\"{}\" would be larger than {} bytes", object, kMaxManifestBytes))
         .detail("The backup has more files than one manifest can list.");
   }
-  return seal_envelope(as_bytes(written->SerializeAsString()), version);
+  const std::string plain = written->SerializeAsString();
+  Bytes sealed = seal_envelope(as_bytes(plain), version);
+  // What no reader would take must not be written.
+  if (memory_of_manifest(as_bytes(plain)) > kMaxManifestMemory ||
+      plain.size() > most_plain_bytes(sealed.size() - kEnvelopeHeaderBytes)) {
+    throw Error(sqlstate::kFeatureNotSupported,
+                fmt::format("\"{}\" would have more entries than a manifest may", object))
+        .detail("The backup has more files and objects than one manifest can list.");
+  }
+  return sealed;
 }
 
 proto::Manifest decode_manifest(ByteView stored, std::string_view object) {
@@ -103,6 +112,9 @@ proto::Manifest decode_manifest(ByteView stored, std::string_view object) {
     return Error(sqlstate::kDataCorrupted, fmt::format("\"{}\" is corrupt", object))
         .detail(std::move(why));
   };
+  if (memory_of_manifest(plain) > kMaxManifestMemory) {
+    throw corrupt("It has more entries than a manifest may.");
+  }
   if (!manifest.ParseFromArray(plain.data(), static_cast<int>(plain.size()))) {
     throw corrupt("It is not a manifest.");
   }
@@ -111,6 +123,12 @@ proto::Manifest decode_manifest(ByteView stored, std::string_view object) {
     throw corrupt(std::move(problem));
   }
   return manifest;
+}
+
+void check_place(const proto::Manifest& manifest, std::string_view directory) {
+  if (manifest.subdirectory() == directory) return;
+  throw Error(sqlstate::kDataCorrupted, fmt::format("\"{}\" is corrupt", manifest_key(directory)))
+      .detail(fmt::format("It is the manifest of \"{}\".", manifest.subdirectory()));
 }
 
 std::optional<proto::Manifest> read_sealed(ObjectStore& store, const ObjectKey& key,
@@ -122,7 +140,9 @@ std::optional<proto::Manifest> read_sealed(ObjectStore& store, const ObjectKey& 
 
 std::optional<proto::Manifest> read_manifest(ObjectStore& store, std::string_view directory,
                                              const Stop& stop) {
-  return read_sealed(store, manifest_key(directory), stop);
+  auto manifest = read_sealed(store, manifest_key(directory), stop);
+  if (manifest) check_place(*manifest, directory);
+  return manifest;
 }
 
 void write_manifest(ObjectStore& store, std::string_view directory, const proto::Manifest& manifest,

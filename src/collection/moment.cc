@@ -161,8 +161,10 @@ Error MomentFinder::only_ends(Time moment) const {
   const Manifest* before = nullptr;
   const Manifest* after = nullptr;
   for (const Manifest& layer : layers_) {
-    if (end_time(layer) < moment) before = &layer;
-    if (end_time(layer) > moment && after == nullptr) after = &layer;
+    // Not in the order of their ends: one that was interrupted and resumed ends late.
+    const Time end = end_time(layer);
+    if (end < moment && (before == nullptr || end > end_time(*before))) before = &layer;
+    if (end > moment && (after == nullptr || end < end_time(*after))) after = &layer;
   }
   std::string nearest = "nearest backup time is ";
   if (before != nullptr && after != nullptr) {

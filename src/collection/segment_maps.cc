@@ -63,6 +63,7 @@ void SegmentMapBuilder::read_to(Lsn flushed, const Done& done, const Stop& stop)
     // A record that begins right behind a page header may begin in a later segment than the
     // position before it.
     while (segment_of(record->start, start_.wal_segment_bytes) > segment_) finish_segment(done);
+    map_.add_record(*record);
     postgres::visit_changes(*record, start_.major, map_);
   }
 }

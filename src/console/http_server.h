@@ -1,5 +1,6 @@
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -19,12 +20,21 @@ struct HttpPages {
   std::function<std::string()> metrics;
 };
 
+struct HttpAddress {
+  std::string host;
+  std::uint16_t port = 0;  ///< 0: the system chooses
+  /// From when a client is connected until it has its answer; then the connection is closed.
+  std::chrono::milliseconds longest_request = std::chrono::seconds(10);
+};
+
 /// Serves /health and /metrics until it is destroyed. Nothing here needs a password, so nothing
 /// here may tell a secret or change anything; the default listen address is the loopback one.
+/// Clients that are slow, or many, take no more than a few threads for a bounded time: each
+/// connection has one request and one deadline, and those that find no room are closed.
 class HttpServer {
  public:
   /// Listens at once. Throws Error (kConfigFileError) when the address cannot be bound.
-  HttpServer(const std::string& host, std::uint16_t port, HttpPages pages);
+  HttpServer(const HttpAddress& address, HttpPages pages);
   ~HttpServer();
 
   /// The bound port; what the system chose if 0 was asked for.

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "jobs/registry.h"
+#include "sql/printer.h"
 #include "statements/history_statements.h"
 
 namespace holdfast::daemon {
@@ -98,13 +99,24 @@ struct Collection {
   std::map<std::string, int> failures;  // by SQLSTATE
 };
 
+/// Without parameters, and without a user before the host: whoever may fetch /metrics may see it.
+std::string shown_collection(std::string_view uri) {
+  std::string shown = sql::redact_uri(uri.substr(0, uri.find_first_of("?#")));
+  const std::size_t host = shown.find("://");
+  if (host == shown.npos) return shown;
+  const std::size_t end = std::min(shown.find('/', host + 3), shown.size());
+  const std::size_t at = shown.rfind('@', end);
+  if (at != shown.npos && at > host) shown.erase(host + 3, at + 1 - (host + 3));
+  return shown;
+}
+
 std::map<std::string, Collection> collections_in(const state::History& history) {
   std::map<std::string, Collection> collections;
   for (const state::HistoryEntry& entry : history.list(std::nullopt)) {
     if (entry.type != jobs::kBackupType) continue;
     const auto place = statements::place_of(entry.description, entry.statement);
     if (!place.collection) continue;
-    Collection& collection = collections[place.collection->substr(0, place.collection->find('?'))];
+    Collection& collection = collections[shown_collection(*place.collection)];
     if (entry.succeeded()) {
       collection.last_success = entry;
     } else {

@@ -75,6 +75,8 @@ TEST_F(BackupMetricsTest, TellsAboutCollectionsWithoutTheirParameters) {
   ended("BACKUP INTO 's3://b/p?AWS_ACCESS_KEY_ID=id'", "failed", "53100");
   ended("BACKUP INTO 's3://b/p?AWS_ACCESS_KEY_ID=id'", "failed", "53100");
   ended("no statement", "failed", "XX000");
+  ended("BACKUP INTO 'https://ann:hush@h/p'", "failed", "08006");
+  ended("BACKUP INTO 'https://hush@h/q'", "failed", "08006");
   EXPECT_THAT(text(), HasSubstr("holdfast_collection_last_success_age_seconds"
                                 "{collection=\"s3://b/p\"} 40.000\n"));
   EXPECT_THAT(text(), HasSubstr("holdfast_collection_last_success_duration_seconds"
@@ -83,7 +85,11 @@ TEST_F(BackupMetricsTest, TellsAboutCollectionsWithoutTheirParameters) {
                                 "{collection=\"s3://b/p\"} 5000.000\n"));
   EXPECT_THAT(text(), HasSubstr("holdfast_collection_failures_total"
                                 "{collection=\"s3://b/p\",reason=\"53100\"} 2.000\n"));
+  EXPECT_THAT(text(), HasSubstr("{collection=\"https://h/p\",reason=\"08006\"} 1.000\n"));
+  EXPECT_THAT(text(), HasSubstr("{collection=\"https://h/q\",reason=\"08006\"} 1.000\n"));
   EXPECT_THAT(text(), Not(HasSubstr("ACCESS_KEY")));
+  EXPECT_THAT(text(), Not(HasSubstr("ann")));
+  EXPECT_THAT(text(), Not(HasSubstr("hush")));
 }
 
 }  // namespace

@@ -278,6 +278,11 @@ void Daemon::Parts::register_jobs() {
                              .node_id = configuration.node_id,
                              .locality = configuration.locality,
                              .holdfast_version = std::string(kVersion),
+                             .has_unfinished_job =
+                                 [this](jobs::JobId id) {
+                                   const auto job = registry.find(id);
+                                   return job && !jobs::is_terminal(job->status);
+                                 },
                              .archives = &archives});
                        }});
   runner.register_kind(
@@ -337,7 +342,7 @@ void Daemon::Parts::start_listening() {
   if (configuration.http != "none") {
     const net::HostPort address = parse_address(configuration.http, "--http");
     http = std::make_unique<console::HttpServer>(
-        in_words(address.host, "0.0.0.0"), address.port,
+        console::HttpAddress{.host = in_words(address.host, "0.0.0.0"), .port = address.port},
         console::HttpPages{.health = [this] { return health(instance); },
                            .metrics =
                                [this] {

@@ -115,6 +115,10 @@ std::optional<std::string> id_list(const std::optional<std::vector<std::int64_t>
 
 }  // namespace
 
+Time creation_time(JobId id) {
+  return kIdEpoch + std::chrono::microseconds((id >> kNodeBits) * 10);
+}
+
 Registry::Registry(state::Database& database, std::int64_t node_id, const Clock& clock)
     : database_(database), node_id_(node_id), clock_(clock) {
   HF_ASSERT(node_id >= 0 && node_id < (1 << kNodeBits));

@@ -33,6 +33,9 @@ struct NewJob {
   std::optional<std::int64_t> created_by_schedule = std::nullopt;
 };
 
+/// When the job of this id was created, also of another daemon's: the id tells.
+Time creation_time(JobId id);
+
 /// A job's row, without its blobs.
 struct Job {
   JobId id = 0;

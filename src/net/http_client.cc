@@ -312,6 +312,13 @@ HttpResponse HttpClient::send(const HttpRequest& request, const Stop& stop) {
   }
   HeaderList headers;
   for (const auto& [name, value] : request.headers) {
+    // A line break would begin a header, or a request, of the value's own.
+    if (std::any_of(value.begin(), value.end(),
+                    [](unsigned char c) { return c < ' ' && c != '\t'; })) {
+      throw Error(
+          sqlstate::kInvalidParameterValue,
+          fmt::format("the value for the HTTP header \"{}\" has a control character", name));
+    }
     // libcurl takes "Name:" as an order to leave the header out, and "Name;" as an empty one.
     headers.add(value.empty() ? name + ";" : fmt::format("{}: {}", name, value));
   }

@@ -130,6 +130,15 @@ TEST_F(HttpClientTest, NeverSendsAPutTwiceByItself) {
   }
 }
 
+// Values of a storage URI become headers: a session token, a project to bill.
+TEST_F(HttpClientTest, AHeaderCannotSmuggleAnother) {
+  for (const char* value : {"x\r\nX-Other: y", "x\ny", "\r"}) {
+    const Error error = error_of({.url = "http://127.0.0.1:1/", .headers = {{"X-Sent", value}}});
+    EXPECT_EQ(error.message(), "the value for the HTTP header \"X-Sent\" has a control character");
+    EXPECT_EQ(error.state(), sqlstate::kInvalidParameterValue);
+  }
+}
+
 TEST_F(HttpClientTest, NobodyListens) {
   std::string url;
   {

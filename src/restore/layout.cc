@@ -16,7 +16,16 @@ namespace {
 using collection::proto::Manifest;
 
 constexpr std::string_view kTablespacePrefix = "pg_tblspc/";
-constexpr mode_t kPermissionBits = 07777;
+
+/// The permissions that PostgreSQL itself gives, whatever the manifest says: nothing for the world,
+/// no set-user-ID, and group access to all or to nothing, as the data directory has it.
+/// Source: PostgreSQL src/include/common/file_perm.h, src/common/file_perm.c.
+constexpr mode_t kGroupDirectory = 0050;
+constexpr mode_t kGroupFile = 0040;
+
+mode_t root_mode_of(mode_t recorded) {
+  return (recorded & kGroupDirectory) == kGroupDirectory ? 0750 : 0700;
+}
 
 bool clean(std::string_view path) {
   if (path.empty() || path.find('\0') != std::string_view::npos) return false;
@@ -43,7 +52,7 @@ class LayoutMaker {
 
   Layout make() {
     for (const auto& directory : manifest_.directories()) {
-      if (directory.path().empty()) layout_.root_mode = directory.mode() & kPermissionBits;
+      if (directory.path().empty()) layout_.root_mode = root_mode_of(directory.mode());
     }
     add_tablespaces();
     add_directories();
@@ -114,7 +123,7 @@ class LayoutMaker {
   void add_directories() {
     for (const auto& directory : manifest_.directories()) {
       if (directory.path().empty() || is_link(directory.path())) continue;
-      add_directory(resolve(directory.path()), directory.mode() & kPermissionBits);
+      add_directory(resolve(directory.path()), layout_.root_mode & root_mode_of(directory.mode()));
     }
     for (const std::string_view needed : {"global", "pg_wal", "pg_wal/archive_status"}) {
       ensure_directory(fmt::format("{}/{}", request_.root, needed));
@@ -133,7 +142,7 @@ class LayoutMaker {
       if (!paths.insert(path).second || !ids.insert(file.id()).second) bad_path(file.path());
       layout_.files.push_back({.id = file.id(),
                                .size = file.size(),
-                               .mode = static_cast<mode_t>(file.mode() & kPermissionBits),
+                               .mode = 0600 | (layout_.file_mode() & file.mode() & kGroupFile),
                                .kind = file.kind(),
                                .path = std::move(path)});
     }

@@ -51,6 +51,44 @@ TEST(Layout, ParentsComeBeforeWhatIsInThem) {
   EXPECT_EQ(layout.file_mode(), 0640U);
 }
 
+mode_t mode_of(const Layout& layout, std::string_view end) {
+  const auto found = std::ranges::find_if(
+      layout.files, [&](const FileTarget& file) { return file.path.ends_with(end); });
+  return found == layout.files.end() ? 0 : found->mode;
+}
+
+// A manifest may come from anybody who can write to the storage.
+TEST(Layout, GivesOnlyThePermissionsThatPostgresqlGives) {
+  RestoreLab lab;
+  for (auto& file : *lab.manifest().mutable_files()) file.set_mode(07777);
+  for (auto& directory : *lab.manifest().mutable_directories()) directory.set_mode(07777);
+  const Layout layout = make_layout(lab.manifest(), into("/r"));
+  EXPECT_EQ(layout.root_mode, 0750U);
+  for (const auto& directory : layout.directories)
+    EXPECT_EQ(directory.mode, 0750U) << directory.path;
+  for (const auto& file : layout.files) EXPECT_EQ(file.mode, 0640U) << file.path;
+}
+
+TEST(Layout, GivesTheGroupNothingWhereTheDataDirectoryDoesNot) {
+  RestoreLab lab;
+  for (auto& file : *lab.manifest().mutable_files()) file.set_mode(04644);
+  for (auto& directory : *lab.manifest().mutable_directories()) {
+    directory.set_mode(directory.path().empty() ? 0700 : 01777);
+  }
+  const Layout layout = make_layout(lab.manifest(), into("/r"));
+  EXPECT_EQ(layout.root_mode, 0700U);
+  for (const auto& directory : layout.directories)
+    EXPECT_EQ(directory.mode, 0700U) << directory.path;
+  for (const auto& file : layout.files) EXPECT_EQ(file.mode, 0600U) << file.path;
+}
+
+TEST(Layout, APrivateFileStaysPrivate) {
+  RestoreLab lab;
+  const std::string path = lab.manifest().files(0).path();
+  lab.manifest().mutable_files(0)->set_mode(0400);
+  EXPECT_EQ(mode_of(make_layout(lab.manifest(), into("/r")), path), 0600U);
+}
+
 TEST(Layout, ATablespaceInsideTheDataDirectoryMovesWithIt) {
   RestoreLab lab;
   lab.manifest().mutable_tablespaces(0)->set_location("/var/lib/postgresql/15/main/inner");

@@ -4,6 +4,7 @@
 #include <string_view>
 
 #include "base/error.h"
+#include "base/userinfo.h"
 #include "sql/lexer.h"
 #include "sql/parser.h"
 #include "sql/printer.h"
@@ -46,7 +47,7 @@ std::string percent_decoded(std::string_view text) {
 /// The documented ones are AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN, AZURE_ACCOUNT_KEY,
 /// AZURE_CLIENT_SECRET, CREDENTIALS, BEARER_TOKEN and the sig of a shared access signature; others
 /// that look alike are hidden with them. AWS_ACCESS_KEY_ID is a name, not a secret.
-bool is_secret_parameter(std::string_view name) {
+bool is_secret_name(std::string_view name) {
   constexpr std::array<std::string_view, 8> kParts = {"SECRET",      "TOKEN",      "PASSW",
                                                       "PASSPHRASE",  "SIGNATURE",  "CREDENTIAL",
                                                       "ACCOUNT_KEY", "PRIVATE_KEY"};
@@ -56,13 +57,21 @@ bool is_secret_parameter(std::string_view name) {
                      [&](std::string_view part) { return key.find(part) != std::string::npos; });
 }
 
+/// Endpoints are shown, but for one with a user and password before its host.
+bool is_secret_parameter(std::string_view name, std::string_view value) {
+  if (is_secret_name(name)) return true;
+  return upper(percent_decoded(name)).ends_with("ENDPOINT") &&
+         percent_decoded(value).find('@') != std::string::npos;
+}
+
 std::string redact_parameters(std::string_view query) {
   std::string result;
   while (true) {
     std::size_t end = std::min(query.find_first_of("&;"), query.size());
     std::string_view pair = query.substr(0, end);
     std::size_t equals = pair.find('=');
-    if (equals != std::string_view::npos && is_secret_parameter(pair.substr(0, equals))) {
+    if (equals != std::string_view::npos &&
+        is_secret_parameter(pair.substr(0, equals), pair.substr(equals + 1))) {
       result += pair.substr(0, equals + 1);
       result += kRedacted;
     } else {
@@ -106,7 +115,9 @@ std::string redact(std::string_view uri, UriKind kind) {
     return head + '?' + redact_parameters(uri.substr(question + 1));
   }
   std::string result(uri.substr(0, colon + 1));
-  std::string_view rest = uri.substr(colon + 1);
+  std::string plain(uri.substr(colon + 1));
+  if (plain.starts_with("//")) plain = "//" + redact_userinfo(std::string_view(plain).substr(2));
+  std::string_view rest = plain;
   std::size_t question = std::min(rest.find('?'), rest.size());
   std::string_view query = rest.substr(question);
   rest = rest.substr(0, question);
@@ -116,16 +127,7 @@ std::string redact(std::string_view uri, UriKind kind) {
     authority = rest.substr(2, path - 2);
     rest.remove_prefix(path);
     result += "//";
-    // A password may hold an '@' itself, so the last one counts.
-    std::size_t at = authority.rfind('@');
-    std::size_t password = authority.find(':');
-    if (at != std::string_view::npos && password < at) {
-      result += authority.substr(0, password + 1);
-      result += kRedacted;
-      result += authority.substr(at);
-    } else {
-      result += authority;
-    }
+    result += authority;
   }
   if ((kind == UriKind::MasterKey || names_key(uri.substr(0, colon), authority)) &&
       rest.size() > 1) {

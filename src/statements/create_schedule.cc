@@ -10,6 +10,7 @@
 #include "sql/columns.h"
 #include "sql/lexer.h"
 #include "sql/printer.h"
+#include "statements/job_rights.h"
 #include "statements/privileges.h"
 #include "storage/uri.h"
 
@@ -71,8 +72,12 @@ void CreateScheduleStatement::run(const sql::CreateSchedule& statement,
                                   const Stop& stop) {
   if (statement.if_not_exists && statement.label) {
     const std::string& label = statement.label->value;
+    // Those that the user may see: labels are not unique, and those of others are not told.
+    const JobRights rights = JobRights::of(session);
     const std::vector<Schedule> all = services_.schedules->list();
-    if (std::ranges::find(all, label, &Schedule::label) != all.end()) {
+    if (std::ranges::any_of(all, [&](const Schedule& schedule) {
+          return schedule.label == label && (rights.all || schedule.owner == rights.user);
+        })) {
       sink.notice({.state = sqlstate::kDuplicateObject,
                    .message = fmt::format("schedule \"{}\" already exists, skipping", label)});
       sink.columns(sql::columns_of(statement));

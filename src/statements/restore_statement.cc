@@ -71,16 +71,18 @@ restore::proto::RestoreJobSpec make_spec(const sql::Restore& statement) {
   return spec;
 }
 
-/// Sets which layer is restored, and how far the WAL behind it is replayed: the newest one, or what
-/// AS OF SYSTEM TIME asks for. Gives the layer.
+/// Sets which layer is restored, and how far the WAL behind it is replayed: the one that ends last,
+/// or what AS OF SYSTEM TIME asks for. Gives the layer.
 std::string choose_moment(const sql::Restore& statement, storage::ObjectStore& store,
                           const FoundBackup& backup, restore::proto::RestoreJobSpec& spec,
                           const Stop& stop) {
-  collection::Moment moment{.layer = backup.layers.back(), .target = {}};
-  if (statement.as_of) {
+  collection::Moment moment{.layer = backup.layers.front(), .target = {}};
+  if (statement.as_of || backup.layers.size() > 1) {
     const auto layers = collection::read_manifests(store, backup.layers, stop);
-    moment = find_moment(*statement.as_of, collection::MomentFinder(store, layers, stop),
-                         Clock::system().now());
+    moment = statement.as_of
+                 ? find_moment(*statement.as_of, collection::MomentFinder(store, layers, stop),
+                               Clock::system().now())
+                 : collection::Moment{collection::latest_layer(layers).subdirectory(), {}};
   }
   spec.set_subdirectory(moment.layer);
   if (moment.target) {

@@ -239,7 +239,7 @@ void ShowBackupStatement::run(const sql::ShowBackup& statement, sql::SessionCont
   // Every layer is checked on its own branch: a chain may have been continued twice from one layer.
   const std::vector<Manifest> layers = collection::read_manifests(*store, backup.layers, stop);
   if (statement.options.flag("check_files")) {
-    for (const auto& chain : collection::branches(layers)) {
+    for (const auto& chain : collection::branches(backup.subdirectory, layers)) {
       require_whole(*store, chain, backup.subdirectory, stop);
     }
   }
@@ -250,7 +250,7 @@ void ShowBackupStatement::run(const sql::ShowBackup& statement, sql::SessionCont
     rows = show_windows(*store, layers, sink, stop);
   } else if (statement.what == sql::ShowBackup::What::Validate &&
              !statement.options.flag("as_json")) {
-    for (const auto& chain : collection::branches(layers)) {
+    for (const auto& chain : collection::branches(backup.subdirectory, layers)) {
       rows += validate(*store, chain, backup.subdirectory, sink, stop);
     }
   } else {

@@ -33,24 +33,46 @@ TEST(AzureUri, ReadsItsForms) {
   EXPECT_EQ(client.auth.kind, AzureAuthKind::ClientSecret);
   EXPECT_EQ(client.endpoint, "https://acc.blob.core.usgovcloudapi.net");
   EXPECT_EQ(client.auth.authority, "https://login.microsoftonline.us");
-  EXPECT_EQ(parse("azure-storage://c?AZURE_ACCOUNT_NAME=a&AUTH=implicit").auth.kind,
+  EXPECT_EQ(parse("azure-storage://c?AZURE_ACCOUNT_NAME=acc&AUTH=implicit").auth.kind,
             AzureAuthKind::Implicit);
   EXPECT_EQ(
-      parse("azure://c?AZURE_ACCOUNT_NAME=a&AZURE_SAS_TOKEN=%3Fsv%3D1%26sig%3Dx").auth.sas_token,
+      parse("azure://c?AZURE_ACCOUNT_NAME=acc&AZURE_SAS_TOKEN=%3Fsv%3D1%26sig%3Dx").auth.sas_token,
       "sv=1&sig=x");
 }
 
 TEST(AzureUri, TellsWhatIsWrong) {
   EXPECT_EQ(failure("azure://c?AUTH=implicit"),
             "azure uri missing \"AZURE_ACCOUNT_NAME\" parameter");
-  EXPECT_EQ(failure("azure://c?AZURE_ACCOUNT_NAME=a&AUTH=implicit&X=1"),
+  EXPECT_EQ(failure("azure://c?AZURE_ACCOUNT_NAME=acc&AUTH=implicit&X=1"),
             "unknown azure query parameters: X");
   for (const char* wrong :
        {"", "&AUTH=guess", "&AZURE_ACCOUNT_KEY=*", "&AZURE_CLIENT_ID=i&AZURE_CLIENT_SECRET=s",
         "&AUTH=implicit&AZURE_ACCOUNT_KEY=aGVsbG8=", "&AUTH=implicit&AZURE_ENVIRONMENT=MOON",
-        "&AZURE_SAS_TOKEN=x&AZURE_ACCOUNT_KEY=aGVsbG8="}) {
-    EXPECT_NE(failure(std::string("azure://c?AZURE_ACCOUNT_NAME=a") + wrong), "accepted") << wrong;
+        "&AZURE_SAS_TOKEN=x&AZURE_ACCOUNT_KEY=aGVsbG8=",
+        "&AUTH=implicit&AZURE_ENDPOINT=https://u:p@h", "&AUTH=implicit&AZURE_ENDPOINT=h"}) {
+    EXPECT_NE(failure(std::string("azure://c?AZURE_ACCOUNT_NAME=acc") + wrong), "accepted")
+        << wrong;
   }
+}
+
+// What these names are put into is a URL, and its host decides who is asked.
+TEST(AzureUri, NamesCannotLeadToAnotherHost) {
+  for (const char* account :
+       {"127.0.0.1:6379%2F", "inside.example.com%2F%23", "u@inside", "ac", "Acc"}) {
+    EXPECT_EQ(failure(std::string("azure://c?AUTH=implicit&AZURE_ACCOUNT_NAME=") + account),
+              "AZURE_ACCOUNT_NAME is not a valid name")
+        << account;
+  }
+  for (const char* container : {"..", "a%2Fb", "A"}) {
+    EXPECT_EQ(
+        failure(std::string("azure://") + container + "?AUTH=implicit&AZURE_ACCOUNT_NAME=acc"),
+        "the container of the azure URI is not a valid name")
+        << container;
+  }
+  EXPECT_EQ(parse("azure://$root?AUTH=implicit&AZURE_ACCOUNT_NAME=acc").container, "$root");
+  EXPECT_EQ(failure("azure://c?AZURE_ACCOUNT_NAME=acc&AZURE_CLIENT_ID=i&AZURE_CLIENT_SECRET=s&"
+                    "AZURE_TENANT_ID=..%2Fx"),
+            "AZURE_TENANT_ID is not a valid name");
 }
 
 // Source: Azure Storage REST documentation, "Authorize with Shared Key", whose example of a string

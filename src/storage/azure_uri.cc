@@ -6,6 +6,7 @@
 #include "base/error.h"
 #include "crypto/base64.h"
 #include "storage/azure_store.h"
+#include "storage/uri_names.h"
 #include "storage/uri_parameters.h"
 
 namespace holdfast::storage {
@@ -29,6 +30,17 @@ Error invalid(std::string message) {
   return Error(sqlstate::kInvalidParameterValue, std::move(message));
 }
 
+/// Source: Azure, "Naming rules and restrictions for Azure resources" (Microsoft.Storage); the
+/// names with "$" are those of containers that Azure makes itself.
+void check_names(const AzureOptions& options) {
+  check_name(options.account,
+             {.what = "AZURE_ACCOUNT_NAME", .extra = "", .shortest = 3, .longest = 24});
+  for (const std::string_view own : {"$root", "$web", "$logs"}) {
+    if (options.container == own) return;
+  }
+  check_name(options.container, {.what = "the container of the azure URI", .extra = "-"});
+}
+
 AzureAuthOptions parse_auth(UriParameters& parameters, std::string_view authority) {
   const std::string auth = parameters.take("AUTH");
   std::string key = parameters.take("AZURE_ACCOUNT_KEY");
@@ -37,6 +49,12 @@ AzureAuthOptions parse_auth(UriParameters& parameters, std::string_view authorit
                               .client_id = parameters.take("AZURE_CLIENT_ID"),
                               .client_secret = parameters.take("AZURE_CLIENT_SECRET"),
                               .authority = std::string(authority)};
+  // Azure's own libraries take the same characters (azidentity, validTenantID).
+  if (!options.tenant_id.empty()) {
+    check_name(
+        options.tenant_id,
+        {.what = "AZURE_TENANT_ID", .extra = "-.ABCDEFGHIJKLMNOPQRSTUVWXYZ", .longest = 255});
+  }
   const bool client = !options.client_secret.empty() || !options.tenant_id.empty();
   if (static_cast<int>(!key.empty()) + static_cast<int>(!sas.empty()) + static_cast<int>(client) >
       1) {
@@ -102,11 +120,14 @@ AzureOptions parse_azure_uri(const StorageUri& uri, std::string_view shown) {
                           .account = parameters.take("AZURE_ACCOUNT_NAME")};
   // The wording of CockroachDB (reference, section 6).
   if (options.account.empty()) throw invalid("azure uri missing \"AZURE_ACCOUNT_NAME\" parameter");
+  check_names(options);
   const AzureCloud cloud = find_azure_cloud(parameters.take("AZURE_ENVIRONMENT"));
   options.endpoint = parameters.take("AZURE_ENDPOINT");
   while (options.endpoint.ends_with('/')) options.endpoint.pop_back();
-  if (!options.endpoint.empty() && !options.endpoint.starts_with("https://") &&
-      !options.endpoint.starts_with("http://")) {
+  // What stands before an "@" would be shown with the endpoint.
+  if (!options.endpoint.empty() &&
+      ((!options.endpoint.starts_with("https://") && !options.endpoint.starts_with("http://")) ||
+       options.endpoint.find_first_of("@?#") != std::string::npos)) {
     throw invalid("AZURE_ENDPOINT must be a URL, such as https://account.blob.example.com");
   }
   options.own_endpoint = !options.endpoint.empty();

@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <array>
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
@@ -18,6 +20,9 @@ namespace {
 constexpr std::string_view kStorageScope = "https://www.googleapis.com/auth/devstorage.read_write";
 constexpr std::string_view kCloudScope = "https://www.googleapis.com/auth/cloud-platform";
 constexpr std::string_view kTokenUri = "https://oauth2.googleapis.com/token";
+/// Where the keys that Google hands out, of today and of earlier years, have their tokens from.
+constexpr std::array<std::string_view, 3> kTokenOrigins = {
+    "https://oauth2.googleapis.com", "https://accounts.google.com", "https://www.googleapis.com"};
 constexpr std::string_view kAction = "could not get a Google access token";
 constexpr std::chrono::milliseconds kConnectTimeout{2000};
 
@@ -39,11 +44,25 @@ AccessToken ask_token(const CloudEnvironment& environment, const std::string& ur
   return parse_token_answer(response, kAction, environment.clock->now());
 }
 
-/// Source: Google, "Using OAuth 2.0 for Server to Server Applications"; RFC 7523.
-AccessToken token_of_service_account(const nlohmann::json& key, const CloudEnvironment& environment,
-                                     const Stop& stop) {
+std::string token_uri_of(const nlohmann::json& key, GcsTokenServer server) {
   std::string uri = text_of(key, "token_uri");
-  if (uri.empty()) uri = kTokenUri;
+  if (uri.empty()) return std::string(kTokenUri);
+  // A URL with anything before its host is none of Google's, whatever its origin looks like.
+  const bool is_google = std::any_of(
+      kTokenOrigins.begin(), kTokenOrigins.end(),
+      [&](std::string_view origin) { return uri.starts_with(fmt::format("{}/", origin)); });
+  if (server == GcsTokenServer::Google && !is_google) {
+    throw Error(sqlstate::kInvalidParameterValue,
+                "the token_uri of CREDENTIALS does not name a server of Google's")
+        .detail("Tokens come from https://oauth2.googleapis.com.")
+        .hint("A token server of one's own needs GOOGLE_ENDPOINT beside it.");
+  }
+  return uri;
+}
+
+/// Source: Google, "Using OAuth 2.0 for Server to Server Applications"; RFC 7523.
+AccessToken token_of_service_account(const nlohmann::json& key, const std::string& uri,
+                                     const CloudEnvironment& environment, const Stop& stop) {
   const auto seconds =
       std::chrono::floor<std::chrono::seconds>(environment.clock->now()).time_since_epoch().count();
   const nlohmann::json header = {
@@ -105,7 +124,7 @@ AccessToken implicit_token(const CloudEnvironment& environment, const Stop& stop
   }
   if (!path.empty()) {
     const auto content = environment.file(path);
-    if (content) return gcs_token_of_file(*content, environment, stop);
+    if (content) return gcs_token_of_file(*content, GcsTokenServer::Any, environment, stop);
     if (!named.empty()) {
       throw Error(
           sqlstate::kConfigFileError,
@@ -127,8 +146,9 @@ AccessToken impersonate(const AccessToken& own, const GcsAuthOptions& options,
   const std::string body = ask.dump();
   const net::HttpResponse response = environment.http->send(
       {.method = net::HttpMethod::Post,
-       .url = fmt::format("https://iamcredentials.googleapis.com/v1/{}:generateAccessToken",
-                          percent_encode_path(resource(roles.back()))),
+       .url = fmt::format("https://iamcredentials.googleapis.com/v1/projects/-/serviceAccounts/"
+                          "{}:generateAccessToken",
+                          percent_encode(roles.back())),
        .headers = {{"Content-Type", "application/json"}, {"Authorization", "Bearer " + own.text}},
        .body = {as_bytes(body)},
        .body_limit = 1U << 20},
@@ -150,11 +170,12 @@ AccessToken impersonate(const AccessToken& own, const GcsAuthOptions& options,
 
 }  // namespace
 
-AccessToken gcs_token_of_file(const std::string& credentials_json,
+AccessToken gcs_token_of_file(const std::string& credentials_json, GcsTokenServer server,
                               const CloudEnvironment& environment, const Stop& stop) {
   const auto key = nlohmann::json::parse(credentials_json, nullptr, false);
   const std::string type = key.is_object() ? text_of(key, "type") : "";
-  if (type == "service_account") return token_of_service_account(key, environment, stop);
+  if (type == "service_account")
+    return token_of_service_account(key, token_uri_of(key, server), environment, stop);
   if (type == "authorized_user") {
     return ask_token(environment, std::string(kTokenUri),
                      {{"grant_type", "refresh_token"},
@@ -181,7 +202,8 @@ std::unique_ptr<AccessTokenCache> make_gcs_token(const GcsAuthOptions& options,
         } else if (options.implicit) {
           token = implicit_token(environment, stop);
         } else {
-          token = gcs_token_of_file(options.credentials_json, environment, stop);
+          token =
+              gcs_token_of_file(options.credentials_json, options.token_server, environment, stop);
         }
         return options.roles.empty() ? token : impersonate(token, options, environment, stop);
       },

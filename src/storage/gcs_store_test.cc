@@ -37,6 +37,14 @@ TEST(GcsUri, ReadsItsForms) {
   EXPECT_EQ(parse("gs://b?BEARER_TOKEN=t").auth.bearer_token, "t");
 }
 
+TEST(GcsUri, NamesCannotLeadElsewhere) {
+  for (const char* bucket : {"..", "a%2Fb", "B", "b%3F"}) {
+    EXPECT_EQ(failure(std::string("gs://") + bucket + "?BEARER_TOKEN=t"),
+              "the bucket of the gs URI is not a valid name")
+        << bucket;
+  }
+}
+
 TEST(GcsUri, TellsWhatIsWrong) {
   EXPECT_EQ(failure("gs://b"), "CREDENTIALS must be set unless \"AUTH\" is \"implicit\"");
   for (const char* wrong : {"gs:///p?AUTH=implicit", "gs://b?AUTH=guess",
@@ -63,8 +71,8 @@ TEST_F(GcsAuthTest, SignsTheAssertionOfAServiceAccount) {
                               {"client_email", "backup@project.iam.gserviceaccount.com"},
                               {"private_key_id", "kid"},
                               {"private_key", crypto::RsaKey().pem},
-                              {"token_uri", "https://oauth2.example.com/token"}};
-  http_.answer("POST https://oauth2.example.com/token", 200, kAnswer);
+                              {"token_uri", "https://www.googleapis.com/oauth2/v4/token"}};
+  http_.answer("POST https://www.googleapis.com/oauth2/v4/token", 200, kAnswer);
   EXPECT_EQ(token({.credentials_json = key.dump()}), "the-token");
   const std::string& body = http_.asked()[0].body;
   EXPECT_THAT(body, HasSubstr("&grant_type=urn%3Aietf%3Aparams%3Aoauth%3Agrant-type%3Ajwt-bearer"));
@@ -73,8 +81,45 @@ TEST_F(GcsAuthTest, SignsTheAssertionOfAServiceAccount) {
   const auto claims = nlohmann::json::parse(as_text(
       crypto::from_base64(assertion.substr(dot + 1, assertion.rfind('.') - dot - 1)).value()));
   EXPECT_EQ(claims["iss"], "backup@project.iam.gserviceaccount.com");
-  EXPECT_EQ(claims["aud"], "https://oauth2.example.com/token");
+  EXPECT_EQ(claims["aud"], "https://www.googleapis.com/oauth2/v4/token");
   EXPECT_EQ(claims["exp"].get<long>() - claims["iat"].get<long>(), 3600);
+}
+
+nlohmann::json key_with(const std::string& token_uri) {
+  return {
+      {"type", "service_account"}, {"private_key", crypto::RsaKey().pem}, {"token_uri", token_uri}};
+}
+
+// Else anybody who may write a URI could have the daemon ask any host.
+TEST_F(GcsAuthTest, AKeyOfTheUriCannotNameAnotherTokenServer) {
+  for (const char* uri :
+       {"http://169.254.169.254/latest", "https://inside.example.com/token",
+        "https://oauth2.googleapis.com@inside.example.com/",
+        "https://oauth2.googleapis.com:8443/token", "https://oauth2.googleapis.com.example.com/",
+        "http://oauth2.googleapis.com/token", "https://oauth2.googleapis.com"}) {
+    try {
+      token({.credentials_json = key_with(uri).dump()});
+      ADD_FAILURE() << uri;
+    } catch (const Error& error) {
+      EXPECT_EQ(error.message(), "the token_uri of CREDENTIALS does not name a server of Google's");
+    }
+  }
+  EXPECT_TRUE(http_.asked().empty());
+}
+
+// Both are for administrators alone.
+TEST_F(GcsAuthTest, AFileOfTheDaemonAndAnOwnEndpointMayNameAnotherTokenServer) {
+  const std::string key = key_with("https://tokens.example.com/t").dump();
+  http_.answer("POST https://tokens.example.com/t", 200, kAnswer)
+      .answer("POST https://tokens.example.com/t", 200, kAnswer);
+  variables_ = {{"GOOGLE_APPLICATION_CREDENTIALS", "/key"}};
+  files_["/key"] = key;
+  EXPECT_EQ(token({.implicit = true}), "the-token");
+  GcsAuthOptions options = parse("gs://b?CREDENTIALS=" + crypto::to_base64_url(as_bytes(key)) +
+                                 "&GOOGLE_ENDPOINT=https://gs.example.com")
+                               .auth;
+  options.credentials_json = key;
+  EXPECT_EQ(token(options), "the-token");
 }
 
 TEST_F(GcsAuthTest, FindsApplicationDefaultCredentials) {

@@ -3,6 +3,7 @@
 #include "base/error.h"
 #include "crypto/base64.h"
 #include "storage/gcs_store.h"
+#include "storage/uri_names.h"
 #include "storage/uri_parameters.h"
 
 namespace holdfast::storage {
@@ -60,6 +61,8 @@ GcsOptions parse_gcs_uri(const StorageUri& uri, std::string_view shown) {
   GcsOptions options = {.bucket = uri.host,
                         .prefix = normalize_path(uri.path, shown, "the bucket"),
                         .billing_project = parameters.take("GOOGLE_BILLING_PROJECT")};
+  // Source: Google Cloud Storage, "About Cloud Storage buckets", "Bucket names".
+  check_name(options.bucket, {.what = "the bucket of the gs URI", .extra = "-_.", .longest = 222});
   std::string endpoint = parameters.take("GOOGLE_ENDPOINT");
   while (endpoint.ends_with('/')) endpoint.pop_back();
   if (!endpoint.empty()) {
@@ -73,6 +76,7 @@ GcsOptions parse_gcs_uri(const StorageUri& uri, std::string_view shown) {
   // The wording of CockroachDB (reference, section 6), which scripts look for.
   options.auth =
       parse_gcs_auth(parameters, "CREDENTIALS must be set unless \"AUTH\" is \"implicit\"");
+  if (options.own_endpoint) options.auth.token_server = GcsTokenServer::Any;
   parameters.finish();
   return options;
 }

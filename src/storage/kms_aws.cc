@@ -6,6 +6,7 @@
 #include "storage/aws_auth.h"
 #include "storage/kms.h"
 #include "storage/kms_internal.h"
+#include "storage/uri_names.h"
 #include "storage/uri_parameters.h"
 
 namespace holdfast::storage {
@@ -96,6 +97,8 @@ std::unique_ptr<KmsKey> open_aws_kms(const StorageUri& uri, const StorageConfig&
     throw Error(sqlstate::kInvalidParameterValue, "could not find the aws kms region")
         .hint("Give the parameter REGION.");
   }
+  // Part of the host's name.
+  check_name(options.region, {.what = "REGION", .extra = "-"});
   refuse_endpoint(config, options.endpoint, "aws kms");
   if (auth.implicit) {
     require_implicit_credentials(!config.disable_implicit_credentials, "aws kms");

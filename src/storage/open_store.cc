@@ -107,6 +107,15 @@ std::unique_ptr<ObjectStore> open_http_uri(std::string_view text, const StorageU
     throw Error(sqlstate::kInvalidParameterValue,
                 fmt::format("storage URI \"{}\" names no host", shown));
   }
+  // Else a part of the password would be taken for the host, and named in errors.
+  const std::string_view server = std::string_view(uri.host).substr(uri.host.rfind('@') + 1);
+  const std::size_t address_end = server.starts_with('[') ? server.find(']') : 0;
+  const std::size_t port = server.find(':', address_end);
+  if (port != server.npos && server.find_first_not_of("0123456789", port + 1) != server.npos) {
+    throw Error(sqlstate::kInvalidParameterValue,
+                fmt::format("storage URI \"{}\" has a port that is no number", shown))
+        .hint("In a password, write / as %2F, ? as %3F, # as %23 and @ as %40.");
+  }
   // Sent as it was written: a web server may make something of any parameter.
   std::string url(text.substr(0, text.find('#')));
   const std::size_t question = std::min(url.find('?'), url.size());

@@ -15,6 +15,7 @@
 #include "storage/listing.h"
 #include "storage/percent.h"
 #include "storage/ranged_get.h"
+#include "storage/uri_names.h"
 
 namespace holdfast::storage {
 
@@ -304,6 +305,7 @@ class S3Store : public ObjectStore {
       told = document.child("Error").child_value("Region");
     }
     if (told.empty() || told == used) return false;
+    check_name(told, {.what = "the region that the store answers", .extra = "-"});
     const MutexLock lock(mutex_);
     region_ = told;
     return true;

@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 #include "storage/s3_store.h"
+#include "storage/uri_names.h"
 #include "storage/uri_parameters.h"
 
 namespace holdfast::storage {
@@ -23,6 +24,21 @@ bool can_have_subdomains(const std::string& endpoint) {
   host = host.substr(0, host.find(':'));
   return host.find('.') != std::string::npos &&
          host.find_first_not_of("0123456789.") != std::string::npos;
+}
+
+/// Source: Amazon S3 User Guide, "General purpose bucket naming rules", without the least length:
+/// what is too short for Amazon it refuses itself. A store of another maker (whose endpoint only
+/// administrators may name) may take more where the name does not become part of its host.
+void check_names(const S3Options& options) {
+  NameRule bucket = {.what = "the bucket of the s3 URI", .extra = "-."};
+  NameRule region = {.what = "AWS_REGION", .extra = "-"};
+  if (!options.endpoint.empty()) region.extra = "-._ABCDEFGHIJKLMNOPQRSTUVWXYZ";
+  if (!options.endpoint.empty() && options.path_style) {
+    bucket.extra = "-._:ABCDEFGHIJKLMNOPQRSTUVWXYZ";
+    bucket.longest = 255;
+  }
+  check_name(options.bucket, bucket);
+  if (!options.region.empty()) check_name(options.region, region);
 }
 
 void parse_object_settings(UriParameters& parameters, S3Options& options) {
@@ -74,6 +90,7 @@ S3Options parse_s3_uri(const StorageUri& uri, std::string_view shown) {
   } else {
     options.path_style |= !can_have_subdomains(options.endpoint);
   }
+  check_names(options);
   return options;
 }
 

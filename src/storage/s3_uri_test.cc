@@ -74,5 +74,31 @@ TEST(S3Uri, TellsWhatIsWrongInTheReferencesWords) {
   EXPECT_NE(failure("s3://b/a/../c?" + kKeys), "accepted");
 }
 
+// What these names are put into is a URL, and its host decides who is asked.
+TEST(S3Uri, NamesCannotLeadToAnotherHost) {
+  for (const char* bucket : {"127.0.0.1:6379%2F", "inside.example.com%2F", "user@inside", "b%3F",
+                             "b%23", "b%5Cc", ".", "..", "a..b", "B", "b_c", "%2e"}) {
+    EXPECT_EQ(failure(std::string("s3://") + bucket + "/p?" + kKeys),
+              "the bucket of the s3 URI is not a valid name")
+        << bucket;
+  }
+  for (const char* region :
+       {"x.inside.example.com%2F", "x@127.0.0.1:80%2F%23", "eu.west", "EU", "a b"}) {
+    EXPECT_EQ(failure("s3://bucket?" + kKeys + "&AWS_REGION=" + region),
+              "AWS_REGION is not a valid name")
+        << region;
+    EXPECT_EQ(failure("s3://bucket?" + kKeys + "&ASSUME_ROLE=arn:a&AWS_REGION=" + region),
+              "AWS_REGION is not a valid name")
+        << region;
+  }
+  // Where the name stays behind the host, a store of another maker may take more.
+  const std::string endpoint = "&AWS_ENDPOINT=https://s3.example.com";
+  EXPECT_EQ(parse("s3://tenant:Bucket_1?AWS_USE_PATH_STYLE=true&AWS_REGION=GRA&" + kKeys + endpoint)
+                .region,
+            "GRA");
+  EXPECT_NE(failure("s3://tenant:Bucket_1?" + kKeys + endpoint), "accepted");
+  EXPECT_NE(failure("s3://..?AWS_USE_PATH_STYLE=true&" + kKeys + endpoint), "accepted");
+}
+
 }  // namespace
 }  // namespace holdfast::storage

@@ -8,6 +8,7 @@
 
 #include "base/bytes.h"
 #include "base/error.h"
+#include "base/userinfo.h"
 
 namespace holdfast::storage {
 
@@ -144,22 +145,23 @@ bool reaches_as_daemon(const StorageUri& uri) {
 }
 
 std::string redact_uri(std::string_view text) {
-  const std::optional<Parts> parts = split(text);
+  const std::size_t host = text.find("://");
+  if (host == text.npos) return std::string(kRedacted);
+  const std::string plain =
+      fmt::format("{}://{}", text.substr(0, host), redact_userinfo(text.substr(host + 3)));
+  const std::optional<Parts> parts = split(plain);
   if (!parts) return std::string(kRedacted);
-  std::string_view host = parts->host;
-  std::string shown = fmt::format("{}://", parts->scheme);
-  if (const std::size_t at = host.rfind('@'); at != host.npos) {
-    const std::size_t colon = host.find(':');
-    shown += host.substr(0, std::min(colon, at));
-    if (colon < at) shown += fmt::format(":{}", kRedacted);
-    host = host.substr(at);
-  }
-  shown += host;
+  std::string shown = fmt::format("{}://{}", parts->scheme, parts->host);
   if (!parts->path.empty()) shown += fmt::format("/{}", parts->path);
   char separator = '?';
   each_parameter(parts->query, [&](std::string_view name, std::string_view value) {
-    const bool safe =
+    bool safe =
         std::find(kShownParameters.begin(), kShownParameters.end(), name) != kShownParameters.end();
+    // An endpoint may have a user and password before its host.
+    if (name.ends_with("_ENDPOINT")) {
+      const std::optional<std::string> decoded = percent_decode(value);
+      safe &= decoded && decoded->find('@') == decoded->npos;
+    }
     shown += fmt::format("{}{}={}", separator, name, safe || value.empty() ? value : kRedacted);
     separator = '&';
   });

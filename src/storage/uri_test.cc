@@ -57,6 +57,12 @@ TEST(RedactUri, HidesEverythingThatMayBeSecret) {
   }
   EXPECT_EQ(redact_uri("nodelocal://1/a/b"), "nodelocal://1/a/b");
   EXPECT_EQ(redact_uri("hush"), "redacted");
+  EXPECT_EQ(redact_uri("https://hush@host/p"), "https://redacted@host/p");
+  EXPECT_EQ(redact_uri("https://user:hu/sh?@host/p"), "https://user:redacted@host/p");
+  EXPECT_EQ(redact_uri("azure://c?AZURE_ENDPOINT=https%3A%2F%2Fuser:hush%40h"),
+            "azure://c?AZURE_ENDPOINT=redacted");
+  EXPECT_EQ(redact_uri("azure://c?AZURE_ENDPOINT=https%3A%2F%2Fh"),
+            "azure://c?AZURE_ENDPOINT=https%3A%2F%2Fh");
 }
 
 }  // namespace

@@ -181,3 +181,47 @@ def test_follows_the_history_of_the_server_and_nothing_else(lab):
     assert "BACKUP INTO" in refused.hint
     # Nothing is left of what was refused.
     assert len(layers(daemon)) == 2
+
+
+def test_a_standby_that_is_behind_is_waited_for(lab):
+    """Pages of a standby may be older than the base that was taken on the primary: its layer must not end before it."""
+    source = lab.postgres(conf={"max_replication_slots": "4", "autovacuum": "off"})
+    make_bank(source)
+    standby_data = lab.root / "standby-data"
+    env.run(source.bin / "pg_basebackup", "-h", source.sockets, "-p", source.port, "-U", "postgres", "-D", standby_data,
+            "-R", "-c", "fast", "-X", "stream", "-C", "-S", "standby")
+    standby = lab.adopt(Postgres(lab.directory("standby", 0o755), data=standby_data))
+    standby.configure({"port": standby.port, "unix_socket_directories": f"'{standby.sockets}'"})
+    standby.start()
+    primary_daemon = lab.holdfast(source)
+    standby_daemon = lab.holdfast(standby, name="hf2", start=False)
+    standby_daemon.io = primary_daemon.io
+    standby_daemon.start()
+
+    # Slow, so that the standby can come past its start, but not to its end.
+    base = primary_daemon.detached(f"BACKUP INTO '{COLLECTION}' WITH detached, max_rate = '4MB'")
+    wait_until(lambda: "copying" in (primary_daemon.job(base)["running_status"] or ""), 60, "the full copying")
+    source.sql("CHECKPOINT")
+    position = source.value("SELECT pg_current_wal_flush_lsn()")
+    wait_until(lambda: standby.value(f"SELECT pg_last_wal_replay_lsn() >= '{position}'") == "t", 60, "replay")
+    standby.sql("CHECKPOINT")
+    standby.sql("SELECT pg_wal_replay_pause()")
+    wait_until(lambda: standby.value("SELECT pg_get_wal_replay_pause_state()") == "paused", 60, "the pause")
+    source.sql("CREATE TABLE late AS SELECT generate_series(1, 1000) AS id")
+    primary_daemon.wait_job(base, "succeeded")
+
+    job = standby_daemon.detached(f"BACKUP INTO LATEST IN '{COLLECTION}' WITH detached")
+    wait_until(lambda: "replay" in (standby_daemon.job(job)["running_status"] or ""), 120, "the wait for the standby")
+    standby.sql("SELECT pg_wal_replay_resume()")
+
+    def finished():
+        source.sql("SELECT pg_switch_wal()")
+        source.sql("CREATE TABLE IF NOT EXISTS more (id int); INSERT INTO more VALUES (1)")
+        return standby_daemon.job(job)["status"] == "succeeded"
+    wait_until(finished, 120, "the incremental")
+
+    target = lab.root / "of-standby"
+    primary_daemon.sql(f"RESTORE FROM LATEST IN '{COLLECTION}' WITH data_directory = '{target}'")
+    server = start_restored(lab, source, target)
+    assert server.value("SELECT count(*) FROM late") == "1000"
+    server.amcheck()

@@ -154,3 +154,18 @@ def test_storage_that_is_away(lab):
     last = daemon.sql("SELECT job_id, error_code, error_message, backup_path FROM information_schema.mv_backup_history "
                       f"WHERE schedule_id = {ids['reschedule']} ORDER BY backup_id DESC LIMIT 1").rows
     assert last == [[None, "42704", missing, "external://archive/reschedule"]]
+
+
+def test_labels_of_others_are_not_told(lab):
+    postgres = lab.postgres()
+    postgres.sql("CREATE ROLE visitor LOGIN")
+    daemon = lab.holdfast(postgres)
+    create(daemon, "payroll", options="first_run = '2100-01-01'")
+    statement = "CREATE SCHEDULE IF NOT EXISTS {} FOR BACKUP INTO 'nodelocal://self/x' RECURRING '@daily' FULL BACKUP ALWAYS"
+    # The same answer whether or not somebody else has a schedule of that name.
+    known = daemon.error(statement.format("payroll"), user="visitor", tcp=True)
+    unknown = daemon.error(statement.format("other"), user="visitor", tcp=True)
+    assert (known.sqlstate, known.message) == (unknown.sqlstate, unknown.message)
+    assert known.sqlstate == "42501"
+    # Whoever sees it is told.
+    assert daemon.sql(statement.format("payroll")).notices

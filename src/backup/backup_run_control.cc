@@ -1,0 +1,98 @@
+// The control file, which a backup takes last.
+#include <fmt/core.h>
+
+#include <algorithm>
+#include <chrono>
+
+#include "backup/backup_run.h"
+#include "backup/backup_run_internal.h"
+#include "backup/base_layer.h"
+#include "base/assert.h"
+#include "base/error.h"
+#include "base/log.h"
+#include "io/file.h"
+#include "postgres/instance.h"
+
+namespace holdfast::backup {
+
+namespace {
+
+namespace manifest = collection::proto;
+
+/// A running server rewrites its control file in one write; a reader that meets it tries again.
+constexpr int kControlFileTries = 20;
+constexpr std::chrono::milliseconds kControlFileWait{50};
+/// How long a standby may take to come as far as the layer that its backup continues.
+constexpr std::chrono::minutes kLongestReplay{10};
+constexpr std::chrono::seconds kReplayPause{1};
+
+}  // namespace
+
+void BackupRun::copy_control_file() {
+  for (std::size_t i = 0; i < copy_.files.size(); ++i) {
+    if (copy_.files.kind(i) != manifest::FILE_KIND_CONTROL) continue;
+    postgres::ControlFile control;
+    Bytes content = read_control_bytes(control);
+    if (base_ && session_->from_standby()) {
+      enter("waiting for the standby to replay");
+      const auto deadline = std::chrono::steady_clock::now() + kLongestReplay;
+      while (!has_replayed(*base_, control, standby_path(control))) {
+        if (std::chrono::steady_clock::now() >= deadline) throw not_replayed(*base_, control);
+        write_out_replayed_pages();
+        stop_.sleep(kReplayPause);
+        content = read_control_bytes(control);
+      }
+    }
+    store_control_file(i, content);
+    return;
+  }
+  throw Error(sqlstate::kUndefinedFile,
+              fmt::format("control file \"{}\" does not exist",
+                          (environment_.data_directory / postgres::kControlFilePath).string()));
+}
+
+Bytes BackupRun::read_control_bytes(postgres::ControlFile& control) {
+  const auto path = environment_.data_directory / postgres::kControlFilePath;
+  for (int left = kControlFileTries - 1;; --left) {
+    Bytes content =
+        io::read_whole(io::FileSystem::real(), path.string(), postgres::kControlFileBytes)
+            .value_or(Bytes());
+    try {
+      control = postgres::parse_control_file(content, path.string());
+      return content;
+    } catch (const Error&) {
+      if (left == 0) throw;
+      stop_.sleep(kControlFileWait);
+    }
+  }
+}
+
+/// The standby may have followed its primary to a new timeline since the layer began.
+postgres::TimelinePath BackupRun::standby_path(const postgres::ControlFile& control) {
+  return read_timeline_path(*store_, environment_.data_directory, control_.system_identifier,
+                            std::max(session_->timeline(), control.min_recovery_timeline), stop_);
+}
+
+/// A restartpoint also moves the control file's position on to what is replayed.
+/// Source: PostgreSQL src/backend/access/transam/xlog.c (CreateRestartPoint).
+void BackupRun::write_out_replayed_pages() {
+  try {
+    postgres::Connection::open(connect_options(), stop_).query("CHECKPOINT", stop_);
+  } catch (const Error& error) {
+    // Not every role that may take backups may ask for it; the server's own come, too.
+    log::debug("could not ask the standby for a restartpoint: {}", error.message());
+  }
+}
+
+void BackupRun::store_control_file(std::size_t position, ByteView content) {
+  auto& file = copy_.files[position];
+  HF_ASSERT(content.size() <= collection::kFrameBytes);
+  file.size = content.size();
+  collection::FrameEncoder encoder(compression_of(spec_));
+  collection::PackBuilder pack(2 * postgres::kControlFileBytes);
+  pack.reset(copy_.next_pack++, uuid_);
+  pack.add(encoder, file.id, 0, content);
+  store_pack(place(), pack, pack.finish(), copy_.ledger, stop_);
+}
+
+}  // namespace holdfast::backup

@@ -1,0 +1,107 @@
+// What a backup says of itself.
+#include <algorithm>
+#include <utility>
+
+#include "backup/backup_run.h"
+#include "backup/backup_run_internal.h"
+#include "base/log.h"
+#include "collection/collection.h"
+#include "postgres/catalog.h"
+
+namespace holdfast::backup {
+
+namespace {
+
+namespace manifest = collection::proto;
+
+manifest::CatalogObject to_proto(const postgres::CatalogEntry& entry) {
+  manifest::CatalogObject out;
+  out.set_database(entry.database);
+  out.set_schema(entry.schema);
+  out.set_name(entry.name);
+  out.set_type(std::string(to_string(entry.kind)));
+  out.set_oid(entry.oid);
+  out.set_database_oid(entry.database_oid);
+  out.set_schema_oid(entry.schema_oid);
+  out.set_size_bytes(entry.size_bytes);
+  out.set_rows(entry.rows);
+  out.set_owner(entry.owner);
+  for (const std::string& grant : entry.grants) out.add_grants(grant);
+  return out;
+}
+
+}  // namespace
+
+void BackupRun::describe_layer() {
+  manifest_.set_revision_history(spec_.revision_history());
+  manifest_.set_type(base_ ? manifest::BACKUP_TYPE_INCREMENTAL : manifest::BACKUP_TYPE_FULL);
+  if (!base_) return;
+  manifest_.set_full(spec_.full());
+  auto& reference = *manifest_.mutable_base();
+  reference.set_directory(base_->subdirectory());
+  reference.set_backup_uuid(base_->backup_uuid());
+  *reference.mutable_start() = base_->start();
+  *reference.mutable_stop() = base_->stop();
+  reference.set_end_time_us(base_->end_time_us());
+}
+
+void BackupRun::describe_instance() {
+  manifest_.set_holdfast_version(environment_.holdfast_version);
+  manifest_.set_backup_uuid(uuid_.data(), uuid_.size());
+  manifest_.set_job_id(job_.id());
+  describe_layer();
+  manifest_.set_scope(manifest::SCOPE_CLUSTER);
+  manifest_.set_subdirectory(spec_.subdirectory());
+  manifest_.set_compression(compression_of(spec_).print());
+  auto& instance = *manifest_.mutable_instance();
+  instance.set_system_identifier(control_.system_identifier);
+  instance.set_server_version_num(static_cast<std::uint32_t>(server_.server_version_num));
+  instance.set_server_version(server_.server_version);
+  instance.set_control_version(control_.control_version);
+  instance.set_catalog_version(control_.catalog_version);
+  instance.set_block_bytes(control_.block_bytes);
+  instance.set_relation_segment_blocks(control_.relation_segment_blocks);
+  instance.set_wal_segment_bytes(control_.wal_segment_bytes);
+  instance.set_data_checksum_version(control_.data_checksum_version);
+  instance.set_node_id(environment_.node_id);
+  instance.set_locality(environment_.locality);
+  instance.set_data_directory(environment_.data_directory.string());
+}
+
+void BackupRun::list_catalog() {
+  enter("listing the catalog");
+  const auto listing = postgres::list_catalog(connect_options(), stop_);
+  std::int64_t rows = 0;
+  for (const auto& entry : listing.entries) {
+    *manifest_.add_objects() = to_proto(entry);
+    rows += std::max<std::int64_t>(entry.rows, 0);
+  }
+  for (const auto& unlisted : listing.unlisted) {
+    log::info("the tables of database \"{}\" are not listed: {}", unlisted.database,
+              unlisted.reason);
+  }
+  log::debug("listed {} objects, rows={}", listing.entries.size(), rows);
+}
+
+void BackupRun::write_manifest() {
+  enter("writing the manifest");
+  for (const auto& directory : copy_.files.directories()) {
+    auto& out = *manifest_.add_directories();
+    out.set_path(directory.path);
+    out.set_mode(directory.mode);
+  }
+  copy_.files.store(manifest_);
+  copy_.hashes.store(copy_.files, manifest_);
+  manifest_.set_next_file_id(copy_.files.next_id());
+  std::uint64_t stored = 0;
+  for (auto& pack : copy_.ledger.packs()) {
+    stored += pack.size();
+    *manifest_.add_packs() = std::move(pack);
+  }
+  manifest_.set_plain_bytes(copy_.files.total_bytes());
+  manifest_.set_stored_bytes(stored);
+  collection::write_manifest(*store_, spec_.subdirectory(), manifest_, stop_);
+  written_ = true;
+}
+
+}  // namespace holdfast::backup

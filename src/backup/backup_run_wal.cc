@@ -1,0 +1,171 @@
+// What a backup does with WAL: it has it kept, puts it into the collection, and reads in it.
+#include <fmt/core.h>
+
+#include <algorithm>
+#include <chrono>
+#include <iterator>
+#include <set>
+
+#include "backup/backup_run.h"
+#include "backup/backup_run_internal.h"
+#include "backup/corrupt_pages.h"
+#include "backup/wal_archives.h"
+#include "backup/wal_cleanup.h"
+#include "base/error.h"
+#include "base/log.h"
+#include "collection/collection.h"
+
+namespace holdfast::backup {
+
+namespace {
+
+/// An archive's job looks every 200 ms, but what it puts just then may be slow.
+constexpr std::chrono::seconds kArchivePatience{60};
+
+}  // namespace
+
+void BackupRun::begin_history() {
+  if (!spec_.revision_history()) return;
+  if (environment_.archives == nullptr) {
+    throw Error(sqlstate::kObjectNotInPrerequisiteState,
+                "revision history needs a WAL archive, which cannot be kept here");
+  }
+  enter("waiting for the WAL archive");
+  const auto archive = ensure_archive(WalArchiveMode::Full, {});
+  environment_.archives->wait_until_full(archive, kArchivePatience, stop_);
+}
+
+jobs::JobId BackupRun::ensure_archive(WalArchiveMode mode, postgres::Lsn start) {
+  const std::string description =
+      fmt::format("WAL ARCHIVE of the backups in {}", store_->description());
+  return environment_.archives->ensure({.collection_uri = spec_.collection_uri(),
+                                        .mode = mode,
+                                        .start = start,
+                                        .description = description,
+                                        .statement = description,
+                                        .user_name = "node",
+                                        .key = keys_.wal},
+                                       stop_);
+}
+
+void BackupRun::protect_wal() {
+  if (spec_.unprotected() || environment_.archives == nullptr) return;
+  try {
+    ensure_archive(WalArchiveMode::Maps, postgres::Lsn{manifest_.stop().position()});
+  } catch (const Error& error) {
+    // The backup itself needs none of it.
+    job_.notice(
+        fmt::format("the WAL after this backup is not protected, so the next incremental may have "
+                    "to read every "
+                    "page: {}",
+                    error.message()));
+  }
+}
+
+void BackupRun::wait_for_wal() {
+  enter("waiting for WAL");
+  if (session_->from_standby()) {
+    job_.notice(
+        "waiting for the primary to finish the WAL segment that the backup ends in; "
+        "SELECT pg_switch_wal() there makes it do so at once");
+  }
+  wal_->finish(postgres::Lsn{manifest_.stop().position()}, stop_);
+  for (auto& segment : wal_->segments()) *manifest_.add_wal() = std::move(segment);
+  session_.reset();
+}
+
+void BackupRun::examine_wal() {
+  enter("examining WAL");
+  const postgres::WalRange range{.reader = {.major = control_.major,
+                                            .wal_segment_bytes = control_.wal_segment_bytes,
+                                            .start = postgres::Lsn{manifest_.start().position()},
+                                            .system_identifier = control_.system_identifier},
+                                 .end = postgres::Lsn{manifest_.stop().position()}};
+  judge_suspects(range);
+  if (const auto time = last_commit(range)) manifest_.set_end_time_us(microseconds(*time));
+}
+
+void BackupRun::judge_suspects(const postgres::WalRange& range) {
+  const auto suspects = copy_.changes.suspects();
+  if (suspects.empty()) return;
+  const auto summary = postgres::summarize_backup_wal(range, wal_->input(stop_), suspects, stop_);
+  std::vector<postgres::BlockKey> corrupt;
+  std::set_difference(suspects.begin(), suspects.end(), summary.rewritten.begin(),
+                      summary.rewritten.end(), std::back_inserter(corrupt));
+  log::info("{} pages had a wrong checksum, {} of them torn by concurrent writes", suspects.size(),
+            suspects.size() - corrupt.size());
+  if (corrupt.empty()) return;
+
+  const auto reports =
+      describe_corrupt_pages(corrupt, tablespace_version_directory_, connect_options(), stop_);
+  const bool fatal =
+      std::ranges::any_of(corrupt, [](const auto& key) { return !heals_by_itself(key.fork); });
+  if (fatal && !spec_.allow_corrupt_pages()) throw corrupt_pages_error(reports);
+  job_.notice(fmt::format("the backup has {} corrupt pages:\n{}", reports.size(),
+                          list_corrupt_pages(reports)));
+  for (const auto& report : reports) {
+    auto& page = *manifest_.add_corrupt_pages();
+    page.set_path(report.path);
+    page.set_block(report.key.block);
+  }
+}
+
+std::optional<Time> BackupRun::last_commit(const postgres::WalRange& range) {
+  // From the last segment back to the first: a commit is nearly always close to the end, where the
+  // WAL is still in the spool.
+  const std::uint64_t bytes = control_.wal_segment_bytes;
+  for (postgres::Lsn end = range.end; end > range.reader.start;) {
+    postgres::WalRange part = range;
+    part.end = end;
+    part.reader.start = std::max(
+        range.reader.start,
+        postgres::segment_start(postgres::segment_of(postgres::Lsn{end.value - 1}, bytes), bytes));
+    const auto summary = postgres::summarize_backup_wal(part, wal_->input(stop_), {}, stop_);
+    if (summary.last_commit_time) return summary.last_commit_time;
+    end = part.reader.start;
+  }
+  return std::nullopt;
+}
+
+void BackupRun::remember_wal(const collection::WalSegmentId& segment) {
+  std::string row;
+  {
+    MutexLock lock(row_mutex_);
+    add_wal(row_, segment);
+    row = row_.SerializeAsString();
+  }
+  job_.save_checkpoint(as_bytes(row));
+}
+
+void BackupRun::remove_leftovers() {
+  std::set<storage::ObjectKey> wanted;
+  for (const auto& pack : copy_.ledger.packs()) {
+    wanted.insert(collection::pack_key(spec_.subdirectory(), pack.number()));
+  }
+  std::vector<storage::ObjectKey> orphans;
+  store_->list(
+      data_prefix(spec_.subdirectory()),
+      [&](const storage::ObjectInfo& object) {
+        if (!wanted.contains(object.key)) orphans.push_back(object.key);
+      },
+      stop_);
+  for (const auto& key : orphans) storage::remove_if_allowed(*store_, key, stop_);
+
+  proto::BackupJobCheckpoint before_start;
+  {
+    MutexLock lock(row_mutex_);
+    const std::uint64_t first = manifest_.wal(0).segment();
+    for (const auto& range : row_.wal()) {
+      if (range.timeline() == manifest_.wal(0).timeline() && range.last() < first) {
+        *before_start.add_wal() = range;
+      }
+    }
+  }
+  remove_unneeded_wal(*store_,
+                      {.subdirectory = spec_.subdirectory(),
+                       .now = environment_.clock->now(),
+                       .has_unfinished_job = environment_.has_unfinished_job},
+                      before_start, stop_);
+}
+
+}  // namespace holdfast::backup
