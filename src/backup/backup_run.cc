@@ -19,6 +19,7 @@
 #include "collection/chain.h"
 #include "collection/changes.h"
 #include "collection/collection.h"
+#include "collection/deletion_marks.h"
 #include "collection/format.h"
 #include "io/file.h"
 #include "postgres/instance.h"
@@ -144,6 +145,7 @@ bool BackupRun::already_written() {
 void BackupRun::take_lock() {
   enter("taking the lock");
   collection::take_lock(*store_, spec_.subdirectory(), job_.id(), stop_);
+  if (!spec_.full().empty()) collection::require_not_deleted(*store_, spec_.full(), stop_);
 }
 
 void BackupRun::read_checkpoint() {

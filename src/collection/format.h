@@ -17,6 +17,12 @@ inline constexpr std::string_view kManifestName = "BACKUP_MANIFEST";
 inline constexpr std::string_view kCheckpointPrefix = "BACKUP-CHECKPOINT-";
 inline constexpr std::string_view kLockPrefix = "BACKUP-LOCK-";
 inline constexpr std::string_view kEncryptionInfoName = "ENCRYPTION-INFO";
+inline constexpr std::string_view kDeletionDirectory = "deleting";  // of deletion marks
+inline constexpr std::string_view kDeletionPrefix = "BACKUP-DELETING-";
+inline constexpr std::string_view kRetentionDirectory = "metadata/retention";
+inline constexpr std::string_view kRetentionLockPrefix = "RETENTION-LOCK-";
+/// Beside a mark or lock that the storage does not let go: it counts no more.
+inline constexpr std::string_view kWithdrawnSuffix = ".withdrawn";
 inline constexpr std::string_view kLatestDirectory = "metadata/latest";
 inline constexpr std::string_view kLatestPrefix = "LATEST-";
 inline constexpr std::string_view kIncrementalsDirectory = "incrementals";

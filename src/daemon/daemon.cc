@@ -29,12 +29,15 @@
 #include "restore/object_restore_job.h"
 #include "restore/restore_job.h"
 #include "restore/workshop.h"
+#include "retention/restore_guard.h"
+#include "retention/retention_job.h"
 #include "schedule/scheduler.h"
 #include "state/database.h"
 #include "state/external_connections.h"
 #include "state/history.h"
 #include "statements/alter_backup.h"
 #include "statements/backup_statement.h"
+#include "statements/delete_backups.h"
 #include "statements/dispatcher.h"
 #include "statements/external_connection_statements.h"
 #include "statements/history_statements.h"
@@ -175,6 +178,7 @@ struct Daemon::Parts {
   ~Parts();
 
   backup::WalArchiveEnvironment archive_environment();
+  retention::RetentionEnvironment retention_environment();
   void register_jobs();
   void register_statements();
   void start_listening();
@@ -269,6 +273,9 @@ void Daemon::Parts::register_jobs() {
       std::string(jobs::kWalArchiveType),
       {.make = [this] { return std::make_unique<backup::WalArchiveJob>(archive_environment()); },
        .slot = jobs::Slot::None});
+  runner.register_kind(std::string(jobs::kDeleteBackupsType), {.make = [this] {
+                         return std::make_unique<retention::RetentionJob>(retention_environment());
+                       }});
   runner.register_kind(std::string(jobs::kBackupType), {.make = [this] {
                          return std::make_unique<backup::BackupJob>(backup::BackupEnvironment{
                              .stores = &stores,
@@ -292,7 +299,7 @@ void Daemon::Parts::register_jobs() {
              const auto open_store = [this](const std::string& uri, const Stop&) {
                return stores.open(uri);
              };
-             return std::make_unique<restore::AnyRestoreJob>(
+             auto body = std::make_unique<restore::AnyRestoreJob>(
                  restore::RestoreServices{.open_store = open_store, .instance = &instance},
                  restore::ObjectRestoreServices{
                      .open_store = open_store,
@@ -302,9 +309,14 @@ void Daemon::Parts::register_jobs() {
                          },
                      .programs = [this](const Stop& until) { return instance.programs(until); },
                      .workshops = workshops()});
+             return std::make_unique<retention::GuardedRestore>(std::move(body), registry);
            },
        // Whoever makes room can let it go on; failing would throw away what is already in place.
        .on_disk_full = jobs::OnDiskFull::Pause});
+}
+
+retention::RetentionEnvironment Daemon::Parts::retention_environment() {
+  return {.stores = &stores, .registry = &registry};
 }
 
 void Daemon::Parts::register_statements() {
@@ -327,6 +339,8 @@ void Daemon::Parts::register_statements() {
                                                    .statements = &dispatcher,
                                                    .wake = [this] { scheduler.wake(); }});
   statements::add_wal_archive_statements(dispatcher, stores, archives);
+  dispatcher.add<sql::DeleteBackups>(std::make_unique<statements::DeleteBackupsStatement>(
+      stores, registry, runner, retention_environment()));
 }
 
 void Daemon::Parts::start_listening() {

@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "postgres/connection.h"
 #include "sql/printer.h"
+#include "statements/schedule_services.h"
 
 namespace holdfast::daemon {
 
@@ -82,10 +83,26 @@ schedule::JobId ScheduleLauncher::launch(const schedule::Schedule& schedule, con
 
 schedule::JobId ScheduleLauncher::newest_job(schedule::ScheduleId id) {
   schedule::JobId newest = 0;
-  for (const jobs::Job& job : registry_.list({.created_by_schedules = {{id}}})) {
+  for (const jobs::Job& job :
+       registry_.list({.type = std::string(jobs::kBackupType), .created_by_schedules = {{id}}})) {
     newest = std::max(newest, job.id);
   }
   return newest;
+}
+
+void ScheduleLauncher::delete_backups(const schedule::Schedule& schedule, const Stop& stop) {
+  const auto deletion = statements::deletion_of(schedule);
+  if (!deletion) return;
+  // One that is at work, of the partner perhaps, would only refuse another.
+  for (const jobs::Job& job :
+       registry_.list({.type = std::string(jobs::kDeleteBackupsType),
+       .created_by_schedules = {{schedule.id, schedule.partner.value_or(schedule.id)}}})) {
+    if (!jobs::is_terminal(job.status)) return;
+  }
+  OwnerSession session(instance_, schedule, stop);
+  JobIdSink sink;
+  statements_.run(sql::print(*deletion, sql::Redact::Nothing), {}, session, sink, stop);
+  log::info("schedule {} has started job {}, which deletes old backups", schedule.id, sink.id);
 }
 
 schedule::JobEnd ScheduleLauncher::end_of(schedule::JobId id, std::string& why) {

@@ -22,6 +22,7 @@ class ScheduleLauncher final : public schedule::Launcher {
   schedule::JobId launch(const schedule::Schedule& schedule, const Stop& stop) override;
   schedule::JobId newest_job(schedule::ScheduleId id) override;
   schedule::JobEnd end_of(schedule::JobId job, std::string& why) override;
+  void delete_backups(const schedule::Schedule& schedule, const Stop& stop) override;
   void record_failure(const schedule::Schedule& schedule, const Error& error) override;
 
  private:

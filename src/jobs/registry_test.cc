@@ -98,6 +98,11 @@ TEST_F(RegistryTest, IdsArePositiveAndIncreaseAlsoWhenTheClockGoesBack) {
   EXPECT_EQ(fifth & 0x7fff, 3);
 }
 
+TEST_F(RegistryTest, AnIdTellsWhenItsJobWasCreated) {
+  const JobId id = create();
+  EXPECT_EQ(creation_time(id), clock_.now());
+}
+
 TEST_F(RegistryTest, KeepsCheckpointsOverRestarts) {
   const JobId id = create();
   registry_->save_checkpoint(id, as_bytes("one"));

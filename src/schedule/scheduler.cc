@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <vector>
 
 #include "base/log.h"
@@ -78,7 +79,7 @@ void Scheduler::tick(const Stop& stop) {
   const std::vector<Schedule> schedules = schedules_.list();
   for (const Schedule& schedule : schedules) {
     stop.check();
-    if (schedule.claimed || !schedule.running_jobs.empty()) settle(schedule.id);
+    if (schedule.claimed || !schedule.running_jobs.empty()) settle(schedule.id, stop);
   }
   for (const Schedule& schedule : schedules) {
     stop.check();
@@ -87,7 +88,7 @@ void Scheduler::tick(const Stop& stop) {
 }
 
 /// Writes down what has become of the runs that were begun.
-void Scheduler::settle(ScheduleId id) {
+void Scheduler::settle(ScheduleId id, const Stop& stop) {
   std::optional<Schedule> schedule = schedules_.find(id);
   if (!schedule) return;
   if (schedule->claimed) settle_claim(*schedule);
@@ -100,6 +101,11 @@ void Scheduler::settle(ScheduleId id) {
   for (const JobId job : schedule->running_jobs) ends.emplace_back(job, launcher_.end_of(job, why));
   std::erase_if(ends, [](const auto& end) { return end.second == JobEnd::None; });
   if (ends.empty()) return;
+  // Before the end is written down: a crash in between repeats it, which does no harm.
+  const bool success =
+      std::ranges::any_of(ends, [](const auto& end) { return end.second == JobEnd::Succeeded; });
+  std::string not_deleted;
+  if (success && schedule->deletes_backups()) not_deleted = delete_backups(*schedule, stop);
 
   Schedules::Edit edit(schedules_);
   schedule = edit.find(id);
@@ -109,8 +115,21 @@ void Scheduler::settle(ScheduleId id) {
     if (end == JobEnd::Succeeded) succeeded(edit, *schedule);
     if (end == JobEnd::Failed) failed(*schedule, why);
   }
+  if (schedule->state.empty()) schedule->state = not_deleted;
   edit.save(*schedule);
   edit.commit();
+}
+
+/// Why it could not begin; empty when it has.
+std::string Scheduler::delete_backups(const Schedule& schedule, const Stop& stop) {
+  try {
+    launcher_.delete_backups(schedule, stop);
+    return {};
+  } catch (const Error& error) {
+    // The backup is there; the next success tries again.
+    log::warning("schedule {} could not delete old backups: {}", schedule.id, error.message());
+    return fmt::format("could not delete old backups: {}", error.message());
+  }
 }
 
 /// What an earlier process left: either its job exists, or the run has not taken place and is due.

@@ -29,6 +29,9 @@ class Launcher {
   virtual JobId newest_job(ScheduleId id) = 0;
   /// Unknown for a job that nobody remembers; `why` gets the error of one that failed.
   virtual JobEnd end_of(JobId job, std::string& why) = 0;
+  /// Begins to delete what the schedule lets go (see Schedule::retention). Throws Error, and then
+  /// nothing has begun; Stopped.
+  virtual void delete_backups(const Schedule& schedule, const Stop& stop) = 0;
   /// A run that came to nothing leaves its trace: there is no job that could.
   virtual void record_failure(const Schedule& schedule, const Error& error) = 0;
 };
@@ -54,8 +57,9 @@ class Scheduler {
   void tick(const Stop& stop);
 
  private:
-  void settle(ScheduleId id);
+  void settle(ScheduleId id, const Stop& stop);
   void settle_claim(Schedule& schedule);
+  std::string delete_backups(const Schedule& schedule, const Stop& stop);
   void succeeded(Schedules::Edit& edit, Schedule& schedule);
   void failed(Schedule& schedule, std::string_view why);
   void run_if_due(ScheduleId id, const Stop& stop);

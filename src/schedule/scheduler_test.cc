@@ -38,6 +38,7 @@ class FakeLauncher final : public Launcher {
   std::map<JobId, JobEnd> jobs;
   std::map<ScheduleId, JobId> newest;
   std::vector<std::string> recorded;
+  std::vector<ScheduleId> deletions;
 
   bool ready() override { return up; }
   JobId launch(const Schedule& schedule, const Stop&) override {
@@ -49,6 +50,10 @@ class FakeLauncher final : public Launcher {
     if (!jobs.contains(job)) return JobEnd::Unknown;
     if (jobs[job] == JobEnd::Failed) why = "the job failed";
     return jobs[job];
+  }
+  void delete_backups(const Schedule& schedule, const Stop&) override {
+    if (!up) throw Error(sqlstate::kCannotConnectNow, "PostgreSQL is down");
+    deletions.push_back(schedule.id);
   }
   void record_failure(const Schedule&, const Error& error) override {
     recorded.push_back(error.message());
@@ -135,6 +140,35 @@ TEST_F(SchedulerTest, RunsEveryDayForYearsAndOnEveryLeapDay) {
   EXPECT_EQ(of_daily, 4 * 366U);
   EXPECT_EQ(runs(), of_daily + 1);
   EXPECT_EQ(row(daily).failures, 0);
+}
+
+TEST_F(SchedulerTest, DeletesBackupsAfterEachSuccessOnly) {
+  const ScheduleId keeps = add("@hourly");
+  const ScheduleId deletes = add("@hourly", [](Schedule& schedule) {
+    schedule.retention = "30 days";
+    schedule.keep_fulls = 7;
+  });
+  EXPECT_EQ(row(deletes).retention, "30 days");
+  EXPECT_EQ(row(deletes).keep_fulls, 7);
+  pass(hours(2), minutes(30));
+  tick();
+  EXPECT_EQ(launcher_.deletions, (std::vector<ScheduleId>{deletes, deletes}));
+  launcher_.end_at_once = JobEnd::Failed;
+  pass(hours(2), minutes(30));
+  tick();
+  EXPECT_EQ(launcher_.deletions.size(), 2U);
+  EXPECT_EQ(row(keeps).successes, 2);
+}
+
+TEST_F(SchedulerTest, ADeletionThatCannotBeginIsNoFailureOfTheSchedule) {
+  const ScheduleId id = add("@hourly", [](Schedule& schedule) { schedule.keep_fulls = 7; });
+  clock_.time += hours(1);
+  tick();
+  launcher_.up = false;
+  tick();
+  EXPECT_EQ(row(id).successes, 1);
+  EXPECT_EQ(row(id).failures, 0);
+  EXPECT_EQ(row(id).state, "could not delete old backups: PostgreSQL is down");
 }
 
 TEST_F(SchedulerTest, MakesUpForAMissedTimeOnce) {

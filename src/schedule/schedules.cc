@@ -41,7 +41,8 @@ constexpr std::string_view kColumns =
     "id, label, owner, database_name, created, statement, incremental, recurrence, time_zone, "
     "on_previous_running, on_execution_failure, updates_last_backup_metric, "
     "ignore_existing_backups, partner, unpause_partner, paused, next_run, next_run_recurs, state, "
-    "claimed, claimed_after_job, running_jobs, last_run, last_success, successes, failures";
+    "claimed, claimed_after_job, running_jobs, last_run, last_success, successes, failures, "
+    "retention, keep_fulls";
 
 // As for jobs: the time of creation in units of 10 µs since 2020, then 15 bits for the node.
 constexpr std::chrono::sys_days kIdEpoch = std::chrono::January / 1 / 2020;
@@ -99,6 +100,8 @@ Schedule read(const state::Database& database, const Statement& row) {
   schedule.last_success = row.optional_time(23);
   schedule.successes = row.integer(24);
   schedule.failures = row.integer(25);
+  schedule.retention = row.text(26);
+  schedule.keep_fulls = row.integer(27);
   return schedule;
 }
 
@@ -181,7 +184,8 @@ void Schedules::Edit::save(const Schedule& s) {
       "on_previous_running = ?, on_execution_failure = ?, updates_last_backup_metric = ?, "
       "ignore_existing_backups = ?, partner = ?, unpause_partner = ?, paused = ?, next_run = ?, "
       "next_run_recurs = ?, state = ?, claimed = ?, claimed_after_job = ?, running_jobs = ?, "
-      "last_run = ?, last_success = ?, successes = ?, failures = ? WHERE id = ?",
+      "last_run = ?, last_success = ?, successes = ?, failures = ?, retention = ?, "
+      "keep_fulls = ? WHERE id = ?",
       {s.label,
        schedules_.database_.seal(as_bytes(s.statement), place_of(s.id)),
        s.recurrence,
@@ -203,6 +207,8 @@ void Schedules::Edit::save(const Schedule& s) {
        s.last_success,
        s.successes,
        s.failures,
+       s.retention,
+       s.keep_fulls,
        s.id});
 }
 

@@ -40,6 +40,11 @@ struct Schedule {
   OnExecutionFailure on_execution_failure = OnExecutionFailure::Reschedule;
   bool updates_last_backup_metric = false;
   bool ignore_existing_backups = false;
+  /// What is deleted from the collection after each success: chains older than this ("30 days";
+  /// empty: whatever their age) of which there are this many newer ones (0: any number). Both at
+  /// their default: nothing.
+  std::string retention = {};
+  std::int64_t keep_fulls = 0;
   std::optional<ScheduleId> partner = std::nullopt;
   /// On a full: its next success lets the paused partner run.
   bool unpause_partner = false;
@@ -60,6 +65,8 @@ struct Schedule {
   std::optional<Time> last_success = std::nullopt;
   std::int64_t successes = 0;
   std::int64_t failures = 0;
+
+  bool deletes_backups() const { return !retention.empty() || keep_fulls > 0; }
 };
 
 /// The schedules' rows, in the daemon's database. Thread-safe.

@@ -93,6 +93,9 @@ constexpr FixedColumn kBackupStatus[] = {
     {"origin_node_id", kInt}, {"database_name", kText}, {"target", kText},
     {"rowstore_progress", kFloat}, {"columnstore_progress", kFloat}, {"status", kText},
     {"step_est_sec_remain", kInt}, {"job_id", kInt}};
+constexpr FixedColumn kDeletedBackups[] = {
+    {"job_id", kInt}, {"subdirectory", kText}, {"start_time", kTime}, {"end_time", kTime},
+    {"layers", kInt}, {"bytes", kInt}, {"action", kText}, {"reason", kText}};
 constexpr FixedColumn kNewWalArchive[] = {{"job_id", kInt}, {"slot", kText}};
 constexpr FixedColumn kWalArchives[] = {
     {"collection", kText}, {"mode", kText}, {"job_id", kInt}, {"status", kText}, {"slot", kText},
@@ -193,6 +196,9 @@ struct ColumnsOf {
   std::vector<Column> operator()(const InformationSchemaView& s) const {
     return fixed(s.view == InformationSchemaView::View::BackupHistory ? Fixed(kBackupHistory)
                                                                       : Fixed(kBackupStatus));
+  }
+  std::vector<Column> operator()(const DeleteBackups& s) const {
+    return fixed(s.options.flag("detached") ? Fixed(kDetachedJob) : Fixed(kDeletedBackups));
   }
   std::vector<Column> operator()(const CreateWalArchive&) const { return fixed(kNewWalArchive); }
   std::vector<Column> operator()(const ShowWalArchives&) const { return fixed(kWalArchives); }

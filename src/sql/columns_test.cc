@@ -78,6 +78,12 @@ TEST(Columns, OfSchedulesAndConnections) {
             "node locality ok error transferred read_speed write_speed can_delete");
 }
 
+TEST(Columns, OfDeleteBackups) {
+  EXPECT_EQ(names("DELETE BACKUPS KEEP 1 FULLS IN 'x'"),
+            "job_id subdirectory start_time end_time layers bytes action reason");
+  EXPECT_EQ(names("DELETE BACKUPS KEEP 1 FULLS IN 'x' WITH detached"), "job_id");
+}
+
 TEST(Columns, AreAbsentForStatementsWithoutRows) {
   EXPECT_EQ(names("PAUSE JOB 1"), "");
   EXPECT_EQ(names("DROP SCHEDULE 1"), "");

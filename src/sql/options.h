@@ -49,6 +49,7 @@ enum OptionList : unsigned {
   kSchedule = 1u << 5,  ///< WITH SCHEDULE OPTIONS, SET SCHEDULE OPTION
   kCheckConnection = 1u << 6,
   kWalArchive = 1u << 7,
+  kDeleteBackups = 1u << 8,
 };
 
 struct OptionSpec {
@@ -69,7 +70,8 @@ inline constexpr OptionSpec kOptions[] = {
      "passphrase that the data key is derived from"},
     {"kms", OptionType::UriList, Secret::KmsUri, kBackup | kRestore | kShowBackup | kWalArchive,
      "master keys that wrap the data key"},
-    {"detached", OptionType::Boolean, Secret::No, kBackup, "return the job id at once"},
+    {"detached", OptionType::Boolean, Secret::No, kBackup | kDeleteBackups,
+     "return the job id at once"},
     {"detached", OptionType::Flag, Secret::No, kRestore, "return the job id at once"},
     {"incremental_location", OptionType::UriList, Secret::Uri, kBackup | kRestore | kShowBackup,
      "other root for the incrementals of the chain"},
@@ -134,6 +136,9 @@ inline constexpr OptionSpec kOptions[] = {
     {"mode", OptionType::String, Secret::No, kWalArchive,
      "ours: 'full' stores WAL and block maps, 'maps' block maps only"},
 
+    {"dry_run", OptionType::Flag, Secret::No, kDeleteBackups,
+     "ours: say what would be deleted, and delete nothing"},
+
     {"as_json", OptionType::Flag, Secret::No, kShowBackup, "one row per layer: its manifest"},
     {"check_files", OptionType::Flag, Secret::No, kShowBackup, "verify that every object is there"},
     {"debug_ids", OptionType::Flag, Secret::No, kShowBackup, "add the id columns"},
@@ -159,6 +164,10 @@ inline constexpr OptionSpec kOptions[] = {
      "accept a collection that holds backups"},
     {"updates_cluster_last_backup_time_metric", OptionType::Boolean, Secret::No, kSchedule,
      "maintain the metric of the last backup"},
+    {"retention", OptionType::Scalar, Secret::No, kSchedule,
+     "ours: delete backups older than this after each success"},
+    {"keep_fulls", OptionType::Integer, Secret::No, kSchedule,
+     "ours: delete all but this many fulls after each success"},
     {"time_zone", OptionType::Scalar, Secret::No, kSchedule,
      "ours: zone of the recurrence, instead of UTC"},
 

@@ -348,6 +348,25 @@ Statement parse_clear(TokenReader& reader) {
   return ClearBackupHistory{.what = What::One, .backup_id = expect_id(reader)};
 }
 
+Statement parse_delete(TokenReader& reader) {
+  DeleteBackups deletion;
+  reader.expect({"backups"});
+  do {
+    if (!deletion.older_than && reader.accept({"older", "than"})) {
+      deletion.older_than = reader.expect_expression(
+          [](const TokenReader& at) { return at.at({"in"}) || at.at({"keep"}); });
+    } else {
+      if (deletion.keep_fulls) reader.fail();
+      reader.expect({"keep"});
+      deletion.keep_fulls = expect_id(reader);
+      reader.expect({"fulls"});
+    }
+  } while (!reader.accept({"in"}));
+  deletion.in = reader.expect_uris();
+  deletion.options = parse_options(reader, kDeleteBackups);
+  return deletion;
+}
+
 Statement parse_view(TokenReader& reader) {
   using View = InformationSchemaView::View;
   reader.expect_symbol(".");
@@ -373,6 +392,7 @@ Statement parse_statement(TokenReader& reader) {
   if (reader.accept({"grant"})) return parse_grant(reader, GrantOnConnection::Action::Grant);
   if (reader.accept({"revoke"})) return parse_grant(reader, GrantOnConnection::Action::Revoke);
   if (reader.accept({"clear"})) return parse_clear(reader);
+  if (reader.accept({"delete"})) return parse_delete(reader);
   if (reader.accept({"information_schema"})) return parse_view(reader);
   reader.fail();
 }

@@ -167,6 +167,12 @@ class Printer {
             ? "information_schema.mv_backup_history"
             : "information_schema.mv_backup_status");
   }
+  void operator()(const DeleteBackups& s) {
+    put("DELETE BACKUPS");
+    if (s.older_than) put(" OLDER THAN ").expression(*s.older_than);
+    if (s.keep_fulls) put(fmt::format(" KEEP {} FULLS", *s.keep_fulls));
+    put(" IN ").uris(s.in, Secret::Uri).options(s.options);
+  }
   void operator()(const CreateWalArchive& s) {
     put("CREATE WAL ARCHIVE IN ").text(s.uri).options(s.options);
   }

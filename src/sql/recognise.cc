@@ -64,6 +64,12 @@ bool wal_archive(Skimmer& skimmer, std::string_view text) {
   return one_of(skimmer.next(), text, {"archive"});
 }
 
+/// PostgreSQL's DELETE goes on with FROM.
+bool delete_is_ours(Skimmer& skimmer, std::string_view text) {
+  return one_of(skimmer.next(), text, {"backups"}) &&
+         one_of(skimmer.next(), text, {"older", "keep"});
+}
+
 bool show_follows(std::string_view text, std::size_t after_bracket) {
   std::size_t i = after_bracket;
   while (i < text.size() && is_blank(text[i])) ++i;
@@ -130,6 +136,7 @@ StatementKind recognise(std::string_view text) noexcept {
         if (one_of(second, text, {"wal"})) return ours_if(wal_archive(skimmer, text));
         return ours_if(one_of(second, text, {"schedule", "schedules"}));
       }
+      if (is("delete") && delete_is_ours(skimmer, text)) return StatementKind::Ours;
       if (is("delete") || is("declare")) return query_kind(text);
       break;
     case 'e':

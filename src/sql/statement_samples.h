@@ -186,6 +186,11 @@ inline constexpr StatementSample kStatementSamples[] = {
      "FULL "
      "BACKUP ALWAYS WITH SCHEDULE OPTIONS (first_run = 'now', on_previous_running = 'skip', "
      "ignore_existing_backups, updates_cluster_last_backup_time_metric)"},
+    {"CREATE SCHEDULE FOR BACKUP INTO 'x' RECURRING '@daily' WITH SCHEDULE OPTIONS retention = '30 "
+     "days', keep_fulls = 7",
+     "CREATE SCHEDULE FOR BACKUP INTO 'x' RECURRING '@daily' WITH SCHEDULE OPTIONS (retention = "
+     "'30 "
+     "days', keep_fulls = 7)"},
     {"CREATE SCHEDULE FOR BACKUP TABLE t INTO 'x' RECURRING '@weekly'",
      "CREATE SCHEDULE FOR BACKUP TABLE t INTO 'x' RECURRING '@weekly'"},
     {"ALTER BACKUP SCHEDULE 1145734748573630465 SET RECURRING '@daily', SET FULL BACKUP '@weekly'",
@@ -237,6 +242,15 @@ inline constexpr StatementSample kStatementSamples[] = {
     {"CLEAR BACKUP_HISTORY backup_id = 7", "CLEAR BACKUP_HISTORY backup_id = 7"},
     {"CLEAR BACKUP_HISTORY success", "CLEAR BACKUP_HISTORY SUCCESS"},
     {"CLEAR BACKUP_HISTORY failure", "CLEAR BACKUP_HISTORY FAILURE"},
+
+    // Retention
+    {"DELETE BACKUPS OLDER THAN '30 days' IN 'x'", "DELETE BACKUPS OLDER THAN '30 days' IN 'x'"},
+    {"delete backups older than interval '30 days' in $1 with dry_run",
+     "DELETE BACKUPS OLDER THAN interval '30 days' IN $1 WITH OPTIONS (dry_run)"},
+    {"DELETE BACKUPS KEEP 7 FULLS IN ('x', 'y') WITH OPTIONS (detached, dry_run)",
+     "DELETE BACKUPS KEEP 7 FULLS IN ('x', 'y') WITH OPTIONS (detached, dry_run)"},
+    {"DELETE BACKUPS KEEP 7 FULLS OLDER THAN now() - '1 day'::interval IN 'x';",
+     "DELETE BACKUPS OLDER THAN now() - '1 day'::interval KEEP 7 FULLS IN 'x'"},
 
     // WAL archives
     {"CREATE WAL ARCHIVE IN 'external://coll'", "CREATE WAL ARCHIVE IN 'external://coll'"},

@@ -345,6 +345,17 @@ struct InformationSchemaView {
   friend bool operator==(const InformationSchemaView&, const InformationSchemaView&) = default;
 };
 
+/// DELETE BACKUPS {OLDER THAN e | KEEP int FULLS | OLDER THAN e KEEP int FULLS} IN uris
+///   [opts(kDeleteBackups)], an extension of ours
+struct DeleteBackups {
+  std::optional<Expression> older_than;
+  std::optional<std::int64_t> keep_fulls;  ///< not negative; what both clauses let go is deleted
+  Uris in;
+  Options options;
+
+  friend bool operator==(const DeleteBackups&, const DeleteBackups&) = default;
+};
+
 /// CREATE WAL ARCHIVE IN 'uri' [opts(kWalArchive)], an extension of ours
 struct CreateWalArchive {
   Text uri;
@@ -372,6 +383,6 @@ using Statement =
                  AlterExternalConnection, DropExternalConnection, ShowExternalConnections,
                  ShowCreateExternalConnections, CheckExternalConnection, GrantOnConnection,
                  ClearBackupHistory, InformationSchemaView, CreateWalArchive, DropWalArchive,
-                 ShowWalArchives>;
+                 ShowWalArchives, DeleteBackups>;
 
 }  // namespace holdfast::sql

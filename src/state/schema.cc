@@ -149,8 +149,13 @@ CREATE TABLE external_connection_grants (
 ) STRICT, WITHOUT ROWID;
 )sql";
 
-constexpr const char* kMigrations[] = {kJobs, kExternalConnections, kSchedules, kHistory,
-                                       kConnectionGrants};
+constexpr const char* kScheduledRetention = R"sql(
+ALTER TABLE schedules ADD COLUMN retention TEXT NOT NULL DEFAULT '';
+ALTER TABLE schedules ADD COLUMN keep_fulls INTEGER NOT NULL DEFAULT 0;
+)sql";
+
+constexpr const char* kMigrations[] = {kJobs,    kExternalConnections, kSchedules,
+                                       kHistory, kConnectionGrants,    kScheduledRetention};
 
 }  // namespace
 

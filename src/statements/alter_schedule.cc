@@ -160,6 +160,8 @@ void change_schedule_options(Pair& pair, const sql::AlterBackupSchedule& stateme
     if (options.updates_last_backup_metric) {
       schedule.updates_last_backup_metric = *options.updates_last_backup_metric;
     }
+    if (options.retention) schedule.retention = *options.retention;
+    if (options.keep_fulls) schedule.keep_fulls = *options.keep_fulls;
     if (options.time_zone) {
       schedule.time_zone = *options.time_zone;
       plan(schedule, now);
@@ -214,6 +216,7 @@ void AlterScheduleStatement::run(const sql::AlterBackupSchedule& statement,
   if (!statement.into.empty() || !statement.options.empty()) {
     dry_run(backup_of(trial->full), *services_.statements, session, stop);
   }
+  dry_run_deletion(trial->full, *services_.statements, session, stop);
 
   std::vector<Schedule> changed;
   {

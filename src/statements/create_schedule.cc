@@ -131,6 +131,8 @@ std::vector<Schedule> CreateScheduleStatement::make(const sql::CreateSchedule& s
       options.on_previous_running.value_or(schedule::OnPreviousRunning::Wait);
   full.updates_last_backup_metric = options.updates_last_backup_metric.value_or(false);
   full.ignore_existing_backups = options.ignore_existing_backups;
+  full.retention = options.retention.value_or("");
+  full.keep_fulls = options.keep_fulls.value_or(0);
   full.next_run = Recurrence::parse(full.recurrence, zone).next(now);
   if (options.first_run || cadence.chosen) {
     full.next_run = options.first_run.value_or(now);
@@ -149,6 +151,7 @@ std::vector<Schedule> CreateScheduleStatement::make(const sql::CreateSchedule& s
   }
 
   dry_run(backup, *services_.statements, session, stop);
+  dry_run_deletion(full, *services_.statements, session, stop);
   if (!options.ignore_existing_backups) refuse_existing_backups(statement, session, stop);
 
   if (!incremental.incremental) return {full};

@@ -7,12 +7,15 @@
 #include "base/error.h"
 #include "schedule/recurrence.h"
 #include "sql/columns.h"
+#include "sql/lexer.h"
 #include "sql/parser.h"
 #include "sql/printer.h"
 
 namespace holdfast::statements {
 
 namespace {
+
+constexpr std::int64_t kMostFullsKept = 1'000'000;
 
 /// The client's session, for a statement that is only tried out.
 class DryRunSession final : public sql::SessionContext {
@@ -55,6 +58,21 @@ Time read_first_run(const std::string& text, Time now) {
   return *time;
 }
 
+/// Whether it is an interval at all is for the dry run to say.
+std::string read_retention(const std::string& text) {
+  if (!parse_timestamp(text)) return text;
+  throw Error(sqlstate::kInvalidParameterValue,
+              fmt::format("invalid value for option retention: \"{}\"", text))
+      .hint("Give an age, as in '30 days'.");
+}
+
+std::int64_t read_keep_fulls(std::int64_t number) {
+  if (number <= kMostFullsKept) return number;
+  throw Error(sqlstate::kInvalidParameterValue,
+              fmt::format("invalid value for option keep_fulls: {}", number))
+      .hint("Give the number of fulls to keep; 0 for no bound.");
+}
+
 }  // namespace
 
 void throw_unknown_schedule(schedule::ScheduleId id) {
@@ -69,6 +87,22 @@ void link(schedule::Schedule& incremental, schedule::Schedule& full) {
   incremental.state = kWaitsForFirstFull;
   full.partner = incremental.id;
   full.unpause_partner = true;
+}
+
+std::optional<sql::DeleteBackups> deletion_of(const schedule::Schedule& schedule) {
+  if (!schedule.deletes_backups()) return std::nullopt;
+  sql::DeleteBackups deletion;
+  if (!schedule.retention.empty()) {
+    deletion.older_than = sql::Expression{.kind = sql::Expression::Kind::String,
+                                          .source = sql::quote_literal(schedule.retention),
+                                          .value = schedule.retention};
+  }
+  if (schedule.keep_fulls > 0) deletion.keep_fulls = schedule.keep_fulls;
+  deletion.in = backup_of(schedule).into;
+  deletion.options.list.push_back({.name = sql::find_option("detached", sql::kDeleteBackups)->name,
+                                   .enabled = true,
+                                   .values = {}});
+  return deletion;
 }
 
 sql::Backup backup_of(const schedule::Schedule& schedule) {
@@ -105,6 +139,15 @@ void dry_run(const sql::Backup& backup, sql::StatementRunner& statements,
   }
 }
 
+void dry_run_deletion(const schedule::Schedule& schedule, sql::StatementRunner& statements,
+                      sql::SessionContext& session, const Stop& stop) {
+  const auto deletion = deletion_of(schedule);
+  if (!deletion) return;
+  DryRunSession dry(session);
+  NoSink sink;
+  statements.run(sql::print(*deletion, sql::Redact::Nothing), {}, dry, sink, stop);
+}
+
 ScheduleOptions read_schedule_options(const sql::Options& options, Time now) {
   ScheduleOptions read;
   if (const auto text = options.text("first_run")) read.first_run = read_first_run(*text, now);
@@ -133,6 +176,10 @@ ScheduleOptions read_schedule_options(const sql::Options& options, Time now) {
   if (const auto zone = options.text("time_zone")) {
     read.time_zone = *zone == "UTC" ? std::string() : *zone;
     if (!read.time_zone->empty()) schedule::TimeZone::find(*read.time_zone);
+  }
+  if (const auto age = options.text("retention")) read.retention = read_retention(*age);
+  if (const auto number = options.integer("keep_fulls")) {
+    read.keep_fulls = read_keep_fulls(*number);
   }
   read.ignore_existing_backups = options.flag("ignore_existing_backups");
   return read;

@@ -1,6 +1,8 @@
 #pragma once
 
+#include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -39,6 +41,9 @@ inline constexpr std::string_view kWaitsForFirstFull = "Waiting for initial back
 /// Makes them a pair of which the incremental waits for the next full.
 void link(schedule::Schedule& incremental, schedule::Schedule& full);
 
+/// What the schedule deletes after each success; absent when it deletes nothing.
+std::optional<sql::DeleteBackups> deletion_of(const schedule::Schedule& schedule);
+
 /// The BACKUP statement that a schedule runs.
 sql::Backup backup_of(const schedule::Schedule& schedule);
 /// The same as text for people: without secrets.
@@ -52,6 +57,9 @@ void answer_schedules(const std::vector<schedule::Schedule>& schedules, const sq
 /// before the message.
 void dry_run(const sql::Backup& backup, sql::StatementRunner& statements,
              sql::SessionContext& session, const Stop& stop);
+/// The same for what the schedule deletes, if anything.
+void dry_run_deletion(const schedule::Schedule& schedule, sql::StatementRunner& statements,
+                      sql::SessionContext& session, const Stop& stop);
 
 /// What the schedule options say; absent where the statement does not.
 struct ScheduleOptions {
@@ -61,6 +69,8 @@ struct ScheduleOptions {
   std::optional<bool> updates_last_backup_metric;
   std::optional<std::string> time_zone;
   bool ignore_existing_backups = false;
+  std::optional<std::string> retention;    ///< empty: no longer
+  std::optional<std::int64_t> keep_fulls;  ///< 0: no longer
 };
 /// Throws kInvalidParameterValue.
 ScheduleOptions read_schedule_options(const sql::Options& options, Time now);

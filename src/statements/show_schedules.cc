@@ -86,6 +86,10 @@ sql::CreateSchedule create_statement(const Schedule& full,
   if (full.updates_last_backup_metric) {
     options.push_back(flag_option("updates_cluster_last_backup_time_metric"));
   }
+  if (!full.retention.empty()) options.push_back(text_option("retention", full.retention));
+  if (full.keep_fulls > 0) {
+    options.push_back(text_option("keep_fulls", fmt::format("{}", full.keep_fulls)));
+  }
   if (!full.time_zone.empty()) options.push_back(text_option("time_zone", full.time_zone));
   return create;
 }

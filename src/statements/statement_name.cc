@@ -71,6 +71,7 @@ struct Namer {
   std::string_view operator()(const sql::CheckExternalConnection&) const {
     return "CHECK EXTERNAL CONNECTION";
   }
+  std::string_view operator()(const sql::DeleteBackups&) const { return "DELETE BACKUPS"; }
   std::string_view operator()(const sql::CreateWalArchive&) const { return "CREATE WAL ARCHIVE"; }
   std::string_view operator()(const sql::DropWalArchive&) const { return "DROP WAL ARCHIVE"; }
   std::string_view operator()(const sql::ShowWalArchives&) const { return "SHOW WAL ARCHIVES"; }

@@ -17,6 +17,13 @@ BACKUP_POINTS = (
 ARCHIVE_POINTS = ("archive.after_connect", "archive.after_put", "archive.after_checkpoint", "archive.after_advance", "archive.after_tail")
 
 
+# Those of DELETE BACKUPS.
+RETENTION_POINTS = (
+    "retention.after_lock", "retention.after_decision", "retention.after_checkpoint", "retention.after_mark", "retention.after_latest",
+    "retention.manifest", "retention.after_manifests", "retention.after_data", "retention.after_chain", "retention.after_sweep",
+    "retention.after_trim")
+
+
 def points_in_source(module):
     """The pause points that the code names."""
     names = set()

@@ -169,3 +169,31 @@ def test_labels_of_others_are_not_told(lab):
     assert known.sqlstate == "42501"
     # Whoever sees it is told.
     assert daemon.sql(statement.format("payroll")).notices
+
+
+def test_deletes_old_backups_after_each_success(lab):
+    postgres = lab.postgres()
+    make_bank(postgres)
+    daemon = lab.holdfast(postgres)
+    daily, = create(daemon, "kept", options="first_run = 'now', keep_fulls = 2, retention = '0 s'")
+
+    def deletions():
+        return [job for job in jobs_of(daemon, daily) if job["job_type"] == "DELETE BACKUPS"]
+
+    def succeeded(count):
+        rows = deletions()
+        return len(rows) == count and all(row["status"] == "succeeded" for row in rows)
+
+    for count in range(1, 4):
+        wait_until(lambda: succeeded(count), 60, f"{count} deletions")
+        assert len(daemon.fulls("kept")) == min(count, 2)
+        if count < 3:
+            daemon.sql(f"ALTER BACKUP SCHEDULE {daily} EXECUTE IMMEDIATELY")
+    assert deletions()[0]["user_name"] == "postgres"
+    assert schedule(daemon, daily)["state"] is None
+
+    # No more: the schedule goes on without.
+    daemon.sql(f"ALTER BACKUP SCHEDULE {daily} SET SCHEDULE OPTION keep_fulls = 0, SET SCHEDULE OPTION retention = ''")
+    daemon.sql(f"ALTER BACKUP SCHEDULE {daily} EXECUTE IMMEDIATELY")
+    wait_until(lambda: len(daemon.fulls("kept")) == 3, 60, "the fourth backup")
+    assert succeeded(3)

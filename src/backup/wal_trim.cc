@@ -1,0 +1,214 @@
+#include "backup/wal_trim.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <charconv>
+#include <map>
+#include <optional>
+#include <set>
+#include <string>
+#include <utility>
+
+#include "base/log.h"
+#include "collection/format.h"
+#include "collection/wal_archive.h"
+
+namespace holdfast::backup {
+
+namespace {
+
+/// An archive that begins meanwhile is noticed this often.
+constexpr std::size_t kBatch = 64;
+
+/// What the chains of one cluster need.
+struct Needs {
+  std::uint64_t segment_bytes = 0;
+  std::uint64_t oldest_start = 0;                              // LSN
+  std::uint64_t newest_stop = 0;                               // LSN
+  std::set<std::pair<std::uint32_t, std::uint64_t>> segments;  // timeline, number
+  bool unsure = false;
+};
+
+std::map<std::uint64_t, Needs> needs_of(const collection::Survey& survey) {
+  std::map<std::uint64_t, Needs> all;
+  for (const collection::SurveyedChain& chain : survey.chains) {
+    for (const auto& layer : chain.layers) {
+      Needs& needs = all[layer.instance().system_identifier()];
+      const std::uint64_t bytes = layer.instance().wal_segment_bytes();
+      const std::uint64_t start = layer.start().position();
+      if (needs.segment_bytes == 0) {
+        needs.segment_bytes = bytes;
+        needs.oldest_start = start;
+      }
+      // pg_resetwal can change the size of segments, and then their names mean something else.
+      if (bytes == 0 || bytes != needs.segment_bytes || start == 0) needs.unsure = true;
+      needs.oldest_start = std::min(needs.oldest_start, start);
+      needs.newest_stop = std::max(needs.newest_stop, layer.stop().position());
+      for (const auto& segment : layer.wal()) {
+        needs.segments.emplace(segment.timeline(), segment.segment());
+      }
+    }
+  }
+  return all;
+}
+
+enum class Kind {
+  FirstPart,  ///< without it there is no segment
+  LaterPart,
+  Map,
+  Tail
+};
+
+struct WalObject {
+  storage::ObjectInfo info;
+  Kind kind = Kind::FirstPart;
+  std::uint32_t timeline = 0;
+  std::uint32_t high = 0;  // of the segment's number
+  std::uint32_t low = 0;
+};
+
+std::optional<std::uint32_t> parse_hex(std::string_view digits) {
+  std::uint32_t number = 0;
+  const auto [end, failure] =
+      std::from_chars(digits.data(), digits.data() + digits.size(), number, 16);
+  if (failure != std::errc() || end != digits.data() + digits.size()) return std::nullopt;
+  return number;
+}
+
+/// Absent for names that we give no object.
+std::optional<WalObject> parse(std::string_view directory, const storage::ObjectInfo& info) {
+  constexpr std::size_t kNameBytes = 24;
+  const std::string_view name = std::string_view(info.key).substr(directory.size() + 1);
+  if (name.size() <= kNameBytes || name[kNameBytes] != '.') return std::nullopt;
+  const auto timeline = parse_hex(name.substr(0, 8));
+  const auto high = parse_hex(name.substr(8, 8));
+  const auto low = parse_hex(name.substr(16, 8));
+  const std::string_view suffix = name.substr(kNameBytes);
+  if (!timeline || !high || !low) return std::nullopt;
+  WalObject object{.info = info, .timeline = *timeline, .high = *high, .low = *low};
+  if (suffix == collection::kWalSuffix) {
+    object.kind = Kind::FirstPart;
+  } else if (suffix.ends_with(collection::kWalSuffix)) {
+    object.kind = Kind::LaterPart;
+  } else if (suffix == collection::kBlockMapSuffix) {
+    object.kind = Kind::Map;
+  } else if (suffix.ends_with(collection::kWalTailSuffix)) {
+    object.kind = Kind::Tail;
+  } else {
+    return std::nullopt;
+  }
+  return object;
+}
+
+enum class Archive { Kept, None };
+
+bool removable(const WalObject& object, const Needs* needs, Archive archive) {
+  // No chain of this cluster, and no archive: nothing reads it.
+  if (needs == nullptr) return true;
+  const std::uint64_t segment = object.high * (0x100000000ULL / needs->segment_bytes) + object.low;
+  const std::uint64_t first = needs->oldest_start / needs->segment_bytes;
+  if (archive == Archive::Kept || object.kind == Kind::Map || object.kind == Kind::Tail) {
+    return segment < first && !needs->segments.contains({object.timeline, segment});
+  }
+  // A backup that begins now begins behind the end of the newest, and may find its first segment
+  // there already: that one stays.
+  return segment < needs->newest_stop / needs->segment_bytes &&
+         !needs->segments.contains({object.timeline, segment});
+}
+
+class Trimmer {
+ public:
+  Trimmer(storage::ObjectStore& store, std::uint64_t system_identifier, const Needs* needs,
+          const Stop& stop)
+      : store_(store), id_(system_identifier), needs_(needs), stop_(stop) {}
+
+  TrimmedWal trim() {
+    archive_ = archive_now();
+    TrimmedWal trimmed{.system_identifier = id_};
+    if (!may_remove()) return trimmed;
+    const std::string above = fmt::format("{}/{}", collection::kWalDirectory, id_);
+    for (const std::string& timeline : store_.list_directories(above, stop_)) {
+      if (!trim_directory(fmt::format("{}/{}", above, timeline), trimmed)) break;
+    }
+    return trimmed;
+  }
+
+ private:
+  Archive archive_now() {
+    return collection::is_wal_archive(store_, id_, stop_) ? Archive::Kept : Archive::None;
+  }
+  bool may_remove() const {
+    if (needs_ == nullptr) return archive_ == Archive::None;
+    return !needs_->unsure;
+  }
+
+  /// False when a WAL archive has begun meanwhile: it counts what it finds as archived.
+  bool trim_directory(const std::string& directory, TrimmedWal& trimmed) {
+    std::vector<WalObject> objects;
+    store_.list(
+        directory,
+        [&](const storage::ObjectInfo& info) {
+          auto object = parse(directory, info);
+          if (object && removable(*object, needs_, archive_)) objects.push_back(std::move(*object));
+        },
+        stop_);
+    // First parts first, oldest first: what a crash leaves is an archive that begins later.
+    std::ranges::sort(objects, {}, [](const WalObject& object) {
+      return std::tuple(object.kind != Kind::FirstPart, object.high, object.low, object.info.key);
+    });
+    for (std::size_t at = 0; at < objects.size(); at += kBatch) {
+      if (archive_ == Archive::None && archive_now() == Archive::Kept) return false;
+      const std::size_t count = std::min(kBatch, objects.size() - at);
+      std::vector<storage::ObjectKey> keys;
+      std::uint64_t bytes = 0;
+      for (std::size_t i = at; i < at + count; ++i) {
+        keys.push_back(objects[i].info.key);
+        bytes += objects[i].info.size;
+      }
+      const std::uint64_t refused = collection::remove_objects(store_, keys, stop_);
+      trimmed.refused += refused;
+      trimmed.objects += count - refused;
+      // Which of them stayed is not known: counted only when all went.
+      if (refused == 0) trimmed.bytes += bytes;
+    }
+    return true;
+  }
+
+  storage::ObjectStore& store_;
+  const std::uint64_t id_;
+  const Needs* needs_;
+  const Stop& stop_;
+  Archive archive_ = Archive::None;
+};
+
+}  // namespace
+
+std::vector<TrimmedWal> trim_wal(storage::ObjectStore& store, const collection::Survey& survey,
+                                 const Stop& stop) {
+  for (const collection::SurveyedChain& chain : survey.chains) {
+    if (chain.unreadable.empty()) continue;
+    log::info("keeping archived WAL because backup \"{}\" cannot be read", chain.full);
+    return {};
+  }
+  if (!survey.unfinished.empty()) {
+    log::info("keeping archived WAL because \"{}\" is unfinished",
+              survey.unfinished.front().directory);
+    return {};
+  }
+  const auto needs = needs_of(survey);
+  std::vector<TrimmedWal> all;
+  for (const std::string& name :
+       store.list_directories(std::string(collection::kWalDirectory), stop)) {
+    std::uint64_t id = 0;
+    const auto [end, failure] = std::from_chars(name.data(), name.data() + name.size(), id);
+    if (failure != std::errc() || end != name.data() + name.size()) continue;
+    const auto found = needs.find(id);
+    const TrimmedWal trimmed =
+        Trimmer(store, id, found == needs.end() ? nullptr : &found->second, stop).trim();
+    if (trimmed.objects > 0 || trimmed.refused > 0) all.push_back(trimmed);
+  }
+  return all;
+}
+
+}  // namespace holdfast::backup

@@ -1,0 +1,94 @@
+#include "retention/policy.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+namespace holdfast::retention {
+namespace {
+
+using collection::SurveyedChain;
+using testing::ElementsAre;
+using testing::HasSubstr;
+
+const Time kNow = *parse_timestamp("2026-11-20 12:00:00+00");
+
+/// Chains that end this many days ago, oldest first.
+std::vector<SurveyedChain> chains(std::initializer_list<int> days_ago) {
+  std::vector<SurveyedChain> all;
+  for (const int days : days_ago) {
+    const auto time = kNow - std::chrono::days(days);
+    SurveyedChain chain{.full = std::to_string(all.size())};
+    auto& layer = chain.layers.emplace_back();
+    layer.set_start_time_us(time.time_since_epoch().count() - 1);
+    layer.set_end_time_us(time.time_since_epoch().count());
+    all.push_back(std::move(chain));
+  }
+  return all;
+}
+
+std::vector<bool> gone(const std::vector<SurveyedChain>& all, const Rule& rule,
+                       const InUse& in_use = {}) {
+  std::vector<bool> result;
+  for (const Verdict& verdict : judge(all, rule, in_use)) {
+    EXPECT_NE(verdict.reason, "");
+    result.push_back(verdict.goes);
+  }
+  return result;
+}
+
+Rule older(int days) { return {.older_than = kNow - std::chrono::days(days)}; }
+Rule keep(std::uint32_t fulls) { return {.keep_fulls = fulls}; }
+
+TEST(Policy, AgeIsThatOfTheNewestLayer) {
+  EXPECT_THAT(gone(chains({9, 7, 5, 1}), older(7)), ElementsAre(true, false, false, false));
+  auto all = chains({9, 1});
+  all[0].layers.push_back(all[1].layers[0]);
+  EXPECT_THAT(gone(all, older(7)), ElementsAre(false, false));
+}
+
+TEST(Policy, KeepsAsManyFullsAsItIsTold) {
+  EXPECT_THAT(gone(chains({4, 3, 2, 1}), keep(2)), ElementsAre(true, true, false, false));
+  EXPECT_THAT(gone(chains({4, 3}), keep(2)), ElementsAre(false, false));
+}
+
+TEST(Policy, DamagedChainsDoNotCountAmongThoseThatAreKept) {
+  auto all = chains({4, 3, 2, 1});
+  all[3].missing = "1.pack";
+  all[1].missing = "1.pack";
+  EXPECT_THAT(gone(all, keep(1)), ElementsAre(true, true, false, false));
+  EXPECT_THAT(gone(all, keep(2)), ElementsAre(false, false, false, false));
+}
+
+TEST(Policy, BothClausesMustLetItGo) {
+  Rule rule = older(3);
+  rule.keep_fulls = 3;
+  EXPECT_THAT(gone(chains({9, 8, 7, 6}), rule), ElementsAre(true, false, false, false));
+  EXPECT_THAT(gone(chains({9, 2, 1, 0}), rule), ElementsAre(true, false, false, false));
+  EXPECT_THAT(gone(chains({2, 1, 1, 0}), rule), ElementsAre(false, false, false, false));
+}
+
+TEST(Policy, TheLastThatCanBeRestoredStays) {
+  EXPECT_THAT(gone(chains({9, 8, 7}), older(1)), ElementsAre(true, true, false));
+  auto all = chains({9, 8, 7});
+  all[2].missing = "1.pack";
+  EXPECT_THAT(gone(all, older(1)), ElementsAre(true, false, true));
+  all[1].unreadable = "newer format";
+  EXPECT_THAT(gone(all, older(1)), ElementsAre(false, false, true));
+  EXPECT_THAT(judge(all, older(1), {})[0].reason, kLastRestorable);
+}
+
+TEST(Policy, NothingGoesWhereNothingIsWhole) {
+  auto all = chains({9, 8});
+  all[0].missing = all[1].missing = "1.pack";
+  EXPECT_THAT(gone(all, older(1)), ElementsAre(false, false));
+}
+
+TEST(Policy, WhatIsUsedStaysAndSaysWhy) {
+  const auto all = chains({9, 8, 7, 1});
+  const InUse in_use{{"1", "restore job 5 reads it"}};
+  EXPECT_THAT(gone(all, older(3), in_use), ElementsAre(true, false, true, false));
+  EXPECT_THAT(judge(all, older(3), in_use)[1].reason, HasSubstr("restore job 5"));
+}
+
+}  // namespace
+}  // namespace holdfast::retention
