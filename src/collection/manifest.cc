@@ -122,7 +122,13 @@ std::optional<proto::Manifest> read_sealed(ObjectStore& store, const ObjectKey& 
 
 std::optional<proto::Manifest> read_manifest(ObjectStore& store, std::string_view directory,
                                              const Stop& stop) {
-  return read_sealed(store, manifest_key(directory), stop);
+  auto manifest = read_sealed(store, manifest_key(directory), stop);
+  if (manifest && manifest->subdirectory() != directory) {
+    throw Error(sqlstate::kDataCorrupted,
+                fmt::format("\"{}\" is the manifest of another layer", manifest_key(directory)))
+        .detail(fmt::format("It says that its layer is in \"{}\".", manifest->subdirectory()));
+  }
+  return manifest;
 }
 
 void write_manifest(ObjectStore& store, std::string_view directory, const proto::Manifest& manifest,
