@@ -1,21 +1,25 @@
-// page_compare <data directory> <data directory>
+// page_compare [--without-maps-of=<database OID>]… <data directory> <data directory>
 //
 // Compares the relation files of two stopped clusters page by page, after masking what may differ
 // between pages that went through the same WAL (postgres/page_mask.h). Exit status: 0 the same,
 // 1 different (one line for each difference on standard output), 2 could not compare.
 //
 // Left out: temporary relations, free space maps (not WAL-logged) and all but the init forks of
-// unlogged relations. Visibility maps are compared byte by byte but for their header's LSN and
-// checksum. A file that is missing counts as empty, and zero pages at a file's end do not count:
-// extending and dropping relations leaves either behind.
+// unlogged relations. Visibility maps are compared byte by byte but for their pages' headers,
+// except in databases that --without-maps-of names. A file that is missing counts as empty, and
+// zero pages at a file's end do not count: extending and dropping relations leaves either behind.
+// Nor does what follows a file's last whole page, which PostgreSQL ignores.
 #include <fcntl.h>
 #include <fmt/core.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <cstdlib>
 #include <filesystem>
 #include <map>
 #include <set>
 #include <string>
+#include <string_view>
 
 #include "base/bytes.h"
 #include "base/error.h"
@@ -32,6 +36,7 @@ using namespace holdfast::postgres;
 
 constexpr std::size_t kMostLines = 200;
 constexpr std::string_view kRelationMap = "pg_filenode.map";
+constexpr std::string_view kWithoutMapsOf = "--without-maps-of=";
 
 struct Found {
   std::map<std::string, RelationPath> relations;
@@ -84,10 +89,13 @@ Found look_at_cluster(const fs::path& root) {
 /// One page at a time; pages past the end, and of a missing file, are zero.
 class PageFile {
  public:
-  explicit PageFile(const fs::path& path) : path_(path) {
+  enum class Tail { Ignored, Read };  ///< what follows the last whole page
+
+  PageFile(const fs::path& path, Tail tail) : path_(path) {
     file_.reset(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
     if (file_) {
       size_ = fs::file_size(path);
+      if (tail == Tail::Ignored) size_ = size_ / kPageBytes * kPageBytes;
     } else if (errno != ENOENT) {
       throw_errno(fmt::format("open file \"{}\"", path.string()));
     }
@@ -112,8 +120,8 @@ class Comparison {
   Comparison(fs::path left, fs::path right) : left_(std::move(left)), right_(std::move(right)) {}
 
   void relation(const std::string& path, const RelationPath& parsed) {
-    const PageFile left(left_ / path);
-    const PageFile right(right_ / path);
+    const PageFile left(left_ / path, PageFile::Tail::Ignored);
+    const PageFile right(right_ / path, PageFile::Tail::Ignored);
     const std::uint64_t pages = (std::max(left.size(), right.size()) + kPageBytes - 1) / kPageBytes;
     Bytes left_page;
     Bytes right_page;
@@ -128,6 +136,11 @@ class Comparison {
           parsed.fork == Fork::VisibilityMap ? PageKind::Other : guess_page_kind(left_page);
       mask_page(left_page, kind, block, {});
       mask_page(right_page, kind, block, {});
+      if (parsed.fork == Fork::VisibilityMap) {
+        // The server makes a header for an empty page when it looks at it, and logs nothing of it.
+        std::fill_n(left_page.begin(), kPageHeaderBytes, std::byte{0});
+        std::fill_n(right_page.begin(), kPageHeaderBytes, std::byte{0});
+      }
       if (left_page == right_page) continue;
       std::size_t first = 0;
       while (left_page[first] == right_page[first]) ++first;
@@ -139,8 +152,8 @@ class Comparison {
   }
 
   void plain(const std::string& path) {
-    const PageFile left(left_ / path);
-    const PageFile right(right_ / path);
+    const PageFile left(left_ / path, PageFile::Tail::Read);
+    const PageFile right(right_ / path, PageFile::Tail::Read);
     Bytes left_page;
     Bytes right_page;
     left.read(0, left_page);
@@ -162,13 +175,19 @@ class Comparison {
   std::size_t pages_ = 0;
 };
 
-int compare(const fs::path& left, const fs::path& right) {
+int compare(const fs::path& left, const fs::path& right,
+            const std::set<std::uint32_t>& without_maps) {
   Found found = look_at_cluster(left);
   Found other = look_at_cluster(right);
   found.relations.merge(other.relations);
   found.maps.merge(other.maps);
   Comparison comparison(left, right);
-  for (const auto& [path, parsed] : found.relations) comparison.relation(path, parsed);
+  for (const auto& [path, parsed] : found.relations) {
+    if (parsed.fork == Fork::VisibilityMap && without_maps.contains(parsed.relation.database)) {
+      continue;
+    }
+    comparison.relation(path, parsed);
+  }
   for (const auto& path : found.maps) comparison.plain(path);
   fmt::print("{} pages of {} files compared, {} differences\n", comparison.pages(),
              found.relations.size(), comparison.differences());
@@ -178,12 +197,19 @@ int compare(const fs::path& left, const fs::path& right) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  if (argc != 3) {
-    fmt::print(stderr, "usage: page_compare <data directory> <data directory>\n");
+  std::set<std::uint32_t> without_maps;
+  int first = 1;
+  for (; first < argc && std::string_view(argv[first]).starts_with(kWithoutMapsOf); ++first) {
+    without_maps.insert(
+        static_cast<std::uint32_t>(std::strtoul(argv[first] + kWithoutMapsOf.size(), nullptr, 10)));
+  }
+  if (argc != first + 2) {
+    fmt::print(stderr, "usage: page_compare [{}<OID>]… <data directory> <data directory>\n",
+               kWithoutMapsOf);
     return 2;
   }
   try {
-    return compare(argv[1], argv[2]);
+    return compare(argv[first], argv[first + 1], without_maps);
   } catch (const std::exception& error) {
     fmt::print(stderr, "page_compare: {}\n", error.what());
     return 2;
