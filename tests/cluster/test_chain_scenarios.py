@@ -317,19 +317,18 @@ def test_tables_over_one_segment_shrink_and_grow(lab, checksums):
     source.sql("DELETE FROM t WHERE id >= 150")
     source.sql("VACUUM t")
     assert 131072 < blocks() < 131072 + 60
-    before, pages = chain.layer()
-    chain.assert_restores(before, pages_of=pages)
-    shutil.rmtree(pages)
+    _, pages = chain.layer()
+    chain.assert_pages(pages, chain.layers()[-1])
 
     # Away from the second file, then into it again.
     source.sql("DELETE FROM t WHERE id >= 100")
     source.sql("VACUUM t")
     assert blocks() < 100
-    in_middle, middle_pages = chain.layer()
+    _, in_middle = chain.layer()
     middle = chain.layers()[-1]
     make_sparse(source, "t", 1, 5)
     grow(500, 560)
     before, pages = chain.layer()
-    chain.assert_restores(in_middle, middle, pages_of=middle_pages)
+    chain.assert_pages(in_middle, middle)
     chain.assert_restores(before, pages_of=pages)
     chain.validate()

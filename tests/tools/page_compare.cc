@@ -15,6 +15,7 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <cstring>
 #include <filesystem>
 #include <map>
 #include <set>
@@ -102,17 +103,30 @@ class PageFile {
   }
   std::uint64_t size() const { return size_; }
   void read(std::uint64_t page, Bytes& out) const {
-    out.assign(kPageBytes, std::byte{0});
-    if (page * kPageBytes >= size_) return;
-    if (::pread(file_.get(), out.data(), kPageBytes, static_cast<off_t>(page * kPageBytes)) < 0) {
-      throw_errno(fmt::format("read file \"{}\"", path_.string()));
+    out.resize(kPageBytes);
+    ssize_t got = 0;
+    if (page % kPagesPerLook == 0) look_for_data(page * kPageBytes);
+    if (page * kPageBytes < size_ && (page + 1) * kPageBytes > data_) {
+      got = ::pread(file_.get(), out.data(), kPageBytes, static_cast<off_t>(page * kPageBytes));
+      if (got < 0) throw_errno(fmt::format("read file \"{}\"", path_.string()));
     }
+    std::fill(out.begin() + got, out.end(), std::byte{0});
   }
 
  private:
+  static constexpr std::uint64_t kPagesPerLook = 128;
+
+  /// Holes of a gigabyte cost seconds when they are read.
+  void look_for_data(std::uint64_t offset) const {
+    if (offset >= size_ || offset < data_) return;
+    const off_t found = ::lseek(file_.get(), static_cast<off_t>(offset), SEEK_DATA);
+    data_ = found >= 0 ? static_cast<std::uint64_t>(found) : errno == ENXIO ? size_ : 0;
+  }
+
   fs::path path_;
   UniqueFd file_;
   std::uint64_t size_ = 0;
+  mutable std::uint64_t data_ = 0;  // all from the last look up to here is a hole
 };
 
 class Comparison {
@@ -129,7 +143,7 @@ class Comparison {
       left.read(page, left_page);
       right.read(page, right_page);
       ++pages_;
-      if (left_page == right_page) continue;
+      if (same(left_page, right_page)) continue;
       const auto block =
           static_cast<std::uint32_t>(std::uint64_t{parsed.segment} * kRelationSegmentBlocks + page);
       const PageKind kind =
@@ -141,7 +155,7 @@ class Comparison {
         std::fill_n(left_page.begin(), kPageHeaderBytes, std::byte{0});
         std::fill_n(right_page.begin(), kPageHeaderBytes, std::byte{0});
       }
-      if (left_page == right_page) continue;
+      if (same(left_page, right_page)) continue;
       std::size_t first = 0;
       while (left_page[first] == right_page[first]) ++first;
       std::size_t bytes = 0;
@@ -158,13 +172,18 @@ class Comparison {
     Bytes right_page;
     left.read(0, left_page);
     right.read(0, right_page);
-    if (left_page != right_page) report(fmt::format("{}: content differs", path));
+    if (!same(left_page, right_page)) report(fmt::format("{}: content differs", path));
   }
 
   std::size_t differences() const { return differences_; }
   std::size_t pages() const { return pages_; }
 
  private:
+  // Faster than the vectors' own comparison, which goes byte by byte.
+  static bool same(const Bytes& left, const Bytes& right) {
+    return std::memcmp(left.data(), right.data(), kPageBytes) == 0;
+  }
+
   void report(const std::string& line) {
     if (++differences_ <= kMostLines) fmt::print("{}\n", line);
   }

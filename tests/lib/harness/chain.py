@@ -106,13 +106,19 @@ class Chain:
         """PostgreSQL, not started, on a directory that was laid out or copied."""
         server = self.lab.adopt(Postgres(self.lab.directory(f"s-{directory.name}", 0o755), version=self.source.version,
                                          data=directory))
-        server.configure({"port": server.port, "unix_socket_directories": f"'{server.sockets}'", "archive_mode": "off",
-                          "hot_standby": "off", "autovacuum": "off", **settings})
+        server.configure({"port": server.port, "unix_socket_directories": f"'{server.sockets}'", "listen_addresses": "''",
+                          "archive_mode": "off", "hot_standby": "off", "autovacuum": "off", **settings})
         return server
 
     def recovered(self, layer=None):
         """A stopped server, recovered to the end of the layer. Nobody has connected to it."""
         return recover(self.server(self.restore(layer)))
+
+    def assert_pages(self, pages_of, layer):
+        """The layer restores to the pages of the directory, whatever they hold. Its own directory is removed."""
+        server = self.recovered(layer)
+        compare_pages(pages_of, server.data)
+        self.forget(server)
 
     def assert_restores(self, before, layer=None, pages_of=None):
         """The layer restores to the digest `before` (absent: is not compared), with sound tables and indexes; and to the
