@@ -13,6 +13,7 @@
 
 #include "backup/backup_run_internal.h"
 #include "backup/base_layer.h"
+#include "backup/changed_databases.h"
 #include "backup/plan.h"
 #include "base/error.h"
 #include "base/log.h"
@@ -215,6 +216,7 @@ void BackupRun::start_backup() {
       "SELECT pg_catalog.set_config(name, '0', false) FROM pg_catalog.pg_settings"
       " WHERE name IN ('idle_session_timeout', 'statement_timeout', 'lock_timeout')",
       stop_);
+  manifest_.set_oldest_transaction(oldest_transaction(connection, stop_));
   session_ = postgres::BackupSession::start(
       std::move(connection),
       {.label = spec_.label().empty() ? fmt::format("holdfast job {}", job_.id()) : spec_.label(),
@@ -251,6 +253,8 @@ void BackupRun::find_changes() {
   changes_ = {.map = std::move(found.map), .since = postgres::Lsn{base_->start().position()}};
   if (!changes_.map) require_page_comparison_allowed(*base_, found, spec_.revision_history());
   if (!changes_.map) {
+    changes_.changed_databases =
+        databases_changed_since(session_->connection(), base_->oldest_transaction(), stop_);
     job_.notice(
         fmt::format("reading every page, because the changes since the last backup are not "
                     "known: {}",

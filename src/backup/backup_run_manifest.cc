@@ -100,6 +100,7 @@ void BackupRun::write_manifest() {
   }
   manifest_.set_plain_bytes(copy_.files.total_bytes());
   manifest_.set_stored_bytes(stored);
+  manifest_.set_read_bytes(copy_.bytes_read);
   collection::write_manifest(*store_, spec_.subdirectory(), manifest_, stop_);
   written_ = true;
 }

@@ -185,6 +185,7 @@ class Copier {
       }
     }
     if (pack) hand_over(std::move(pack), stop);
+    state_.bytes_read += reader.bytes_read();
     if (--reading_ == 0) finished_.close();
   }
 
@@ -336,6 +337,7 @@ void reuse_packs(const CopyRequest& request, const std::vector<collection::proto
       }
       state.ledger.adopt(pack, superseded);
     }
+    state.bytes_read += reader.bytes_read();
   });
 }
 

@@ -48,6 +48,8 @@ struct CopyState {
   FrameHashes hashes;
   SourceChanges changes;
   std::atomic<std::uint32_t> next_pack{1};
+  /// From the files, by copying and by looking at what an earlier attempt had copied.
+  std::atomic<std::uint64_t> bytes_read{0};
 };
 
 /// What is to be read for all frames that are not done.

@@ -140,7 +140,20 @@ TEST_F(CopyTest, CopiesSmallAndLargeFilesWhole) {
     EXPECT_EQ(bytes, content(file.substr(7))) << file;
   }
   EXPECT_EQ(watcher_.bytes(), state_.files.total_bytes());
+  EXPECT_EQ(state_.bytes_read, state_.files.total_bytes());
   EXPECT_EQ(static_cast<std::size_t>(watcher_.packs()), state_.ledger.size());
+}
+
+TEST_F(CopyTest, ReadsTheChosenBlocksAndNoOthers) {
+  add("1", 4 * kFrameBytes, collection::proto::FILE_KIND_RELATION);
+  add("2", 100);
+  number();
+  state_.selection.set(0, Selection::How::Blocks);
+  for (const std::size_t block : {0, 1, 5, 127}) state_.selection.add_block(2, block);
+  state_.done[0] = state_.done[1] = state_.done[3] = true;
+  copy();
+  EXPECT_EQ(state_.bytes_read, 4 * collection::kBlockBytes + 100);
+  EXPECT_EQ(watcher_.bytes(), state_.bytes_read);
 }
 
 TEST_F(CopyTest, LeavesOutFilesThatAreGone) {

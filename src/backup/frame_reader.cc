@@ -70,6 +70,7 @@ std::size_t FrameReader::pread(MutableByteView into, std::uint64_t offset) {
     if (got == 0) break;
     done += static_cast<std::size_t>(got);
   }
+  bytes_read_ += done;
   return done;
 }
 

@@ -62,6 +62,8 @@ class FrameReader {
   /// Reduces what read() gave last to the blocks for which `wanted` is true.
   void keep_blocks(FrameRead& read,
                    const std::function<bool(std::size_t block, ByteView page)>& wanted);
+  /// Of all files so far, with what was read again.
+  std::uint64_t bytes_read() const { return bytes_read_; }
 
  private:
   bool open(std::size_t position);
@@ -82,6 +84,7 @@ class FrameReader {
   const std::filesystem::path data_directory_;
   const PageChecksums checksums_;
   std::uint32_t read_ahead_ = 0;
+  std::uint64_t bytes_read_ = 0;
   struct Free {
     void operator()(std::byte* bytes) const;
   };

@@ -75,10 +75,12 @@ class Planner {
   }
 
   How choose_for_relation(std::size_t position) {
-    if (!changes_.map) return How::PageLsn;
     const auto path = postgres::parse_relation_path(state_.files.path(position));
     if (!path) return How::Whole;
     const auto& relation = path->relation;
+    if (!changes_.map) {
+      return changes_.changed_databases.contains(relation.database) ? How::Whole : How::PageLsn;
+    }
     if (changes_.map->whole_database(relation.database, relation.tablespace)) return How::Whole;
     const auto* fork = changes_.map->find(relation, path->fork);
     if (fork == nullptr) return How::Blocks;

@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <optional>
+#include <set>
 
 #include "backup/copy.h"
 #include "collection/block_map.h"
@@ -17,6 +18,9 @@ struct KnownChanges {
   std::optional<collection::BlockMap> map;
   /// The base's start.
   postgres::Lsn since;
+  /// Without a map: databases that were created, moved or altered since, by their OIDs. Creating one
+  /// copies files with the LSNs that their pages had.
+  std::set<std::uint32_t> changed_databases{};
 };
 
 /// Numbers the files of a plan as the next layer on `base` and decides what is taken of each:

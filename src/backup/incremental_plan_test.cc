@@ -90,6 +90,16 @@ TEST_F(IncrementalPlanTest, TakesChangedBlocksAndWhatAFileGrewBy) {
   EXPECT_THAT(taken("1000"), ElementsAre(0, 5, 130, 200, 201, 202));
 }
 
+TEST_F(IncrementalPlanTest, PagesOfACopiedDatabaseSayNothingOfWhatChanged) {
+  former("1000", 7, 10 * kBlockBytes);
+  now("1000", 10 * kBlockBytes);
+  plan_incremental(base_,
+                   {.map = std::nullopt, .since = postgres::Lsn{100}, .changed_databases = {4, 5}},
+                   nullptr, state_);
+  EXPECT_EQ(how("1000"), How::Whole);
+  EXPECT_NE(id("1000"), 7U);
+}
+
 TEST_F(IncrementalPlanTest, AnUnchangedRelationIsNotRead) {
   former("1000", 7, 200 * kBlockBytes);
   now("1000", 200 * kBlockBytes);

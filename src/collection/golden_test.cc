@@ -6,6 +6,8 @@
 #include <stdlib.h>
 
 #include "base/error.h"
+#include "collection/block_map_store.h"
+#include "collection/chain.h"
 #include "collection/collection.h"
 #include "collection/format.h"
 #include "collection/wal_archive.h"
@@ -16,12 +18,19 @@ namespace holdfast::collection {
 namespace {
 
 constexpr std::string_view kFull = "2026/11/20-223000.00";
+constexpr std::string_view kIncremental = "incrementals/2026/11/20-223000.00/20261120/231500.00";
 constexpr WalSegmentId kWal{
     .system_identifier = 42, .timeline = 1, .segment = 3, .segment_bytes = 1 << 20};
 
 BackupUuid golden_uuid() {
   BackupUuid uuid{};
   for (std::size_t i = 0; i < uuid.size(); ++i) uuid[i] = static_cast<std::byte>(i);
+  return uuid;
+}
+
+BackupUuid golden_incremental_uuid() {
+  BackupUuid uuid = golden_uuid();
+  uuid[0] = std::byte{0xFF};
   return uuid;
 }
 
@@ -85,6 +94,70 @@ void write_golden(storage::ObjectStore& store, const Stop& stop) {
   write_latest(store, kFull, *parse_subdirectory(kFull), stop);
 }
 
+/// What a map of kWal may hold: single blocks, a run, a limit and a whole database.
+BlockMap golden_map() {
+  BlockMap map(coverage_of(kWal));
+  for (const std::uint32_t block : {3U, 70'000U, 140'000U}) {
+    map.change({.relation = {1663, 5, 1000}, .fork = postgres::Fork::Main, .block = block});
+  }
+  for (std::uint32_t block = 100; block < 600; ++block) {
+    map.change({.relation = {1663, 5, 1001}, .fork = postgres::Fork::Main, .block = block});
+  }
+  map.from({.relation = {1663, 5, 1001}, .fork = postgres::Fork::Main, .block = 500});
+  map.relation({1663, 5, 1002});
+  map.database(16'400, 1663);
+  return map;
+}
+
+/// A layer that adds a block to the first file of the full, has the second as it was, the third
+/// anew, and one more.
+void write_golden_incremental(storage::ObjectStore& store, const Stop& stop) {
+  proto::Manifest manifest;
+  manifest.set_holdfast_version("0.1.0");
+  manifest.set_backup_uuid(std::string(as_text(golden_incremental_uuid())));
+  manifest.set_job_id(12);
+  manifest.set_type(proto::BACKUP_TYPE_INCREMENTAL);
+  manifest.set_scope(proto::SCOPE_CLUSTER);
+  manifest.set_subdirectory(std::string(kIncremental));
+  manifest.set_full(std::string(kFull));
+  manifest.set_next_file_id(6);
+  manifest.set_change_source(proto::CHANGE_SOURCE_WAL);
+  manifest.set_revision_history(true);
+  auto& base = *manifest.mutable_base();
+  base.set_directory(std::string(kFull));
+  base.set_backup_uuid(std::string(as_text(golden_uuid())));
+  manifest.mutable_instance()->set_system_identifier(kWal.system_identifier);
+  manifest.mutable_instance()->set_wal_segment_bytes(kWal.segment_bytes);
+  const auto add_file = [&](std::uint32_t id, std::string_view path, std::uint64_t size) {
+    auto* file = manifest.add_files();
+    file->set_id(id);
+    file->set_path(std::string(path));
+    file->set_size(size);
+    file->set_mode(0600);
+    file->set_kind(proto::FILE_KIND_RELATION);
+    return file;
+  };
+  add_file(1, "base/5/1000", 16'384);
+  add_file(2, "base/5/1001", 8192);
+  PackBuilder builder(1 << 16);
+  FrameEncoder encoder(Compression{});
+  builder.reset(1, golden_incremental_uuid());
+  builder.add_partial(encoder, 1, 0, FrameBlocks(0b10), text_page());
+  std::uint32_t id = 4;
+  for (const std::string_view path : {"base/5/1002", "base/5/1003"}) {
+    const Bytes content(6, std::byte{'u'});
+    const Hash128 hash = builder.add(encoder, id, 0, content).hash;
+    auto* file = add_file(id++, path, content.size());
+    file->set_kind(proto::FILE_KIND_PLAIN);
+    const auto bytes = to_bytes(hash);
+    file->set_frame_hashes(std::string(as_text(bytes)));
+  }
+  store_summary(builder.finish(), *manifest.add_packs());
+  store.put(pack_key(kIncremental, 1), builder.bytes(), storage::PutMode::OnlyIfAbsent, stop);
+  put_block_map(store, kWal, golden_map(), stop);
+  write_manifest(store, kIncremental, manifest, stop);
+}
+
 class GoldenTest : public testing::TestWithParam<const char*> {};
 
 TEST_P(GoldenTest, StaysReadable) {
@@ -121,12 +194,55 @@ TEST_P(GoldenTest, StaysReadable) {
       stop));
   EXPECT_EQ(as_text(*get_timeline_history(*store, 42, 2, stop)), "1\t0/3000000\tgolden\n");
 }
-INSTANTIATE_TEST_SUITE_P(Formats, GoldenTest, testing::Values("format-1"),
+INSTANTIATE_TEST_SUITE_P(Formats, GoldenTest, testing::Values("format-1", "format-2"),
                          [](const auto& param_info) {
                            std::string name = param_info.param;
                            name[name.find('-')] = '_';
                            return name;
                          });
+
+TEST(GoldenChainTest, OfFormat2StaysReadable) {
+  const Stop stop = Stop::never();
+  const auto store = open(std::string(HOLDFAST_GOLDEN) + "/format-2");
+  EXPECT_EQ(list_layers(*store, kFull, stop),
+            (std::vector<std::string>{std::string(kFull), std::string(kIncremental)}));
+  const auto chain = read_chain(*store, kIncremental, stop);
+  ASSERT_EQ(chain.size(), 2U);
+  const proto::Manifest& layer = chain[1];
+  EXPECT_EQ(layer.format_version(), 2U);
+  EXPECT_EQ(layer.job_id(), 12);
+  EXPECT_EQ(layer.change_source(), proto::CHANGE_SOURCE_WAL);
+  EXPECT_TRUE(layer.revision_history());
+  EXPECT_EQ(next_file_id(layer), 6U);
+  ASSERT_EQ(layer.files_size(), 4);
+  EXPECT_EQ(layer.files(2).id(), 4U);
+  EXPECT_EQ(layer.files(2).path(), "base/5/1002");
+  for (const FileProblem& problem : verify_data(*store, chain, 1, stop)) {
+    ADD_FAILURE() << problem.key << ": " << problem.problem;
+  }
+
+  const storage::ObjectKey key = pack_key(kIncremental, 1);
+  const auto entries =
+      read_pack_index(*store, key, summary_of(layer.packs(0)), golden_incremental_uuid(), stop);
+  ASSERT_EQ(entries.size(), 3U);
+  EXPECT_TRUE(entries[0].partial);
+  EXPECT_EQ(entries[0].blocks(), FrameBlocks(0b10));
+  EXPECT_FALSE(entries[1].partial);
+  EXPECT_EQ(hash_from_bytes(as_bytes(layer.files(2).frame_hashes())), entries[1].hash);
+  Bytes stored(entries[0].stored_bytes);
+  ASSERT_TRUE(store->get_into(key, entries[0].offset, stored, stop));
+  Bytes page(8192);
+  FrameDecoder().decode(entries[0], stored, page, key);
+  EXPECT_TRUE(page == text_page());
+
+  const auto map = get_block_map(*store, kWal, stop);
+  ASSERT_TRUE(map);
+  EXPECT_EQ(serialize(*map), serialize(golden_map()));
+  EXPECT_TRUE(map->whole_database(16'400, 1663));
+  EXPECT_EQ(map->find({1663, 5, 1001}, postgres::Fork::Main)->limit, 500U);
+  EXPECT_EQ(map->find({1663, 5, 1001}, postgres::Fork::Main)->blocks.size(), 400U);
+  EXPECT_EQ(map->find({1663, 5, 1002}, postgres::Fork::Main)->limit, 0U);
+}
 
 TEST(GoldenWriterTest, WritesWhatTheReaderExpects) {
   const Stop stop = Stop::never();
@@ -135,9 +251,11 @@ TEST(GoldenWriterTest, WritesWhatTheReaderExpects) {
   const std::string directory = wanted != nullptr ? wanted : ::mkdtemp(pattern.data());
   const auto store = open(directory);
   write_golden(*store, stop);
+  write_golden_incremental(*store, stop);
   const auto manifest = read_manifest(*store, kFull, stop);
   ASSERT_TRUE(manifest);
   EXPECT_TRUE(verify_data(*store, {&*manifest, 1}, 1, stop).empty());
+  EXPECT_TRUE(verify_data(*store, read_chain(*store, kIncremental, stop), 1, stop).empty());
   if (wanted == nullptr) io::remove_tree(io::FileSystem::real(), directory);
 }
 

@@ -1,5 +1,6 @@
 """The block map of real WAL against what PostgreSQL itself says of it."""
 import re
+import struct
 
 import pytest
 
@@ -107,3 +108,49 @@ def test_says_what_wal_summaries_say(lab, version):
         assert blocks == below_limits(their_limits, their_blocks, databases)
         seen += len(blocks)
     assert seen > 300
+
+
+@pytest.mark.versions
+@pytest.mark.parametrize("version", [16, 17, 18])
+def test_names_every_block_that_pg_walinspect_names(lab, version):
+    """These versions come without pg_waldump, but with an extension that reads WAL as it does."""
+    server = lab.postgres(version=version, conf={"wal_keep_size": "'1GB'", "wal_log_hints": "on"})
+    server.sql("CREATE EXTENSION pg_walinspect")
+    prepare(server)
+    start = server.value("SELECT pg_current_wal_insert_lsn()")
+    work(server)
+    end = server.value("SELECT pg_current_wal_insert_lsn()")
+    named = {tuple(map(int, row)) for row in server.sql(
+        f"""SELECT reltablespace, reldatabase, relfilenode, relforknumber, relblocknumber
+            FROM pg_get_wal_block_info('{start}', '{end}') WHERE relforknumber IN (0, 3)""").rows}
+    limits, blocks, databases = our_map(server, start, end)
+    assert blocks == below_limits(limits, named, databases)
+    assert len(blocks) > 300 and len(databases) == 1
+
+
+@pytest.mark.versions
+@pytest.mark.parametrize("version", [13, 14])
+def test_names_every_page_that_has_changed(lab, version):
+    """These come with neither: each page that the range has changed says so in its LSN."""
+    server = lab.postgres(version=version, conf={"wal_keep_size": "'1GB'", "wal_log_hints": "on", "autovacuum": "off"})
+    prepare(server)
+    start = server.value("SELECT pg_current_wal_insert_lsn()")
+    work(server)
+    end = server.value("SELECT pg_current_wal_insert_lsn()")
+    limits, blocks, databases = our_map(server, start, end)
+    server.stop()
+    high, low = (int(part, 16) for part in start.split("/"))
+    seen = 0
+    for path in [*server.data.glob("base/*/*"), *server.data.glob("global/*")]:
+        name = re.fullmatch(r"(\d+)(_init)?", path.name)
+        if not name:
+            continue
+        database = int(path.parent.name) if path.parent.name != "global" else 0
+        fork = (1663 if database else 1664, database, int(name[1]), 3 if name[2] else 0)
+        content = path.read_bytes()
+        for block in range(len(content) // 8192):
+            page_lsn = struct.unpack_from("<II", content, block * 8192)
+            if page_lsn > (high, low) and fork[:2] not in databases and block < limits.get(fork, 2**32):
+                assert (*fork, block) in blocks, f"{path.name} block {block}"
+                seen += 1
+    assert seen > 200

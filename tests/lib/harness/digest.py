@@ -43,10 +43,11 @@ def quote(name):
     return '"' + name.replace('"', '""') + '"'
 
 
-def digest(server, skip_unlogged=False):
+def digest(server, skip_unlogged=False, skip_sequences=False):
     """A dictionary from what to value. Row order does not matter; every column's text does.
 
     `skip_unlogged`: PostgreSQL empties unlogged tables in recovery, so they cannot be compared.
+    `skip_sequences`: WAL logs values ahead, so replay is ahead of the page.
     """
     result = {}
     for name, query in CLUSTER_QUERIES.items():
@@ -62,6 +63,8 @@ def digest(server, skip_unlogged=False):
                 WHERE c.relkind IN ('r', 'm', 'S') AND c.relpersistence <> 't' AND {USER_NAMESPACE} ORDER BY 1, 2""").rows
             for schema, table, kind, persistence in tables:
                 if persistence == "u" and skip_unlogged:
+                    continue
+                if kind == "S" and skip_sequences:
                     continue
                 whole = f"{quote(schema)}.{quote(table)}"
                 if kind == "S":
