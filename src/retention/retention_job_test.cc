@@ -293,6 +293,16 @@ TEST_F(RetentionJobTest, ADryRunSaysTheSameAndChangesNothing) {
   EXPECT_EQ(lab_.objects(), before);
 }
 
+TEST_F(RetentionJobTest, MarksOfJobsThatAreGoneDoNotKeepBackupsOutForEver) {
+  const jobs::JobId elsewhere = lab_.create({}) + 1;  // nobody here knows it
+  collection::mark_deletion(lab_.store, third_, elsewhere, stop_);
+  lab_.run(older(30h));
+  EXPECT_THROW(collection::require_not_deleted(lab_.store, third_, stop_), Error);
+  lab_.clock.advance(100h);
+  lab_.run(lab_.keep(1));
+  collection::require_not_deleted(lab_.store, third_, stop_);
+}
+
 TEST_F(RetentionJobTest, KeepsWhatItCannotRead) {
   lab_.store.remove(collection::manifest_key(first_), stop_);
   lab_.put(collection::manifest_key(first_));
