@@ -262,6 +262,15 @@ TEST_F(EncryptionTest, ReadsWhatWasAddedLater) {
   EXPECT_TRUE(open_chain(store_, kFull, &guard_, stop_).chain->key.equals(made.chain->key));
 }
 
+TEST_F(EncryptionTest, IsNotLockedByWhatSomebodyAdds) {
+  const CollectionKeys made = make();
+  store_.put(std::string(kFull) + "/ENCRYPTION-INFO-2", as_bytes("garbage"),
+             storage::PutMode::OnlyIfAbsent, stop_);
+  EXPECT_TRUE(open_chain(store_, kFull, &guard_, stop_).chain->key.equals(made.chain->key));
+  add_guard(store_, kFull, guard_, wrong_, stop_);
+  EXPECT_TRUE(open_chain(store_, kFull, &wrong_, stop_).chain->key.equals(made.chain->key));
+}
+
 TEST_F(EncryptionTest, LetsAnotherGuardOpenWhatIsThere) {
   const CollectionKeys made = make();
   add_guard(store_, kFull, guard_, wrong_, stop_);
