@@ -50,11 +50,16 @@ std::optional<proto::EncryptionInfo> read_info(ObjectStore& store, std::string_v
     const ObjectKey key = info_key(directory, number);
     const auto stored = get_whole(store, key, kMaxEncryptionInfoBytes, stop);
     if (!stored) break;
-    const auto info = decode_encryption_info(*stored, key);
     if (!all) {
-      all = info;
-    } else {
-      all->mutable_keys()->MergeFrom(info.keys());
+      all = decode_encryption_info(*stored, key);
+      continue;
+    }
+    try {
+      all->mutable_keys()->MergeFrom(decode_encryption_info(*stored, key).keys());
+    } catch (const Error& error) {
+      // What was added must not keep what was there from being opened: who may only add to a
+      // collection could lock it otherwise.
+      log::warning("ignoring \"{}\": {}", key, error.message());
     }
   }
   return all;

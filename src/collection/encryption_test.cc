@@ -3,6 +3,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <thread>
+
 #include "base/error.h"
 #include "collection/collection.h"
 #include "collection/envelope_internal.h"
@@ -188,6 +190,22 @@ TEST_F(EncryptionTest, UsesTheKeysThatAnAttemptLeft) {
   EXPECT_TRUE(make().chain->key.equals(first.chain->key));
 }
 
+TEST_F(EncryptionTest, AllWhoBeginAtOnceGetOneKey) {
+  std::vector<std::optional<CollectionKeys>> made(4);
+  std::vector<std::jthread> threads;
+  for (auto& keys : made) {
+    threads.emplace_back([&] {
+      PassphraseGuard guard("correct horse");
+      keys = make_chain(store_, kFull, kServer, guard, stop_);
+    });
+  }
+  threads.clear();
+  for (const auto& keys : made) {
+    EXPECT_TRUE(keys->chain->key.equals(made[0]->chain->key));
+    EXPECT_TRUE(keys->wal->key.equals(made[0]->wal->key));
+  }
+}
+
 TEST_F(EncryptionTest, WritesKeysDownForAJob) {
   const CollectionKeys made = make();
   const CollectionKeys read = parse_keys(serialize_keys(made));
@@ -242,6 +260,33 @@ TEST_F(EncryptionTest, ReadsWhatWasAddedLater) {
              stop_);
   EXPECT_TRUE(open_chain(store_, kFull, &wrong_, stop_).chain->key.equals(made.chain->key));
   EXPECT_TRUE(open_chain(store_, kFull, &guard_, stop_).chain->key.equals(made.chain->key));
+}
+
+TEST_F(EncryptionTest, IsNotLockedByWhatSomebodyAdds) {
+  const CollectionKeys made = make();
+  store_.put(std::string(kFull) + "/ENCRYPTION-INFO-2", as_bytes("garbage"),
+             storage::PutMode::OnlyIfAbsent, stop_);
+  EXPECT_TRUE(open_chain(store_, kFull, &guard_, stop_).chain->key.equals(made.chain->key));
+  add_guard(store_, kFull, guard_, wrong_, stop_);
+  EXPECT_TRUE(open_chain(store_, kFull, &wrong_, stop_).chain->key.equals(made.chain->key));
+}
+
+TEST_F(EncryptionTest, LetsAnotherGuardOpenWhatIsThere) {
+  const CollectionKeys made = make();
+  add_guard(store_, kFull, guard_, wrong_, stop_);
+  EXPECT_TRUE(open_chain(store_, kFull, &wrong_, stop_).chain->key.equals(made.chain->key));
+  EXPECT_TRUE(open_chain(store_, kFull, &guard_, stop_).chain->key.equals(made.chain->key));
+  // New chains can be made with the new one alone, and a second time changes little.
+  EXPECT_TRUE(make_chain(store_, kOther, kServer, wrong_, stop_).wal->key.equals(made.wal->key));
+  add_guard(store_, kFull, wrong_, wrong_, stop_);
+  EXPECT_TRUE(store_.stat(std::string(kFull) + "/ENCRYPTION-INFO-3", stop_));
+  EXPECT_FALSE(
+      store_.stat("wal/" + std::to_string(kServer) + "/ENCRYPTION-INFO-3", stop_).has_value());
+  PassphraseGuard third("third");
+  EXPECT_THAT(failure([&] { add_guard(store_, kFull, third, wrong_, stop_); }),
+              HasSubstr("no key in OLD_KMS matches"));
+  EXPECT_THAT(failure([&] { add_guard(store_, "2026/11/25-000000.00", guard_, third, stop_); }),
+              HasSubstr("ENCRYPTION-INFO not found"));
 }
 
 TEST_F(EncryptionTest, WalGoesThroughLikeAnythingElse) {

@@ -135,7 +135,11 @@ collection::CollectionKeys choose_keys(const sql::Backup& statement,
     return collection::continue_chain(store, spec.full(), server, *guard, stop);
   }
   if (session.dry_run()) {
-    collection::open_wal(store, server, *guard, collection::WalKey::Find, stop);
+    if (!collection::open_wal(store, server, *guard, collection::WalKey::Find, stop)) {
+      // Whether it can be used at all shows now, and not when nobody looks.
+      collection::proto::EncryptionInfo unused;
+      guard->wrap(crypto::SecretKey::random(), "a dry run", unused, stop);
+    }
     return {};
   }
   return collection::make_chain(store, spec.subdirectory(), server, *guard, stop);

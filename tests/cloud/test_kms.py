@@ -69,6 +69,9 @@ def test_several_keys_and_rotation(lab, bank, moto):
     assert "failed to decrypt data key" in daemon.error(f"SHOW BACKUP FROM LATEST IN '{COLLECTION}' WITH kms = '{gone}'").message
     assert "failed to encrypt data key for KMS scheme aws" in daemon.error(
         f"BACKUP INTO 'nodelocal://self/other' WITH kms = '{gone}'").message
+    assert "failed to dry run backup: failed to encrypt data key" in daemon.error(
+        f"CREATE SCHEDULE s FOR BACKUP INTO 'nodelocal://self/other' WITH kms = '{gone}' RECURRING '@daily'").message
+    assert not daemon.collection("other").exists()
 
     # Rotation, and the old keys are gone.
     error = daemon.error(f"ALTER BACKUP LATEST IN '{COLLECTION}' ADD NEW_KMS = '{uri(moto, two)}' WITH OLD_KMS = '{uri(moto, three)}'")

@@ -7,7 +7,7 @@ import pytest
 from harness import environment as env
 from harness.bank import make_bank
 from harness.digest import assert_same, digest
-from harness.emulators import BUCKET
+from harness.emulators import BUCKET, Azurite, FakeGcs, Minio
 from harness.postgres import Postgres, wait_until
 
 
@@ -24,12 +24,14 @@ class Bank:
                        "-p", self.daemon.port, "-U", "postgres", "-c", statement, "bank")
         return done.stdout
 
-    def round_trip(self, uri, name):
-        assert "succeeded" in self.psql(f"BACKUP INTO '{uri}'")
+    def round_trip(self, uri, name, key=""):
+        """`key` is an option such as "encryption_passphrase = 'x'"."""
+        more = f", {key}" if key else ""
+        assert "succeeded" in self.psql(f"BACKUP INTO '{uri}'" + (f" WITH {key}" if key else ""))
         assert len(self.psql(f"SHOW BACKUPS IN '{uri}'").split()) == 1
-        assert "accounts" in self.psql(f"SHOW BACKUP FROM LATEST IN '{uri}' WITH check_files")
+        assert "accounts" in self.psql(f"SHOW BACKUP FROM LATEST IN '{uri}' WITH check_files{more}")
         target = self.lab.root / name
-        self.psql(f"RESTORE FROM LATEST IN '{uri}' WITH data_directory = '{target}'")
+        self.psql(f"RESTORE FROM LATEST IN '{uri}' WITH data_directory = '{target}'{more}")
         restored = self.lab.adopt(Postgres(self.lab.directory(f"server-{name}", 0o755), version=self.source.version, data=target))
         restored.configure({"port": restored.port, "unix_socket_directories": f"'{restored.sockets}'"})
         restored.start()
@@ -64,6 +66,13 @@ def test_azurite(bank, azurite):
 def test_fake_gcs(bank, fake_gcs):
     bank.round_trip(fake_gcs.uri("archive"), "gcs")
     assert_hidden(bank, fake_gcs.token)
+
+
+@pytest.mark.parametrize("kind", [Minio, Azurite, FakeGcs], ids=["minio", "azurite", "gcs"])
+def test_encrypted(bank, emulators, kind):
+    """Read by ranges, with headers that come first."""
+    bank.round_trip(emulators(kind).uri("sealed"), f"sealed-{kind.__name__}", "encryption_passphrase = 'of the cloud tests'")
+    assert_hidden(bank, "of the cloud tests")
 
 
 def test_a_policy_with_put_get_and_list_only(bank, minio, proxy):

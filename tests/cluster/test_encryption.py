@@ -191,6 +191,28 @@ def test_killed_encrypted_backup_goes_on(lab, point):
     assert_same(before, restored(lab, source, daemon, "target"))
 
 
+@pytest.mark.parametrize("point", ["backup.after_plan", "backup.copy", "backup.before_manifest"])
+def test_killed_encrypted_incremental_goes_on(lab, point):
+    source = lab.postgres()
+    fill(source)
+    daemon = lab.holdfast(source)
+    daemon.sql(f"BACKUP INTO '{COLLECTION}' {WITH}")
+    source.sql("UPDATE marked SET t = 'changed' WHERE id % 500 = 0", "bank")
+    daemon.restart(pause_point=f"{point}=kill")
+    try:
+        daemon.sql(f"BACKUP INTO LATEST IN '{COLLECTION}' {WITH}, workers = 1")
+        raise AssertionError(f"{point} was not reached")
+    except ConnectionError:
+        daemon.wait_killed()
+    before = digest(source)
+    daemon.pause_point = None
+    daemon.start()
+    daemon.wait_job(int(daemon.jobs()[0]["job_id"]))
+    assert daemon.sql(f"SHOW BACKUP VALIDATE FROM LATEST IN '{COLLECTION}' {WITH}").rows == [["No problems found!"]]
+    assert_clean(daemon)
+    assert_same(before, restored(lab, source, daemon, "target"))
+
+
 def test_cancelled_encrypted_backup_leaves_only_the_key_of_the_wal(lab):
     source = lab.postgres()
     fill(source)
