@@ -69,7 +69,13 @@ void BackupRun::wait_for_wal() {
         "waiting for the primary to finish the WAL segment that the backup ends in; "
         "SELECT pg_switch_wal() there makes it do so at once");
   }
-  wal_->finish(postgres::Lsn{manifest_.stop().position()}, stop_);
+  postgres::Lsn end{manifest_.stop().position()};
+  // Recovery looks whether it is consistent before each record, so there must be one behind the
+  // end. On a primary the switch to a new segment is; the end that a standby gives may be the very
+  // end of a segment. Source: PostgreSQL src/backend/access/transam/xlogrecovery.c
+  // (recoveryStopsBefore; recoveryStopsAfter looks at commits only).
+  if (session_->from_standby() && end.value % control_.wal_segment_bytes == 0) ++end.value;
+  wal_->finish(end, stop_);
   for (auto& segment : wal_->segments()) *manifest_.add_wal() = std::move(segment);
   session_.reset();
 }

@@ -212,6 +212,8 @@ def test_a_standby_that_is_behind_is_waited_for(lab):
 
     job = standby_daemon.detached(f"BACKUP INTO LATEST IN '{COLLECTION}' WITH detached")
     wait_until(lambda: "replay" in (standby_daemon.job(job)["running_status"] or ""), 120, "the wait for the standby")
+    # What the standby has then ends with a segment, and there must still be a record for recovery to stop at.
+    source.sql("SELECT pg_switch_wal()")
     standby.sql("SELECT pg_wal_replay_resume()")
 
     def finished():
