@@ -55,7 +55,7 @@ std::vector<std::string> incremental_directories(storage::ObjectStore& store, co
 /// Whether somebody may still be writing into a directory without a manifest.
 bool is_alive(storage::ObjectStore& store, const std::string& directory, const WalCleanup& cleanup,
               const Stop& stop) {
-  const collection::UnfinishedLayer layer = collection::look_at_unfinished(store, directory, stop);
+  const collection::LayerActivity layer = collection::look_at_unfinished(store, directory, stop);
   const Time young = cleanup.now - kAbandonedAfter;
   // The lock is the first object of a layer and goes last: without one nobody writes.
   if (layer.jobs.empty()) return false;

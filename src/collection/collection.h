@@ -56,11 +56,11 @@ void release_lock(storage::ObjectStore& store, std::string_view directory, std::
                   const Stop& stop);
 
 /// The signs of life in a directory without a manifest.
-struct UnfinishedLayer {
+struct LayerActivity {
   std::vector<std::int64_t> jobs;           ///< that have a lock there
   std::optional<Time> newest_checkpoint{};  ///< when it was written
 };
-UnfinishedLayer look_at_unfinished(storage::ObjectStore& store, std::string_view directory,
+LayerActivity look_at_unfinished(storage::ObjectStore& store, std::string_view directory,
                                    const Stop& stop);
 
 /// The progress of an unfinished backup; a partial manifest. write_checkpoint adds a newer object

@@ -94,9 +94,9 @@ void release_lock(ObjectStore& store, std::string_view directory, std::int64_t j
   storage::remove_if_allowed(store, lock_key(directory, job_id), stop);
 }
 
-UnfinishedLayer look_at_unfinished(ObjectStore& store, std::string_view directory,
+LayerActivity look_at_unfinished(ObjectStore& store, std::string_view directory,
                                    const Stop& stop) {
-  UnfinishedLayer found;
+  LayerActivity found;
   for (const std::string& job : list_locks(store, directory, stop)) {
     std::int64_t id = 0;
     const auto parsed = std::from_chars(job.data(), job.data() + job.size(), id);

@@ -127,10 +127,6 @@ Registry::Registry(state::Database& database, std::int64_t node_id, const Clock&
   if (newest.step()) last_id_ = newest.integer(0);
 }
 
-Time creation_time(JobId id) {
-  return kIdEpoch + std::chrono::microseconds((id >> kNodeBits) * 10);
-}
-
 JobId Registry::next_id() {
   const auto since = std::chrono::duration_cast<std::chrono::microseconds>(clock_.now() - kIdEpoch);
   const std::int64_t ticks = std::max<std::int64_t>(since.count() / 10, 0);

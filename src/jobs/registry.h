@@ -22,9 +22,6 @@ inline constexpr std::string_view kRestoreType = "RESTORE";
 inline constexpr std::string_view kWalArchiveType = "WAL ARCHIVE";
 inline constexpr std::string_view kDeleteBackupsType = "DELETE BACKUPS";
 
-/// When the job with this id was created, on whatever node.
-Time creation_time(JobId id);
-
 /// What a job is created from. Secrets are redacted by the caller, everywhere but in
 /// `specification`, which is stored encrypted.
 struct NewJob {
