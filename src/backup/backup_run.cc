@@ -15,6 +15,7 @@
 #include "backup/base_layer.h"
 #include "backup/changed_databases.h"
 #include "backup/plan.h"
+#include "backup/wal_archives.h"
 #include "base/error.h"
 #include "base/log.h"
 #include "collection/chain.h"
