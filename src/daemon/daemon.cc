@@ -22,6 +22,7 @@
 #include "daemon/backup_metrics.h"
 #include "daemon/instance.h"
 #include "daemon/metrics.h"
+#include "daemon/role_session.h"
 #include "daemon/schedule_launcher.h"
 #include "jobs/registry.h"
 #include "jobs/runner.h"
@@ -42,6 +43,7 @@
 #include "statements/external_connection_statements.h"
 #include "statements/history_statements.h"
 #include "statements/job_statements.h"
+#include "statements/restore_objects.h"
 #include "statements/restore_statement.h"
 #include "statements/schedule_services.h"
 #include "statements/show_backup_statement.h"
@@ -182,6 +184,8 @@ struct Daemon::Parts {
   void register_jobs();
   void register_statements();
   void start_listening();
+  /// A job may start long after its statement.
+  void authorize(restore::proto::RestoreJobSpec& spec, const Stop& stop);
   /// Where restores of single objects have their private instances.
   std::string workshops() const { return configuration.store + "/workshop"; }
 
@@ -308,6 +312,8 @@ void Daemon::Parts::register_jobs() {
                            return postgres::ConnectOptions{.conninfo = instance.conninfo()};
                          },
                      .programs = [this](const Stop& until) { return instance.programs(until); },
+                     .authorize = [this](restore::proto::RestoreJobSpec& spec,
+                                         const Stop& until) { authorize(spec, until); },
                      .workshops = workshops()});
              return std::make_unique<retention::GuardedRestore>(std::move(body), registry);
            },
@@ -317,6 +323,14 @@ void Daemon::Parts::register_jobs() {
 
 retention::RetentionEnvironment Daemon::Parts::retention_environment() {
   return {.stores = &stores, .registry = &registry};
+}
+
+void Daemon::Parts::authorize(restore::proto::RestoreJobSpec& spec, const Stop& stop) {
+  restore::proto::ObjectRestoreSpec& objects = *spec.mutable_objects();
+  if (objects.local_administrator()) return;
+  RoleSession session(instance, {.role = objects.user(), .database = {}}, stop);
+  statements::check_object_privileges(session, objects);
+  statements::check_storage_use(stores, spec.collection_uri(), session);
 }
 
 void Daemon::Parts::register_statements() {

@@ -7,55 +7,13 @@
 
 #include "base/error.h"
 #include "base/log.h"
-#include "postgres/connection.h"
+#include "daemon/role_session.h"
 #include "sql/printer.h"
 #include "statements/schedule_services.h"
 
 namespace holdfast::daemon {
 
 namespace {
-
-/// The owner's session. SET ROLE makes PostgreSQL answer as that role, and only holdfast's own
-/// questions are ever asked in it.
-class OwnerSession final : public sql::SessionContext {
- public:
-  OwnerSession(Instance& instance, const schedule::Schedule& schedule, const Stop& stop)
-      : instance_(instance),
-        schedule_(schedule),
-        stop_(stop),
-        connection_(postgres::Connection::open(
-            {.conninfo = instance.conninfo(), .database = schedule.database}, stop)) {
-    connection_.query("SET ROLE " + postgres::quote_identifier(schedule.owner), stop);
-  }
-
-  const std::string& user() const override { return schedule_.owner; }
-  const std::string& database() const override { return schedule_.database; }
-  bool local_administrator() const override { return false; }
-  bool server_available() const override { return instance_.target().has_value(); }
-  bool in_transaction() const override { return false; }
-  std::optional<std::int64_t> schedule() const override { return schedule_.id; }
-
-  sql::QueryResult query(std::string_view text) override {
-    const postgres::QueryResult answer = connection_.query(std::string(text), stop_);
-    sql::QueryResult result;
-    for (std::size_t column = 0; column < answer.columns(); ++column) {
-      result.columns.push_back({answer.column_name(column), sql::ColumnType::Text});
-    }
-    for (std::size_t row = 0; row < answer.rows(); ++row) {
-      sql::Row& values = result.rows.emplace_back();
-      for (std::size_t column = 0; column < answer.columns(); ++column) {
-        values.push_back(answer.value(row, column));
-      }
-    }
-    return result;
-  }
-
- private:
-  Instance& instance_;
-  const schedule::Schedule& schedule_;
-  const Stop stop_;
-  postgres::Connection connection_;
-};
 
 /// Takes the id that a detached statement answers.
 class JobIdSink final : public sql::RowSink {
@@ -74,7 +32,9 @@ class JobIdSink final : public sql::RowSink {
 }  // namespace
 
 schedule::JobId ScheduleLauncher::launch(const schedule::Schedule& schedule, const Stop& stop) {
-  OwnerSession session(instance_, schedule, stop);
+  RoleSession session(
+      instance_, {.role = schedule.owner, .database = schedule.database, .schedule = schedule.id},
+      stop);
   JobIdSink sink;
   statements_.run(schedule.statement, {}, session, sink, stop);
   if (sink.id == 0) throw Error(sqlstate::kInternalError, "a scheduled statement made no job");

@@ -1,10 +1,14 @@
 #include <fmt/core.h>
 
+#include <map>
 #include <optional>
 
 #include "base/error.h"
 #include "restore/copy_tables.h"
+#include "restore/database_settings.h"
+#include "restore/deferred_checks.h"
 #include "restore/dump_tools.h"
+#include "restore/handover.h"
 #include "restore/object_restore.h"
 #include "restore/untrusted_code.h"
 
@@ -54,25 +58,28 @@ class DatabaseRestore final : public ObjectRestore {
 
   void finish() override {
     Connection live = run_.open_live("");
-    std::string sql = "BEGIN;";
-    for (int i = 0; i < spec_.databases_size(); ++i) {
-      const auto note = live.query(
-          "SELECT pg_catalog.shobj_description(oid, 'pg_database') FROM pg_catalog.pg_database "
-          "WHERE datname = $1",
-          {hidden_name(i)}, run_.stop());
-      if (note.rows() == 0) continue;
-      // As create_database() wrote it.
-      const std::string text = note.text(0, 0);
-      const std::string limit = text.substr(0, text.find(' '));
-      const std::string comment =
-          text.size() > limit.size() ? quote_literal(text.substr(limit.size() + 1)) : "NULL";
-      sql += fmt::format("ALTER DATABASE {0} CONNECTION LIMIT {1}; COMMENT ON DATABASE {0} IS {2};",
-                         quote_identifier(hidden_name(i)), limit.empty() ? "-1" : limit, comment);
-      sql += fmt::format("ALTER DATABASE {} RENAME TO {};", quote_identifier(hidden_name(i)),
-                         quote_identifier(final_name(i)));
+    live.simple_query("BEGIN", run_.stop());
+    for (const auto& database : run_.checkpoint.databases()) {
+      if (!is_ours(live, database)) {
+        throw Error(sqlstate::kObjectNotInPrerequisiteState,
+                    fmt::format("hidden database \"{}\", which was to become \"{}\", was dropped "
+                                "or renamed meanwhile",
+                                database.name(), database.final_name()))
+            .hint("Run the statement again.");
+      }
+      for (const auto& statement : last_statements(database)) {
+        live.simple_query(statement, run_.stop());
+      }
     }
+    drop_builder(run_, live);
     try {
-      live.simple_query(sql + "COMMIT", run_.stop());
+      for (const auto& database : run_.checkpoint.databases()) {
+        live.simple_query(
+            fmt::format("ALTER DATABASE {} RENAME TO {}", quote_identifier(database.name()),
+                        quote_identifier(database.final_name())),
+            run_.stop());
+      }
+      live.simple_query("COMMIT", run_.stop());
     } catch (const Error& error) {
       if (error.state() != sqlstate::kDuplicateDatabase) throw;
       throw Error(error.state(), error.message())
@@ -83,39 +90,76 @@ class DatabaseRestore final : public ObjectRestore {
   void remove_hidden() override {
     Connection live = run_.open_live("");
     end_sessions(run_, live);
-    const auto found = hidden(live);
-    for (std::size_t row = 0; row < found.rows(); ++row) {
-      const std::string name = found.text(row, 0);
-      live.simple_query("DROP DATABASE IF EXISTS " + quote_identifier(name) + " WITH (FORCE)",
-                        run_.stop());
+    for (const auto& database : run_.checkpoint.databases()) {
+      if (!is_ours(live, database)) continue;
+      live.simple_query(
+          "DROP DATABASE IF EXISTS " + quote_identifier(database.name()) + " WITH (FORCE)",
+          run_.stop());
     }
+    drop_builder(run_, live);
   }
 
-  bool hidden_exists() override {
+  Built built() override {
     Connection live = run_.open_live("");
-    return hidden(live).rows() != 0;
+    bool any = false;
+    for (const auto& database : run_.checkpoint.databases()) {
+      if (is_ours(live, database)) return Built::Hidden;
+      any = any || live.query("SELECT FROM pg_catalog.pg_database WHERE oid = $1 AND datname <> $2",
+                              {std::to_string(database.oid()), database.name()}, run_.stop())
+                           .rows() != 0;
+    }
+    return any ? Built::Final : Built::Gone;
   }
 
  private:
-  std::string hidden_name(int i) const {
-    return fmt::format("{}{}", hidden_prefix(run_.job.id()), i);
-  }
+  const std::string& hidden_name(int i) const { return run_.checkpoint.databases(i).name(); }
   std::string final_name(int i) const {
     return spec_.new_db_name().empty() ? spec_.databases(i) : spec_.new_db_name();
   }
-  postgres::QueryResult hidden(Connection& live) const {
+  /// With its name, its OID, and holdfast's own role as owner, which nobody else can give away.
+  bool is_ours(Connection& live, const proto::HiddenDatabase& database) const {
     return live.query(
-        "SELECT datname FROM pg_catalog.pg_database "
-        "WHERE pg_catalog.starts_with(datname, $1) ORDER BY 1",
-        {hidden_prefix(run_.job.id())}, run_.stop());
+                   "SELECT FROM pg_catalog.pg_database d JOIN pg_catalog.pg_roles r "
+                   "ON r.oid = d.datdba WHERE d.datname = $1 "
+                   "AND ($2 = '0' OR d.oid = $2::pg_catalog.oid) AND r.rolname = current_user",
+                   {database.name(), std::to_string(database.oid())}, run_.stop())
+               .rows() != 0;
+  }
+
+  /// What a database is given in the last transaction, but for its name.
+  static std::vector<std::string> last_statements(const proto::HiddenDatabase& database) {
+    const std::string name = quote_identifier(database.name());
+    std::vector<std::string> statements = {
+        fmt::format("ALTER DATABASE {} CONNECTION LIMIT {}", name, database.connection_limit()),
+        fmt::format("ALTER DATABASE {} OWNER TO {}", name, quote_identifier(database.owner()))};
+    if (database.has_comment()) {
+      statements.push_back(
+          fmt::format("COMMENT ON DATABASE {} IS {}", name, quote_literal(database.comment())));
+    }
+    for (const auto& setting : database.settings()) {
+      const std::string target =
+          setting.role().empty()
+              ? "ALTER DATABASE " + name
+              : fmt::format("ALTER ROLE {} IN DATABASE {}", quote_identifier(setting.role()), name);
+      statements.push_back(fmt::format("{} SET {} TO {}", target, quote_identifier(setting.name()),
+                                       setting_value(setting.name(), setting.value())));
+    }
+    return statements;
   }
 
   std::int64_t build_one(Workshop& workshop, int i) {
     const std::string& name = spec_.databases(i);
-    Connection source = Connection::open(workshop.connect(name), run_.stop());
+    Connection source = workshop.open(name, run_.stop());
     roll_back_prepared(source);
     if (!spec_.administrator()) require_owner(source, name);
     require_harmless(run_, source, std::string(kAllTables));
+    {
+      Connection live = run_.open_live("");
+      require_trusted_code(run_, source, live, {});
+      require_authors_own(run_, source, live);
+      if (i == 0) make_builder(run_, live);
+    }
+    const DeferredChecks checks(run_, source);
     create_database(source, workshop.major(), i);
     const DumpRequest dump{.source = workshop.connect(name),
                            .file = fmt::format("{}/{}/definitions-{}.dump", run_.services.workshops,
@@ -140,13 +184,68 @@ class DatabaseRestore final : public ObjectRestore {
     }
     run_.job.pause_point("restore.objects_after_copy");
     report("building indexes");
+    give_to_builder(run_, target, {});
     restore_definitions(run_, dump, hidden_name(i), DumpSection::PostData);
+    checks.settle(target, {});
     if (!spec_.schema_only()) {
       refresh_views(source, target);
       report("gathering statistics");
       target.simple_query("ANALYZE", run_.stop());
     }
+    hand_over(workshop, source, target, dump, i);
     return rows;
+  }
+
+  /// The last that is done in the database. Nobody can connect to it before its own owner may.
+  void hand_over(const Workshop& workshop, Connection& source, Connection& target,
+                 const DumpRequest& dump, int i) const {
+    auto statements =
+        ownership_statements(run_, target, list_owned_objects(source, {}, run_.stop()));
+    if (spec_.grants()) {
+      // Made by initdb, it is in no list. Its owner was somebody's choice only if it is another.
+      const auto schema = source.query(
+          "SELECT pg_catalog.pg_get_userbyid(nspowner) FROM pg_catalog.pg_namespace "
+          "WHERE nspname = 'public' AND oid < 16384 AND nspowner >= 16384",
+          run_.stop());
+      if (schema.rows() != 0) {
+        statements.push_back("ALTER SCHEMA public OWNER TO " + quote_identifier(schema.text(0, 0)));
+      }
+    }
+    if (!spec_.schema_only()) add_large_object_owners(source, target, statements);
+    run_in_batches(target, statements, run_.stop());
+    if (spec_.grants()) {
+      if (const auto text = privilege_statements(run_, dump); !text.empty()) {
+        target.simple_query(text, run_.stop());
+      }
+    }
+    for (const auto& trigger : workshop.event_triggers(spec_.databases(i))) {
+      const std::string_view how = trigger.enabled == 'A'   ? "ENABLE ALWAYS"
+                                   : trigger.enabled == 'R' ? "ENABLE REPLICA"
+                                   : trigger.enabled == 'O' ? "ENABLE"
+                                                            : "DISABLE";
+      // Does not fire any itself.
+      target.simple_query(
+          fmt::format("ALTER EVENT TRIGGER {} {}", quote_identifier(trigger.name), how),
+          run_.stop());
+    }
+  }
+
+  void add_large_object_owners(Connection& source, Connection& target,
+                               std::vector<std::string>& statements) const {
+    const auto objects = source.query(
+        "SELECT m.oid, pg_catalog.pg_get_userbyid(m.lomowner) "
+        "FROM pg_catalog.pg_largeobject_metadata m ORDER BY m.oid",
+        run_.stop());
+    std::map<std::string, std::string> heirs;
+    for (std::size_t row = 0; row < objects.rows(); ++row) {
+      const std::string before = objects.text(row, 1);
+      std::string& owner = heirs[before];
+      if (owner.empty()) {
+        owner = spec_.grants() && role_exists(target, before) ? before : spec_.user();
+      }
+      statements.push_back(fmt::format("ALTER LARGE OBJECT {} OWNER TO {}", objects.text(row, 0),
+                                       quote_identifier(owner)));
+    }
   }
 
   void report(std::string phase) const {
@@ -180,8 +279,8 @@ class DatabaseRestore final : public ObjectRestore {
         .detail(fmt::format("In the backup it belongs to role \"{}\".", owner));
   }
 
-  /// As it was, but hidden: nobody but superusers can connect, and its comment keeps the connection
-  /// limit and the comment that it will get.
+  /// As it was, but hidden: holdfast's own role owns it, and nobody but superusers can connect. The
+  /// checkpoint keeps what it will be given.
   void create_database(Connection& source, int source_major, int i) {
     const std::string locale = source_major >= 17   ? "datlocale"
                                : source_major >= 15 ? "daticulocale"
@@ -196,12 +295,19 @@ class DatabaseRestore final : public ObjectRestore {
                     source_major >= 16 ? "d.daticurules" : "NULL::text"),
         run_.stop());
     Connection live = run_.open_live("");
-    std::string owner = spec_.user();
-    if (spec_.grants() && role_exists(live, facts.text(0, 8))) owner = facts.text(0, 8);
+    auto& database = *run_.checkpoint.add_databases();
+    database.set_name(run_.hidden_name(static_cast<std::size_t>(i) + 1));
+    database.set_final_name(final_name(i));
+    const bool keep_owner = spec_.grants() && role_exists(live, facts.text(0, 8));
+    database.set_owner(keep_owner ? facts.text(0, 8) : spec_.user());
+    database.set_connection_limit(static_cast<std::int32_t>(facts.integer(0, 7)));
+    if (const auto& comment = facts.value(0, 9)) database.set_comment(*comment);
+    read_settings(source, live, database);
+    run_.save_checkpoint();
     std::string sql = fmt::format(
-        "CREATE DATABASE {} OWNER {} TEMPLATE template0 ENCODING {} LC_COLLATE {} LC_CTYPE {} "
+        "CREATE DATABASE {} TEMPLATE template0 ENCODING {} LC_COLLATE {} LC_CTYPE {} "
         "CONNECTION LIMIT 0",
-        quote_identifier(hidden_name(i)), quote_identifier(owner), quote_literal(facts.text(0, 0)),
+        quote_identifier(hidden_name(i)), quote_literal(facts.text(0, 0)),
         quote_literal(facts.text(0, 1)), quote_literal(facts.text(0, 2)));
     if (run_.live_major >= 15) {
       const std::string provider = facts.text(0, 3);
@@ -226,12 +332,16 @@ class DatabaseRestore final : public ObjectRestore {
       }
     }
     live.simple_query(sql, run_.stop());
-    std::string note = facts.text(0, 7);
-    if (const auto& comment = facts.value(0, 9)) note += " " + *comment;
-    live.simple_query(fmt::format("COMMENT ON DATABASE {} IS {}", quote_identifier(hidden_name(i)),
-                                  quote_literal(note)),
-                      run_.stop());
-    restore_settings(source, live, i);
+    const auto made = live.query("SELECT oid FROM pg_catalog.pg_database WHERE datname = $1",
+                                 {hidden_name(i)}, run_.stop());
+    database.set_oid(static_cast<std::uint32_t>(made.integer(0, 0)));
+    run_.save_checkpoint();
+    // What the server does not accept is better known before the work than after it.
+    live.simple_query("BEGIN", run_.stop());
+    for (const auto& statement : last_statements(database)) {
+      live.simple_query(statement, run_.stop());
+    }
+    live.simple_query("ROLLBACK", run_.stop());
   }
 
   bool role_exists(Connection& live, const std::string& role) const {
@@ -239,8 +349,8 @@ class DatabaseRestore final : public ObjectRestore {
                .rows() != 0;
   }
 
-  /// ALTER DATABASE … SET.
-  void restore_settings(Connection& source, Connection& live, int i) const {
+  /// ALTER DATABASE … SET, for the end: a session of holdfast's must not start with them.
+  void read_settings(Connection& source, Connection& live, proto::HiddenDatabase& database) const {
     const auto settings = source.query(
         "SELECT r.rolname, s.setting FROM pg_catalog.pg_db_role_setting d "
         "JOIN pg_catalog.pg_database b ON b.oid = d.setdatabase "
@@ -255,53 +365,29 @@ class DatabaseRestore final : public ObjectRestore {
       if (equals == std::string::npos) continue;
       const std::string role = settings.text(row, 0);
       if (!role.empty() && (!spec_.grants() || !role_exists(live, role))) continue;
-      const std::string target =
-          role.empty() ? "ALTER DATABASE " + quote_identifier(hidden_name(i))
-                       : fmt::format("ALTER ROLE {} IN DATABASE {}", quote_identifier(role),
-                                     quote_identifier(hidden_name(i)));
       if (!spec_.administrator()) {
         run_.job.notice(fmt::format("setting \"{}\" of the database is not restored",
                                     setting.substr(0, equals)));
         continue;
       }
-      // Lists such as search_path are stored quoted part by part, ready to be used again.
-      const std::string name = setting.substr(0, equals);
-      const bool list = live.query(
-                                "SELECT FROM pg_catalog.pg_settings WHERE name = $1 AND name IN "
-                                "('search_path', 'temp_tablespaces', 'session_preload_libraries', "
-                                "'local_preload_libraries')",
-                                {name}, run_.stop())
-                            .rows() != 0;
-      const std::string value = setting.substr(equals + 1);
-      // SET … FROM CURRENT stores a list as it is, so that it may hold anything.
-      if (list && value.find_first_not_of("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
-                                          "0123456789_$\", ") != std::string::npos) {
-        run_.job.notice(fmt::format("setting \"{}\" of the database is not restored", name));
-        continue;
-      }
-      live.simple_query(fmt::format("{} SET {} TO {}", target, quote_identifier(name),
-                                    list && !value.empty() ? value : quote_literal(value)),
-                        run_.stop());
+      auto& kept = *database.add_settings();
+      kept.set_role(role);
+      kept.set_name(setting.substr(0, equals));
+      kept.set_value(setting.substr(equals + 1));
     }
   }
 
   void copy_large_objects(Connection& source, Connection& target) const {
     const auto objects = source.query(
-        "SELECT m.oid, pg_catalog.pg_get_userbyid(m.lomowner), "
+        "SELECT m.oid, "
         "COALESCE((SELECT pg_catalog.max(pageno)::bigint + 1 FROM pg_catalog.pg_largeobject l "
         "          WHERE l.loid = m.oid), 0) * 2048 "
         "FROM pg_catalog.pg_largeobject_metadata m ORDER BY m.oid",
         run_.stop());
     for (std::size_t row = 0; row < objects.rows(); ++row) {
       const std::string oid = objects.text(row, 0);
-      std::string owner = spec_.user();
-      if (spec_.grants() && role_exists(target, objects.text(row, 1))) owner = objects.text(row, 1);
-      target.simple_query(
-          fmt::format(
-              "BEGIN; SELECT pg_catalog.lo_create({0}); ALTER LARGE OBJECT {0} OWNER TO {1}", oid,
-              quote_identifier(owner)),
-          run_.stop());
-      for (std::int64_t at = 0; at < objects.integer(row, 2); at += kLargeObjectPiece) {
+      target.simple_query(fmt::format("BEGIN; SELECT pg_catalog.lo_create({})", oid), run_.stop());
+      for (std::int64_t at = 0; at < objects.integer(row, 1); at += kLargeObjectPiece) {
         const auto piece =
             source.query("SELECT pg_catalog.lo_get($1::pg_catalog.oid, $2::bigint, $3::int)",
                          {oid, std::to_string(at), std::to_string(kLargeObjectPiece)}, run_.stop());
@@ -329,12 +415,19 @@ class DatabaseRestore final : public ObjectRestore {
         try {
           target.simple_query("REFRESH MATERIALIZED VIEW " + view, run_.stop());
         } catch (const Error& error) {
+          // It is filled with the builder's rights, which are none outside of this database.
+          if (error.state() == sqlstate::kInsufficientPrivilege ||
+              error.state() == sqlstate::kUndefinedObject) {
+            run_.job.notice(fmt::format("materialized view {} is not filled: {}; refresh it later",
+                                        view, error.message()));
+            continue;
+          }
           if (error.state() != sqlstate::kObjectNotInPrerequisiteState) throw;
           failure = error;
           failed.push_back(view);
         }
       }
-      if (failed.size() == left.size()) throw Error(*failure);
+      if (failure && failed.size() == left.size()) throw Error(*failure);
       left = std::move(failed);
     }
   }

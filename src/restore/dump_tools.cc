@@ -1,16 +1,21 @@
 #include "restore/dump_tools.h"
 
+#include <fcntl.h>
 #include <fmt/core.h>
 
+#include <algorithm>
 #include <map>
 #include <string_view>
 
 #include "base/error.h"
+#include "io/file.h"
 #include "postgres/child_process.h"
 #include "postgres/programs.h"
 
 namespace holdfast::restore {
 namespace {
+
+constexpr std::uint64_t kListLimit = 4ULL << 30;
 
 /// Building the indexes of a large database takes as long as it takes.
 constexpr std::chrono::hours kPatience{24 * 30};
@@ -29,6 +34,11 @@ std::string public_conninfo(const ObjectRestoreRun& run, const postgres::Connect
                             std::vector<std::string>& environment) {
   auto parameters = postgres::conninfo_parameters(options.conninfo);
   if (options.database) parameters["dbname"] = *options.database;
+  // As the client's options they go before what ALTER DATABASE … SET says. The role, because a
+  // database's owner may have set one.
+  std::string& session = parameters["options"];
+  session +=
+      " -c role=none -c statement_timeout=0 -c lock_timeout=0 -c default_transaction_read_only=off";
   std::string text;
   for (const auto& [name, value] : parameters) {
     if (name == "password") {
@@ -42,7 +52,6 @@ std::string public_conninfo(const ObjectRestoreRun& run, const postgres::Connect
   }
   environment.push_back("PGAPPNAME=" + session_name(run.job.id()));
   environment.emplace_back("LC_MESSAGES=C");
-  environment.emplace_back("PGOPTIONS=-c statement_timeout=0 -c lock_timeout=0");
   return text;
 }
 
@@ -67,6 +76,52 @@ void run_program(const std::string& program, std::vector<std::string> arguments,
   throw Error(sqlstate::kSystemError,
               fmt::format("{} failed: {}", program, first_complaint(result.output)))
       .detail(result.output);
+}
+
+std::string read_text(const ObjectRestoreRun& run, const std::string& path) {
+  const auto bytes = io::read_whole(*run.services.files, path, kListLimit);
+  if (!bytes) {
+    throw Error(sqlstate::kSystemError, fmt::format("pg_restore did not write \"{}\"", path));
+  }
+  return std::string(as_text(*bytes));
+}
+
+void write_text(const std::string& path, std::string_view text) {
+  io::FileSystem& files = io::FileSystem::real();
+  io::remove_file(files, path);
+  const UniqueFd fd = io::open_file(files, path, O_WRONLY | O_CREAT | O_EXCL, 0600);
+  io::write_all(files, fd.get(), as_bytes(text), path);
+}
+
+/// Of the lines of "pg_restore --list" ("217; 0 0 ACL public TABLE t alice"; line breaks in names
+/// are replaced there) those of privileges.
+std::string keep_privileges(std::string_view list) {
+  std::string kept;
+  while (!list.empty()) {
+    const std::size_t end = std::min(list.find('\n'), list.size() - 1) + 1;
+    const std::string_view line = list.substr(0, end);
+    list.remove_prefix(end);
+    if (line.starts_with(';')) continue;
+    std::string_view rest = line;
+    for (int word = 0; word < 3 && !rest.empty(); ++word) {
+      rest.remove_prefix(std::min(rest.find(' '), rest.size() - 1) + 1);
+    }
+    if (rest.starts_with("ACL ") || rest.starts_with("DEFAULT ACL ")) kept += line;
+  }
+  return kept;
+}
+
+/// Without what is for psql alone: one line of it comes before all statements, one after them.
+/// Whatever else looks like it is part of a name.
+std::string without_restrict(std::string text) {
+  constexpr std::string_view kFirst = "\n\\restrict ";
+  constexpr std::string_view kLast = "\n\\unrestrict ";
+  const std::size_t first = text.find(kFirst);
+  if (first == std::string::npos || text.find("\nSET ") < first) return text;
+  text.erase(first + 1, text.find('\n', first + 1) - first);
+  const std::size_t last = text.rfind(kLast);
+  if (last != std::string::npos) text.erase(last + 1);
+  return text;
 }
 
 /// Relations by the OID of their tablespace.
@@ -163,19 +218,31 @@ void restore_definitions(const ObjectRestoreRun& run, const DumpRequest& request
   const std::string target = public_conninfo(run, run.live(database), environment);
   std::vector<std::string> arguments = {
       run.dump_programs / "pg_restore", "--exit-on-error",
+      // Owners and privileges come last of all.
+      "--no-owner", "--no-privileges",
       section == DumpSection::PreData ? "--section=pre-data" : "--section=post-data",
       "--dbname=" + target};
   // Indexes and constraints depend on tables only, so that several can be made at once.
   if (section == DumpSection::PostData) {
     arguments.push_back(fmt::format("--jobs={}", run.workers));
   }
-  if (!run.spec.grants()) {
-    arguments.insert(arguments.end(),
-                     {"--no-owner", "--no-privileges", "--role=" + run.spec.user()});
-  }
   for (const auto& schema : request.schemas) arguments.push_back("--schema=" + schema);
   arguments.push_back(request.file);
   run_program("pg_restore", std::move(arguments), std::move(environment), run.stop());
+}
+
+std::string privilege_statements(const ObjectRestoreRun& run, const DumpRequest& request) {
+  const std::string program = run.dump_programs / "pg_restore";
+  const std::string list = request.file + ".list";
+  run_program("pg_restore", {program, "--list", "--file=" + list, request.file}, {}, run.stop());
+  const std::string wanted = keep_privileges(read_text(run, list));
+  if (wanted.empty()) return {};
+  write_text(list, wanted);
+  const std::string script = request.file + ".sql";
+  run_program("pg_restore",
+              {program, "--no-owner", "--use-list=" + list, "--file=" + script, request.file}, {},
+              run.stop());
+  return without_restrict(read_text(run, script));
 }
 
 std::filesystem::path find_dump_programs(const std::vector<std::filesystem::path>& given,

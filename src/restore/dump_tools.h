@@ -22,9 +22,14 @@ void dump_definitions(const ObjectRestoreRun& run, const DumpRequest& request,
                       postgres::Connection& source, postgres::Connection& live);
 
 enum class DumpSection { PreData, PostData };
+/// Everything belongs to the connection's own role, and nobody else has privileges on it.
 /// Throws an Error with the first complaint of pg_restore as its message.
 void restore_definitions(const ObjectRestoreRun& run, const DumpRequest& request,
                          const std::string& database, DumpSection section);
+
+/// SQL that gives the privileges which the dump has, to be run once owners are right; empty for
+/// none.
+std::string privilege_statements(const ObjectRestoreRun& run, const DumpRequest& request);
 
 /// The directory of a pg_dump that can read `source_major` and write for `live_major`. Throws
 /// kUndefinedFile.

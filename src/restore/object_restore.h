@@ -27,6 +27,9 @@ struct ObjectRestoreServices {
   std::function<postgres::ConnectOptions()> live;
   /// Directories of PostgreSQL programs that the user named, and the live server's.
   std::function<std::vector<std::filesystem::path>(const Stop& stop)> programs;
+  /// Throws kInsufficientPrivilege unless the user of the specification may (still) have it done,
+  /// and brings what it says about his rights up to date.
+  std::function<void(proto::RestoreJobSpec& spec, const Stop& stop)> authorize;
   /// A workshop is a directory below this one, named after its job.
   std::string workshops;
   io::FileSystem* files = &io::FileSystem::real();
@@ -37,6 +40,7 @@ struct ObjectRestoreRun {
   const ObjectRestoreServices& services;
   jobs::JobContext& job;
   const proto::ObjectRestoreSpec& spec;
+  proto::ObjectRestoreCheckpoint& checkpoint;
   std::size_t workers = 1;
   int live_major = 0;
   /// pg_dump and pg_restore are here.
@@ -46,16 +50,24 @@ struct ObjectRestoreRun {
   /// The live server, in `database`; the connection's own database when that is empty.
   postgres::Connection open_live(const std::string& database) const;
   postgres::ConnectOptions live(const std::string& database) const;
+  /// What a job builds is called this until it is complete: part of it cannot be guessed.
+  std::string hidden_name(std::size_t number) const;
+  void save_checkpoint() const;
 };
 
 /// The application_name of the job's sessions.
 std::string session_name(jobs::JobId job);
-/// What a job builds is called this, with a number behind it, until it is complete.
-std::string hidden_prefix(jobs::JobId job);
 
 /// Ends the sessions in the live server that an earlier process of the job left behind; programs
-/// that it started go on after it was killed.
+/// that it started go on after it was killed. Of holdfast's own role only: anybody can take a name.
 void end_sessions(const ObjectRestoreRun& run, postgres::Connection& live);
+
+/// Where what a job has built is, going by what the checkpoint lists.
+enum class Built {
+  Hidden,  ///< all of it, under its hidden names
+  Final,   ///< the last transaction was committed
+  Gone     ///< somebody else dropped or renamed it
+};
 
 /// What the two kinds of objects do differently. Each step may be repeated from build() on.
 class ObjectRestore {
@@ -67,10 +79,9 @@ class ObjectRestore {
   virtual std::int64_t build(Workshop& workshop) = 0;
   /// One transaction: everything gets its name, or nothing.
   virtual void finish() = 0;
-  /// Removes what build() made.
+  /// Removes what the checkpoint says that build() made, and that holdfast's own role owns.
   virtual void remove_hidden() = 0;
-  /// Whether something with a hidden name is there.
-  virtual bool hidden_exists() = 0;
+  virtual Built built() = 0;
 };
 
 std::unique_ptr<ObjectRestore> make_database_restore(const ObjectRestoreRun& run,

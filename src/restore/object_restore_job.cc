@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "collection/encryption.h"
+#include "crypto/sealer.h"
 #include "postgres/programs.h"
 #include "postgres/versions.h"
 #include "restore/checks.h"
@@ -17,6 +18,7 @@ namespace holdfast::restore {
 namespace {
 
 constexpr std::size_t kMaxWorkers = 64;
+constexpr std::size_t kTokenBytes = 6;
 /// A server that is being restarted is back before this many tries of the cleaning are over.
 constexpr int kRevertAttempts = 600;
 constexpr std::chrono::seconds kRevertPause{1};
@@ -47,19 +49,21 @@ class Attempt {
         run_{.services = services,
              .job = job,
              .spec = spec_.objects(),
+             .checkpoint = checkpoint_,
              .workers = spec_.workers() != 0 ? std::min<std::size_t>(spec_.workers(), kMaxWorkers)
                                              : std::max(1U, std::thread::hardware_concurrency())} {}
 
   void resume() {
     if (checkpoint_.phase() == proto::OBJECT_RESTORE_PHASE_COMPLETE) return;
+    const bool last_step = checkpoint_.phase() == proto::OBJECT_RESTORE_PHASE_FINAL;
+    if (!last_step) services_.authorize(spec_, run_.stop());
     open();
-    if (checkpoint_.phase() == proto::OBJECT_RESTORE_PHASE_FINAL) {
-      // The last transaction takes all hidden names away, or none.
-      if (objects_->hidden_exists()) {
+    if (last_step) {
+      if (objects_->built() != Built::Final) {
+        services_.authorize(spec_, run_.stop());
         objects_->finish();
       }
-      complete();
-      return;
+      return complete();
     }
     objects_->check_live();
     check_objects(*store_, chain_, target() != nullptr ? WalBehind::Yes : WalBehind::No,
@@ -67,6 +71,7 @@ class Attempt {
     job_.pause_point("restore.objects_after_checks");
     enter(proto::OBJECT_RESTORE_PHASE_BUILD);
     objects_->remove_hidden();
+    begin_anew();
     std::int64_t rows = 0;
     {
       Workshop workshop({.directory = workshop_directory(),
@@ -91,7 +96,8 @@ class Attempt {
     remove_workshop();
     if (checkpoint_.phase() == proto::OBJECT_RESTORE_PHASE_UNSPECIFIED) return;
     open();
-    if (checkpoint_.phase() >= proto::OBJECT_RESTORE_PHASE_FINAL && !objects_->hidden_exists()) {
+    if (checkpoint_.phase() >= proto::OBJECT_RESTORE_PHASE_FINAL &&
+        objects_->built() == Built::Final) {
       job_.notice("the restore was complete already; what it restored stays in place");
       return;
     }
@@ -142,10 +148,17 @@ class Attempt {
     remove_workshop_directory(workshop_directory(), *services_.files);
   }
 
+  /// New names: nobody who saw the earlier ones can have made anything of theirs.
+  void begin_anew() {
+    checkpoint_.Clear();
+    checkpoint_.set_phase(proto::OBJECT_RESTORE_PHASE_BUILD);
+    checkpoint_.set_token(to_hex(crypto::random_bytes(kTokenBytes)));
+    run_.save_checkpoint();
+  }
+
   void enter(proto::ObjectRestorePhase phase) {
     checkpoint_.set_phase(phase);
-    const std::string bytes = checkpoint_.SerializeAsString();
-    job_.save_checkpoint(as_bytes(bytes));
+    run_.save_checkpoint();
   }
 
   void complete() {
@@ -168,8 +181,13 @@ class Attempt {
 postgres::ConnectOptions ObjectRestoreRun::live(const std::string& database) const {
   postgres::ConnectOptions options = services.live();
   if (!database.empty()) options.database = database;
-  options.settings = {
-      {"search_path", ""}, {"row_security", "off"}, {"application_name", session_name(job.id())}};
+  // A database's owner can make settings for all its sessions, the role among them.
+  options.settings = {{"role", "none"},
+                      {"search_path", "pg_catalog, pg_temp"},
+                      {"row_security", "off"},
+                      {"session_replication_role", "origin"},
+                      {"default_transaction_read_only", "off"},
+                      {"application_name", session_name(job.id())}};
   return options;
 }
 
@@ -179,21 +197,27 @@ postgres::Connection ObjectRestoreRun::open_live(const std::string& database) co
 
 std::string session_name(jobs::JobId job) { return fmt::format("holdfast restore {}", job); }
 
+std::string ObjectRestoreRun::hidden_name(std::size_t number) const {
+  return fmt::format("holdfast_restore_{}_{}_{}", job.id(), checkpoint.token(), number);
+}
+
+void ObjectRestoreRun::save_checkpoint() const {
+  const std::string bytes = checkpoint.SerializeAsString();
+  job.save_checkpoint(as_bytes(bytes));
+}
+
 void end_sessions(const ObjectRestoreRun& run, postgres::Connection& live) {
-  const postgres::Parameters ours = {session_name(run.job.id())};
-  live.query(
-      "SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity "
-      "WHERE application_name = $1 AND pid <> pg_catalog.pg_backend_pid()",
-      ours, run.stop());
-  while (live.query("SELECT FROM pg_catalog.pg_stat_activity WHERE application_name = $1 "
-                    "AND pid <> pg_catalog.pg_backend_pid()",
-                    ours, run.stop())
+  // The role counts as it logged in. A program that was just being started may come late.
+  while (live.query("SELECT pg_catalog.pg_terminate_backend(a.pid) "
+                    "FROM pg_catalog.pg_stat_activity a JOIN pg_catalog.pg_stat_activity own "
+                    "ON own.pid = pg_catalog.pg_backend_pid() AND own.usesysid = a.usesysid "
+                    "WHERE a.application_name = $1 AND a.pid <> own.pid "
+                    "AND a.backend_type = 'client backend'",
+                    {session_name(run.job.id())}, run.stop())
              .rows() != 0) {
     run.stop().sleep(std::chrono::milliseconds(20));
   }
 }
-
-std::string hidden_prefix(jobs::JobId job) { return fmt::format("holdfast_restore_{}_", job); }
 
 std::uint32_t database_oid(const collection::proto::Manifest& manifest, const std::string& name) {
   for (const auto& object : manifest.objects()) {

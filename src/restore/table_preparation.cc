@@ -230,7 +230,8 @@ class Preparation {
   std::string& staging_for(const std::string& schema) {
     std::string& name = tables_.staging[schema];
     if (name.empty()) {
-      name = fmt::format("{}{}", hidden_prefix(run_.job.id()), tables_.staging.size() - 1);
+      // Number 0 is the builder's.
+      name = run_.hidden_name(tables_.staging.size());
       execute("CREATE SCHEMA " + quote_identifier(name));
     }
     return name;

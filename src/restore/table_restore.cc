@@ -1,10 +1,14 @@
 #include <fmt/core.h>
 
+#include <algorithm>
+#include <map>
 #include <optional>
 
 #include "base/error.h"
 #include "restore/copy_tables.h"
+#include "restore/deferred_checks.h"
 #include "restore/dump_tools.h"
+#include "restore/handover.h"
 #include "restore/object_restore.h"
 #include "restore/table_preparation.h"
 #include "restore/untrusted_code.h"
@@ -14,7 +18,6 @@ namespace {
 
 using postgres::Connection;
 using postgres::quote_identifier;
-using postgres::quote_literal;
 
 std::string qualified(const std::string& schema, const std::string& name) {
   return quote_identifier(schema) + "." + quote_identifier(name);
@@ -59,7 +62,7 @@ class TableRestore final : public ObjectRestore {
     TableSet tables;
     postgres::WalScope scope;
     {
-      Connection catalogs = Connection::open(workshop.connect(database_), run_.stop());
+      Connection catalogs = workshop.open(database_, run_.stop());
       tables = resolve_tables(run_, catalogs);
       require_harmless(run_, catalogs, tables.oids);
       scope.databases[database_oid_] = files_of(run_, catalogs, tables);
@@ -70,14 +73,12 @@ class TableRestore final : public ObjectRestore {
 
     workshop.start(scope, database_, run_.stop());
     run_.job.pause_point("restore.objects_after_recovery");
-    Connection source = Connection::open(workshop.connect(database_), run_.stop());
+    Connection source = workshop.open(database_, run_.stop());
     prepare_tables(run_, source, target, tables);
+    const DeferredChecks checks(run_, source);
+    make_builder(run_, target);
     for (const auto& [schema, staging] : tables.staging) {
-      target.simple_query(
-          fmt::format("CREATE SCHEMA {0} AUTHORIZATION {1}; COMMENT ON SCHEMA {0} IS {2}",
-                      quote_identifier(staging), quote_identifier(spec_.user()),
-                      quote_literal(target_schema(schema))),
-          run_.stop());
+      create_schema(target, staging, target_schema(schema));
     }
     const DumpRequest dump{
         .source = workshop.connect(database_),
@@ -86,6 +87,7 @@ class TableRestore final : public ObjectRestore {
     dump_definitions(run_, dump, source, target);
     restore_definitions(run_, dump, spec_.into_db(), DumpSection::PreData);
     run_.job.pause_point("restore.objects_after_definitions");
+    require_trusted_code(run_, target, target, dump.schemas);
     std::int64_t rows = 0;
     std::vector<TableRows> copied;
     if (!spec_.schema_only() || spec_.verify_data()) {
@@ -97,42 +99,61 @@ class TableRestore final : public ObjectRestore {
     if (!spec_.schema_only()) copy_sequences(run_, source, target, dump.schemas);
     run_.job.pause_point("restore.objects_after_copy");
     report("building indexes");
+    give_to_builder(run_, target, dump.schemas);
     restore_definitions(run_, dump, spec_.into_db(), DumpSection::PostData);
+    checks.settle(target, dump.schemas);
     for (const auto& validation : tables.validations) target.simple_query(validation, run_.stop());
     if (!spec_.schema_only()) {
       report("gathering statistics");
       for (const auto& table : copied) target.simple_query("ANALYZE " + table.name, run_.stop());
     }
+    plan_handover(source, target, dump);
     return rows;
   }
 
-  /// All that it needs is in the live server: an earlier process may have built it.
+  /// All that it needs is in the live server and the checkpoint: an earlier process may have built
+  /// it.
   void finish() override {
     Connection target = run_.open_live(spec_.into_db());
     target.simple_query("BEGIN", run_.stop());
-    const auto schemas = hidden(target);
-    for (std::size_t row = 0; row < schemas.rows(); ++row) {
-      move(target, schemas.text(row, 0), schemas.text(row, 1), schemas.text(row, 2));
+    require_whole(target);
+    for (const auto& schema : run_.checkpoint.schemas()) {
+      // Whoever gave privileges on must be able to name the table. Nobody sees this: the schema
+      // goes away in this transaction.
+      target.simple_query("GRANT USAGE ON SCHEMA " + quote_identifier(schema.name()) + " TO PUBLIC",
+                          run_.stop());
     }
+    for (const auto& statement : run_.checkpoint.handover()) {
+      target.simple_query(statement, run_.stop());
+    }
+    for (const auto& schema : run_.checkpoint.schemas()) move(target, schema);
+    drop_builder(run_, target);
     target.simple_query("COMMIT", run_.stop());
     for (const auto& notice : notices_) run_.job.notice(notice);
   }
 
   void remove_hidden() override {
     std::optional<Connection> target = open_target();
-    if (!target) return;
+    if (!target) target = run_.open_live("");
     end_sessions(run_, *target);
-    const auto schemas = hidden(*target);
-    for (std::size_t row = 0; row < schemas.rows(); ++row) {
-      target->simple_query(
-          fmt::format("DROP SCHEMA IF EXISTS {} CASCADE", quote_identifier(schemas.text(row, 1))),
-          run_.stop());
+    for (const auto& schema : run_.checkpoint.schemas()) {
+      if (!is_ours(*target, schema)) continue;
+      target->simple_query(fmt::format("DROP SCHEMA {} CASCADE", quote_identifier(schema.name())),
+                           run_.stop());
     }
+    drop_builder(run_, *target);
   }
 
-  bool hidden_exists() override {
+  Built built() override {
     std::optional<Connection> target = open_target();
-    return target && hidden(*target).rows() != 0;
+    if (!target) return Built::Gone;
+    const auto& schemas = run_.checkpoint.schemas();
+    if (std::ranges::any_of(schemas,
+                            [&](const auto& schema) { return is_ours(*target, schema); })) {
+      return Built::Hidden;
+    }
+    // The transaction drops the schemas; if somebody else did, the tables went with them.
+    return count_relations(*target, "") != 0 ? Built::Final : Built::Gone;
   }
 
  private:
@@ -150,11 +171,96 @@ class TableRestore final : public ObjectRestore {
     }
   }
 
-  postgres::QueryResult hidden(Connection& target) const {
-    return target.query(
-        "SELECT oid, nspname, pg_catalog.obj_description(oid, 'pg_namespace') "
-        "FROM pg_catalog.pg_namespace WHERE pg_catalog.starts_with(nspname, $1) ORDER BY 2",
-        {hidden_prefix(run_.job.id())}, run_.stop());
+  /// With its name, its OID, and holdfast's own role as owner, which nobody else can give away.
+  bool is_ours(Connection& target, const proto::StagingSchema& schema) const {
+    return target
+               .query(
+                   "SELECT FROM pg_catalog.pg_namespace n JOIN pg_catalog.pg_roles r "
+                   "ON r.oid = n.nspowner WHERE n.nspname = $1 "
+                   "AND ($2 = '0' OR n.oid = $2::pg_catalog.oid) AND r.rolname = current_user",
+                   {schema.name(), std::to_string(schema.oid())}, run_.stop())
+               .rows() != 0;
+  }
+
+  /// How many of the relations in the checkpoint are there, in `schema` if it is named.
+  std::size_t count_relations(Connection& target, const std::string& schema) const {
+    std::string oids = "0";
+    for (const auto oid : run_.checkpoint.relations()) oids += fmt::format(", {}", oid);
+    return target
+        .query(fmt::format("SELECT FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n "
+                           "ON n.oid = c.relnamespace WHERE c.oid IN ({}) "
+                           "AND ($1 = '' OR n.nspname = $1)",
+                           oids),
+               {schema}, run_.stop())
+        .rows();
+  }
+
+  void require_whole(Connection& target) const {
+    std::size_t found = 0;
+    for (const auto& schema : run_.checkpoint.schemas()) {
+      if (is_ours(target, schema)) found += count_relations(target, schema.name());
+    }
+    if (found != 0 && found == static_cast<std::size_t>(run_.checkpoint.relations_size())) return;
+    throw Error(sqlstate::kObjectNotInPrerequisiteState,
+                fmt::format("what was being restored in database \"{}\" was dropped or changed "
+                            "meanwhile",
+                            spec_.into_db()))
+        .detail(fmt::format("Of {} relations in the job's own schemas {} are left.",
+                            run_.checkpoint.relations_size(), found))
+        .hint("Run the statement again.");
+  }
+
+  /// In which nobody can name anything, whatever default privileges say.
+  void create_schema(Connection& target, const std::string& name,
+                     const std::string& destination) const {
+    auto& schema = *run_.checkpoint.add_schemas();
+    schema.set_name(name);
+    schema.set_destination(destination);
+    run_.save_checkpoint();
+    target.simple_query("BEGIN; CREATE SCHEMA " + quote_identifier(name), run_.stop());
+    const auto grants = target.query(
+        "SELECT DISTINCT n.oid, CASE a.grantee WHEN 0 THEN 'PUBLIC' "
+        "ELSE pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(a.grantee)) END "
+        "FROM pg_catalog.pg_namespace n LEFT JOIN LATERAL pg_catalog.aclexplode(n.nspacl) a "
+        "ON a.grantee <> n.nspowner WHERE n.nspname = $1",
+        {name}, run_.stop());
+    for (std::size_t row = 0; row < grants.rows(); ++row) {
+      if (!grants.value(row, 1)) continue;
+      target.simple_query(fmt::format("REVOKE ALL ON SCHEMA {} FROM {}", quote_identifier(name),
+                                      grants.text(row, 1)),
+                          run_.stop());
+    }
+    target.simple_query("COMMIT", run_.stop());
+    schema.set_oid(static_cast<std::uint32_t>(grants.integer(0, 0)));
+    run_.save_checkpoint();
+  }
+
+  /// What the last transaction does is written down: the workshop is gone then.
+  void plan_handover(Connection& source, Connection& target, const DumpRequest& dump) const {
+    const auto objects = list_owned_objects(source, dump.schemas, run_.stop());
+    std::map<std::string, std::string> owners;
+    for (const auto& object : objects) {
+      owners[object.identity] = spec_.grants() ? object.owner : spec_.user();
+    }
+    require_own_code(run_, source, target, dump.schemas, owners);
+    for (auto& statement : ownership_statements(run_, target, objects)) {
+      run_.checkpoint.add_handover(std::move(statement));
+    }
+    if (spec_.grants()) {
+      if (auto text = privilege_statements(run_, dump); !text.empty()) {
+        run_.checkpoint.add_handover(std::move(text));
+      }
+    }
+    for (const auto& schema : run_.checkpoint.schemas()) {
+      const auto relations = target.query(
+          "SELECT oid FROM pg_catalog.pg_class WHERE relnamespace = $1::pg_catalog.oid "
+          "AND relkind IN ('r', 'p', 'f', 'S')",
+          {std::to_string(schema.oid())}, run_.stop());
+      for (std::size_t row = 0; row < relations.rows(); ++row) {
+        run_.checkpoint.add_relations(static_cast<std::uint32_t>(relations.integer(row, 0)));
+      }
+    }
+    run_.save_checkpoint();
   }
 
   std::string target_schema(const std::string& schema) const {
@@ -200,8 +306,10 @@ class TableRestore final : public ObjectRestore {
   }
 
   /// Everything in a staging schema, to the schema that it stands for.
-  void move(Connection& target, const std::string& oid, const std::string& staging,
-            const std::string& schema) {
+  void move(Connection& target, const proto::StagingSchema& staged) {
+    const std::string oid = std::to_string(staged.oid());
+    const std::string& staging = staged.name();
+    const std::string& schema = staged.destination();
     const auto run = [&](const std::string& sql) { return target.simple_query(sql, run_.stop()); };
     if (target
             .query("SELECT FROM pg_catalog.pg_namespace WHERE nspname = $1", {schema}, run_.stop())

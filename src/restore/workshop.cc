@@ -309,11 +309,34 @@ void Workshop::wait_ready(const std::string& database, const Stop& stop) {
 }
 
 postgres::ConnectOptions Workshop::connect(const std::string& database) const {
-  std::string conninfo = fmt::format("host={} port={} user={}", quote_setting(sockets_), kPort,
-                                     quote_setting(superuser_));
+  // The file's settings yield to those of roles and databases, and both to the client's options.
+  // Libraries are loaded, and login triggers fired, before the first statement.
+  // Source: PostgreSQL src/backend/utils/init/postinit.c (InitPostgres).
+  std::string session =
+      "-c session_preload_libraries= -c local_preload_libraries= -c role=none "
+      "-c session_replication_role=replica -c default_transaction_read_only=off "
+      "-c row_security=off -c search_path=pg_catalog,pg_temp";
+  if (major_ >= 17) session += " -c event_triggers=off";
+  std::string conninfo = fmt::format("host={} port={} user={} options={}", quote_setting(sockets_),
+                                     kPort, quote_setting(superuser_), quote_setting(session));
   return {.conninfo = std::move(conninfo),
           .database = database,
-          .settings = {{"search_path", ""}, {"row_security", "off"}}};
+          .settings = {{"search_path", "pg_catalog, pg_temp"}, {"row_security", "off"}}};
+}
+
+postgres::Connection Workshop::open(const std::string& database, const Stop& stop) {
+  postgres::Connection connection = postgres::Connection::open(connect(database), stop);
+  // Those that fire always do so in spite of session_replication_role, and before version 17 there
+  // is no setting against them. Changing rows of a catalog fires none.
+  const auto found =
+      connection.query("SELECT evtname, evtenabled FROM pg_catalog.pg_event_trigger", stop);
+  auto [kept, first] = event_triggers_.try_emplace(database);
+  for (std::size_t row = 0; first && row < found.rows(); ++row) {
+    kept->second.push_back({.name = found.text(row, 0), .enabled = found.text(row, 1).at(0)});
+  }
+  connection.simple_query(
+      "UPDATE pg_catalog.pg_event_trigger SET evtenabled = 'D' WHERE evtenabled <> 'D'", stop);
+  return connection;
 }
 
 std::string Workshop::log_tail() const {

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <map>
 #include <memory>
 #include <set>
 #include <span>
@@ -51,7 +52,21 @@ class Workshop {
   /// May be called again, with another scope.
   void start(const postgres::WalScope& scope, const std::string& database, const Stop& stop);
 
+  /// How to reach it. Whatever the backup's ALTER ROLE or ALTER DATABASE … SET say does not hold
+  /// for libraries, role, search path, event triggers.
   postgres::ConnectOptions connect(const std::string& database) const;
+  /// The same, and turns the database's event triggers off. To be called before anything else is
+  /// done in that database.
+  postgres::Connection open(const std::string& database, const Stop& stop);
+
+  struct EventTrigger {
+    std::string name;
+    char enabled = 'O';  ///< pg_event_trigger.evtenabled
+  };
+  /// As they were before open().
+  const std::vector<EventTrigger>& event_triggers(const std::string& database) const {
+    return event_triggers_.at(database);
+  }
   int major() const { return major_; }
 
  private:
@@ -72,6 +87,7 @@ class Workshop {
   std::vector<std::string> superusers_;  ///< names that the bootstrap superuser may have
   std::string superuser_;
   Bytes control_;
+  std::map<std::string, std::vector<EventTrigger>> event_triggers_;  ///< by database
 };
 
 /// Ends and removes one that an earlier process left; fine when there is none.

@@ -209,32 +209,6 @@ void add_tables(const sql::Restore& statement, const Manifest& manifest, Behind 
   }
 }
 
-void check_privileges(const sql::Restore& statement, sql::SessionContext& session,
-                      ObjectRestoreSpec& spec) {
-  spec.set_administrator(is_administrator(session));
-  spec.set_user(current_user(session));
-  if (spec.administrator()) return;
-  if (spec.grants()) {
-    throw Error(sqlstate::kInsufficientPrivilege,
-                fmt::format("only superusers and members of the role {} are allowed to use option "
-                            "grants: user {} is neither",
-                            kAdministratorRole, spec.user()));
-  }
-  if (databases(statement)) {
-    const auto may = session.query(
-        "SELECT r.rolcreatedb FROM pg_catalog.pg_roles AS r"
-        " WHERE r.rolname OPERATOR(pg_catalog.=) current_user");
-    if (may.rows.empty() || may.rows[0].at(0) != "t") {
-      throw Error(sqlstate::kInsufficientPrivilege,
-                  "only users with the CREATEDB privilege can restore databases");
-    }
-  }
-  const auto roles = session.query(
-      "SELECT r.rolname FROM pg_catalog.pg_roles AS r"
-      " WHERE pg_catalog.pg_has_role(r.oid, 'MEMBER')");
-  for (const auto& row : roles.rows) spec.add_roles(row.at(0).value_or(""));
-}
-
 }  // namespace
 
 void check_object_options(const sql::Restore& statement) {
@@ -283,6 +257,36 @@ void check_object_options(const sql::Restore& statement) {
   }
 }
 
+void check_object_privileges(sql::SessionContext& session, ObjectRestoreSpec& spec) {
+  // A backup's catalogs are code: the workshop runs what they define before anything can be
+  // checked.
+  require_administrator(session, "restore databases and tables");
+  spec.set_administrator(is_administrator(session));
+  spec.set_local_administrator(session.local_administrator());
+  spec.set_user(current_user(session));
+  spec.clear_roles();
+  if (spec.administrator()) return;
+  if (spec.grants()) {
+    throw Error(sqlstate::kInsufficientPrivilege,
+                fmt::format("only superusers and members of the role {} are allowed to use option "
+                            "grants: user {} is neither",
+                            kAdministratorRole, spec.user()));
+  }
+  if (spec.databases_size() != 0) {
+    const auto may = session.query(
+        "SELECT r.rolcreatedb FROM pg_catalog.pg_roles AS r"
+        " WHERE r.rolname OPERATOR(pg_catalog.=) current_user");
+    if (may.rows.empty() || may.rows[0].at(0) != "t") {
+      throw Error(sqlstate::kInsufficientPrivilege,
+                  "only users with the CREATEDB privilege can restore databases");
+    }
+  }
+  const auto roles = session.query(
+      "SELECT r.rolname FROM pg_catalog.pg_roles AS r"
+      " WHERE pg_catalog.pg_has_role(r.oid, 'MEMBER')");
+  for (const auto& row : roles.rows) spec.add_roles(row.at(0).value_or(""));
+}
+
 ObjectRestoreSpec make_object_spec(const sql::Restore& statement, const Manifest& manifest,
                                    Behind behind, sql::SessionContext& session) {
   if (!session.server_available()) {
@@ -293,7 +297,6 @@ ObjectRestoreSpec make_object_spec(const sql::Restore& statement, const Manifest
   const auto& options = statement.options;
   ObjectRestoreSpec spec;
   spec.set_grants(options.flag("grants"));
-  check_privileges(statement, session, spec);
   spec.set_schema_only(options.flag("schema_only"));
   spec.set_verify_data(options.flag("verify_backup_table_data"));
   spec.set_skip_missing_foreign_keys(options.flag("skip_missing_foreign_keys"));
@@ -308,6 +311,7 @@ ObjectRestoreSpec make_object_spec(const sql::Restore& statement, const Manifest
     add_tables(statement, manifest, behind, session, spec);
     spec.set_into_db(options.text("into_db").value_or(spec.tables(0).database()));
   }
+  check_object_privileges(session, spec);
   return spec;
 }
 

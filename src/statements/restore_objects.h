@@ -18,6 +18,10 @@ restore::proto::ObjectRestoreSpec make_object_spec(const sql::Restore& statement
                                                    const collection::proto::Manifest& manifest,
                                                    Behind behind, sql::SessionContext& session);
 
+/// Whether the session's user may have this restored: throws kInsufficientPrivilege, and writes
+/// what follows from his rights into `spec`. Asked for again whenever the job starts.
+void check_object_privileges(sql::SessionContext& session, restore::proto::ObjectRestoreSpec& spec);
+
 /// What of it can be refused before the backup is looked at.
 void check_object_options(const sql::Restore& statement);
 

@@ -146,8 +146,7 @@ void RestoreStatement::run(const sql::Restore& statement, sql::SessionContext& s
 void RestoreStatement::run_objects(const sql::Restore& statement, Detached detached,
                                    sql::SessionContext& session, sql::RowSink& sink,
                                    const Stop& stop) {
-  // A backup's catalogs are code: the workshop runs what they define before anything can be
-  // checked.
+  // Before anything is told about the backup.
   require_administrator(session, "restore databases and tables");
   check_object_options(statement);
   restore::proto::RestoreJobSpec spec;

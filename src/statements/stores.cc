@@ -7,9 +7,7 @@
 
 namespace holdfast::statements {
 
-namespace {
-
-void require_use(const Stores& stores, const std::string& uri, sql::SessionContext& session) {
+void check_storage_use(Stores& stores, const std::string& uri, sql::SessionContext& session) {
   if (storage::is_external(uri)) {
     // Whoever made the connection was allowed to reach what it leads to.
     if (stores.connections() != nullptr) {
@@ -22,17 +20,15 @@ void require_use(const Stores& stores, const std::string& uri, sql::SessionConte
   if (storage::reaches_as_daemon(parsed)) require_storage_privilege(session, parsed.scheme);
 }
 
-}  // namespace
-
 std::unique_ptr<storage::ObjectStore> open_for_user(Stores& stores, const std::string& uri,
                                                     sql::SessionContext& session) {
-  require_use(stores, uri, session);
+  check_storage_use(stores, uri, session);
   return stores.open(uri);
 }
 
 std::unique_ptr<storage::KmsKey> open_kms_for_user(Stores& stores, const std::string& uri,
                                                    sql::SessionContext& session) {
-  require_use(stores, uri, session);
+  check_storage_use(stores, uri, session);
   return stores.open_kms(uri);
 }
 

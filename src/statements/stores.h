@@ -22,8 +22,11 @@ class Stores {
   virtual const state::ExternalConnections* connections() const { return nullptr; }
 };
 
-/// Opens it for a user's statement, after checking that the user may use this external connection;
-/// what only the daemon's own rights open (storage's reaches_as_daemon()) is for administrators.
+/// Throws kInsufficientPrivilege unless the user may use this external connection; what only the
+/// daemon's own rights open (storage's reaches_as_daemon()) is for administrators.
+void check_storage_use(Stores& stores, const std::string& uri, sql::SessionContext& session);
+
+/// Opens it for a user's statement, after check_storage_use().
 std::unique_ptr<storage::ObjectStore> open_for_user(Stores& stores, const std::string& uri,
                                                     sql::SessionContext& session);
 /// The same for a key.

@@ -111,8 +111,9 @@ def blocks(text):
 
 
 def leftovers(postgres, daemon):
-    """What a restore of objects may not leave: hidden databases and schemas, workshops and their processes."""
-    found = [row[0] for row in postgres.sql("SELECT datname FROM pg_database WHERE datname LIKE 'holdfast%'").rows]
+    """What a restore of objects may not leave: hidden databases, schemas and roles, workshops and their processes."""
+    found = [row[0] for row in postgres.sql("SELECT datname FROM pg_database WHERE datname LIKE 'holdfast%' UNION ALL "
+                                            "SELECT rolname FROM pg_roles WHERE rolname LIKE 'holdfast_restore%'").rows]
     for database in postgres.databases():
         if database != "template0":
             found += [row[0] for row in postgres.sql("SELECT nspname FROM pg_namespace WHERE nspname LIKE 'holdfast%'",
