@@ -59,7 +59,9 @@ void ScheduleLauncher::delete_backups(const schedule::Schedule& schedule, const 
        .created_by_schedules = {{schedule.id, schedule.partner.value_or(schedule.id)}}})) {
     if (!jobs::is_terminal(job.status)) return;
   }
-  OwnerSession session(instance_, schedule, stop);
+  RoleSession session(
+      instance_, {.role = schedule.owner, .database = schedule.database, .schedule = schedule.id},
+      stop);
   JobIdSink sink;
   statements_.run(sql::print(*deletion, sql::Redact::Nothing), {}, session, sink, stop);
   log::info("schedule {} has started job {}, which deletes old backups", schedule.id, sink.id);

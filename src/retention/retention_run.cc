@@ -11,6 +11,7 @@
 #include "collection/chain.h"
 #include "collection/collection.h"
 #include "collection/deletion_marks.h"
+#include "collection/encryption.h"
 #include "collection/format.h"
 
 namespace holdfast::retention {
@@ -47,6 +48,14 @@ proto::RetentionCheckpoint parse_checkpoint(const std::optional<Bytes>& bytes) {
                 "the checkpoint of the DELETE BACKUPS job cannot be read");
   }
   return checkpoint;
+}
+
+std::unique_ptr<storage::ObjectStore> with_all_keys(std::unique_ptr<storage::ObjectStore> store,
+                                                    const proto::RetentionJobSpec& spec) {
+  for (const std::string& keys : spec.keys()) {
+    store = collection::with_keys(std::move(store), collection::parse_keys(keys));
+  }
+  return store;
 }
 
 Rule rule_of(const proto::RetentionJobSpec& spec) {
@@ -102,7 +111,7 @@ RetentionRun::RetentionRun(const RetentionEnvironment& environment, jobs::JobCon
       job_(job),
       stop_(job.stop()),
       spec_(parse_spec(job.specification())),
-      store_(environment.stores->open_store(spec_.collection_uri())),
+      store_(with_all_keys(environment.stores->open_store(spec_.collection_uri()), spec_)),
       workers_(*environment.registry, environment.young),
       surveyor_(*store_),
       checkpoint_(parse_checkpoint(job.checkpoint())) {}

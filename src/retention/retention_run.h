@@ -19,6 +19,9 @@ namespace holdfast::retention {
 
 proto::RetentionJobSpec parse_spec(ByteView bytes);
 proto::RetentionCheckpoint parse_checkpoint(const std::optional<Bytes>& bytes);
+/// `store` with the keys that the specification has.
+std::unique_ptr<storage::ObjectStore> with_all_keys(std::unique_ptr<storage::ObjectStore> store,
+                                                    const proto::RetentionJobSpec& spec);
 Rule rule_of(const proto::RetentionJobSpec& spec);
 
 proto::RetentionRow row_of(const collection::SurveyedChain& chain, const char* action,

@@ -4,11 +4,17 @@
 
 #include <algorithm>
 #include <limits>
+#include <set>
 #include <vector>
 
 #include "base/error.h"
+#include "base/log.h"
+#include "collection/collection.h"
+#include "collection/encryption.h"
+#include "retention/retention_run.h"
 #include "sql/columns.h"
 #include "sql/printer.h"
+#include "statements/encryption.h"
 #include "statements/job_result.h"
 #include "statements/older_than.h"
 #include "statements/option_checks.h"
@@ -40,6 +46,25 @@ retention::proto::RetentionJobSpec make_spec(const sql::DeleteBackups& statement
   return spec;
 }
 
+/// Notes the keys of the encrypted chains that `guard` opens. The others cannot be read, and are
+/// kept for that reason.
+void add_keys(storage::ObjectStore& store, collection::KeyGuard& guard,
+              retention::proto::RetentionJobSpec& spec, const Stop& stop) {
+  std::set<std::uint64_t> servers;
+  for (const std::string& full : collection::list_fulls(store, stop)) {
+    if (!collection::is_encrypted(store, full, stop)) continue;
+    try {
+      collection::CollectionKeys keys = collection::open_chain(store, full, &guard, stop);
+      // One server's WAL has one key, whose chain it is.
+      if (keys.wal && !servers.insert(keys.wal->system_identifier).second) keys.wal.reset();
+      spec.add_keys(collection::serialize_keys(keys));
+    } catch (const Error& error) {
+      if (error.state() != sqlstate::kInvalidParameterValue) throw;
+      log::info("\"{}\" stays: {}", full, error.message());
+    }
+  }
+}
+
 sql::Value time_or_null(bool has, std::int64_t microseconds) {
   if (!has) return std::nullopt;
   return format_timestamptz(Time(std::chrono::microseconds(microseconds)));
@@ -67,8 +92,12 @@ void DeleteBackupsStatement::run(const sql::DeleteBackups& statement, sql::Sessi
                                  sql::RowSink& sink, const Stop& stop) {
   const Detached detached = statement.options.flag("detached") ? Detached::Yes : Detached::No;
   require_cluster_privilege(session, ClusterPrivilege::Backup);
-  const auto spec = make_spec(statement, session, registry_.clock().now());
-  const auto store = open_for_user(stores_, spec.collection_uri(), session);
+  auto spec = make_spec(statement, session, registry_.clock().now());
+  auto store = open_for_user(stores_, spec.collection_uri(), session);
+  if (const auto guard = key_guard(statement.options, stores_, session)) {
+    add_keys(*store, *guard, spec, stop);
+    store = retention::with_all_keys(std::move(store), spec);
+  }
   if (statement.options.flag("dry_run")) {
     if (detached == Detached::Yes) {
       throw Error(sqlstate::kInvalidParameterValue, "dry_run cannot be detached")

@@ -98,7 +98,13 @@ std::optional<sql::DeleteBackups> deletion_of(const schedule::Schedule& schedule
                                           .value = schedule.retention};
   }
   if (schedule.keep_fulls > 0) deletion.keep_fulls = schedule.keep_fulls;
-  deletion.in = backup_of(schedule).into;
+  const sql::Backup backup = backup_of(schedule);
+  deletion.in = backup.into;
+  // What is encrypted must be read to know its age.
+  for (const sql::Option* key :
+       {backup.options.find("encryption_passphrase"), backup.options.find("kms")}) {
+    if (key != nullptr) deletion.options.list.push_back(*key);
+  }
   deletion.options.list.push_back({.name = sql::find_option("detached", sql::kDeleteBackups)->name,
                                    .enabled = true,
                                    .values = {}});

@@ -271,3 +271,33 @@ def test_wal_fetch_opens_encrypted_wal(lab):
     assert not original.exists() or out.read_bytes() == original.read_bytes()
     assert len(out.read_bytes()) == 1 << 20
     assert fetch(config, "00000009.history", out) == 1
+
+
+def test_moments_and_deletion_of_encrypted_chains(lab):
+    source = lab.postgres()
+    fill(source)
+    daemon = lab.holdfast(source)
+    daemon.sql(f"BACKUP INTO '{COLLECTION}' {WITH}, revision_history")
+    source.sql(f"CREATE TABLE between AS SELECT '{MARKER}' AS t", "bank")
+    moment, before = source.value("SELECT now()"), digest(source, skip_unlogged=True)
+    source.sql("SELECT pg_sleep(0.01)")
+    source.sql("DROP TABLE marked", "bank")
+    wait_archived(daemon, source)
+    assert len(daemon.sql(f"SHOW BACKUP WINDOWS FROM LATEST IN '{COLLECTION}' {WITH}").rows) == 1
+    assert_same(before, restored(lab, source, daemon, "moment", moment=f" AS OF SYSTEM TIME '{moment}'"))
+    assert containing(daemon.collection("archive"), MARKER) == []
+
+    # What cannot be read is not deleted.
+    first, = daemon.fulls("archive")
+    daemon.sql(f"BACKUP INTO '{COLLECTION}' {WITH}")
+    for key, word in (("", "encrypted"), ("encryption_passphrase = 'wrong'", "encrypted")):
+        rows = daemon.sql(f"DELETE BACKUPS KEEP 1 FULLS IN '{COLLECTION}' {'WITH ' + key if key else ''}").dicts()
+        assert {row["action"] for row in rows} == {"kept"} and all(word in row["reason"] for row in rows), rows
+    daemon.sql(f"DELETE BACKUPS KEEP 1 FULLS IN '{COLLECTION}' {WITH}, dry_run")
+    assert len(daemon.fulls("archive")) == 2
+    rows = daemon.sql(f"DELETE BACKUPS KEEP 1 FULLS IN '{COLLECTION}' {WITH}").dicts()
+    assert "deleted" in {row["action"] for row in rows}, rows
+    assert first not in daemon.fulls("archive") and len(daemon.fulls("archive")) == 1
+    assert not [path for path in daemon.files("archive") if first in path]
+    after = digest(source, skip_unlogged=True)
+    assert_same(after, restored(lab, source, daemon, "last"))
