@@ -18,8 +18,8 @@ struct KnownChanges {
   std::optional<collection::BlockMap> map;
   /// The base's start.
   postgres::Lsn since;
-  /// Without a map: databases that were created, moved or altered since, by their OIDs. Creating one
-  /// copies files with the LSNs that their pages had.
+  /// Without a map: databases that were created, moved or altered since, by their OIDs. Creating
+  /// one copies files with the LSNs that their pages had.
   std::set<std::uint32_t> changed_databases{};
 };
 

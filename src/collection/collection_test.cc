@@ -140,6 +140,15 @@ TEST_F(CollectionTest, ManifestsAreReadBackAndNeverOverwritten) {
             "2026/11/20-223000.00 already contains a BACKUP_MANIFEST file");
 }
 
+TEST_F(CollectionTest, AManifestInAnotherLayersPlaceIsRefused) {
+  constexpr std::string_view kOther = "2026/11/21-223000.00";
+  write_manifest(store_, kOther, small_manifest(), stop_);
+  const Error error = failure([&] { read_manifest(store_, kOther, stop_); });
+  EXPECT_EQ(error.state(), sqlstate::kDataCorrupted);
+  EXPECT_THAT(error.message(), HasSubstr(manifest_key(kOther)));
+  EXPECT_THAT(error.detail(), HasSubstr(std::string(kFull)));
+}
+
 TEST_F(CollectionTest, EveryDamageToAManifestIsFound) {
   write_manifest(store_, kFull, small_manifest(), stop_);
   const std::string key = manifest_key(kFull);

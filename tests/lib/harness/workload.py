@@ -39,7 +39,7 @@ class Workload:
         self.indexes = {}           # (database, table) -> names
         self.prepared = []          # (database, gid)
         self.number = 0
-        self.made_by_wal = []       # databases whose files were logged page by page
+        self.made_by_wal = []       # OIDs of databases whose files were logged page by page, and of copies of these
         for _ in range(4):
             self.create_table()
 
@@ -208,8 +208,10 @@ class Workload:
             strategy = f" STRATEGY {chosen}"
         space = self.random.choice(("", " TABLESPACE fast"))
         if self.sql(f"CREATE DATABASE {name} TEMPLATE {template}{strategy}{space}", "postgres"):
-            if "wal_log" in strategy:
-                self.made_by_wal.append(self.source.value(f"SELECT oid FROM pg_database WHERE datname = '{name}'"))
+            oids = dict(self.source.sql("SELECT datname, oid FROM pg_database").rows)
+            # Replay copies the template's files as replay has left them.
+            if "wal_log" in strategy or oids[template] in self.made_by_wal:
+                self.made_by_wal.append(oids[name])
             self.tables[name] = list(self.tables[template])
             for table in self.tables[name]:
                 self.indexes[name, table] = list(self.indexes[template, table])
