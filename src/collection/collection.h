@@ -61,7 +61,7 @@ struct LayerActivity {
   std::optional<Time> newest_checkpoint{};  ///< when it was written
 };
 LayerActivity look_at_unfinished(storage::ObjectStore& store, std::string_view directory,
-                                   const Stop& stop);
+                                 const Stop& stop);
 
 /// The progress of an unfinished backup; a partial manifest. write_checkpoint adds a newer object
 /// and removes older ones. `sequence` is the time in microseconds since 1970, or more when an older

@@ -94,8 +94,7 @@ void release_lock(ObjectStore& store, std::string_view directory, std::int64_t j
   storage::remove_if_allowed(store, lock_key(directory, job_id), stop);
 }
 
-LayerActivity look_at_unfinished(ObjectStore& store, std::string_view directory,
-                                   const Stop& stop) {
+LayerActivity look_at_unfinished(ObjectStore& store, std::string_view directory, const Stop& stop) {
   LayerActivity found;
   for (const std::string& job : list_locks(store, directory, stop)) {
     std::int64_t id = 0;
