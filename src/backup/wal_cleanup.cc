@@ -22,22 +22,6 @@ namespace {
 
 using SegmentName = std::tuple<std::uint64_t, std::uint32_t, std::uint64_t>;
 
-/// Subdirectories below the collection's date directories, finished or not.
-std::vector<std::string> full_directories(storage::ObjectStore& store, const Stop& stop) {
-  std::vector<std::string> found;
-  for (const std::string& year : store.list_directories("", stop)) {
-    if (year.find_first_not_of("0123456789") != std::string::npos) continue;
-    for (const std::string& month : store.list_directories(year, stop)) {
-      const std::string directory = fmt::format("{}/{}", year, month);
-      for (const std::string& day : store.list_directories(directory, stop)) {
-        const std::string subdirectory = fmt::format("{}/{}", directory, day);
-        if (collection::parse_subdirectory(subdirectory)) found.push_back(subdirectory);
-      }
-    }
-  }
-  return found;
-}
-
 std::vector<std::string> incremental_directories(storage::ObjectStore& store, const Stop& stop) {
   std::vector<std::string> found;
   for (const std::string& full : collection::list_fulls_with_incrementals(store, stop)) {
@@ -73,7 +57,7 @@ struct Layers {
 };
 
 Layers look(storage::ObjectStore& store, const WalCleanup& cleanup, const Stop& stop) {
-  std::vector<std::string> directories = full_directories(store, stop);
+  std::vector<std::string> directories = collection::list_full_directories(store, stop);
   for (std::string& layer : incremental_directories(store, stop)) {
     directories.push_back(std::move(layer));
   }

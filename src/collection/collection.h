@@ -29,6 +29,8 @@ storage::ObjectKey wal_key(std::uint64_t system_identifier, std::uint32_t timeli
 std::string subdirectory_for(Time time);
 std::optional<Time> parse_subdirectory(std::string_view text);
 
+/// The directories of fulls, finished or not, oldest first.
+std::vector<std::string> list_full_directories(storage::ObjectStore& store, const Stop& stop);
 /// The subdirectories of the finished full backups, oldest first.
 std::vector<std::string> list_fulls(storage::ObjectStore& store, const Stop& stop);
 /// The newest full. Throws kUndefinedFile "path does not contain a completed latest backup";

@@ -90,8 +90,8 @@ void write_latest(ObjectStore& store, std::string_view subdirectory, Time now, c
   }
 }
 
-std::vector<std::string> list_fulls(ObjectStore& store, const Stop& stop) {
-  std::vector<std::string> candidates;
+std::vector<std::string> list_full_directories(ObjectStore& store, const Stop& stop) {
+  std::vector<std::string> found;
   for (const std::string& year : store.list_directories("", stop)) {
     if (!is_number(year, 4)) continue;
     for (const std::string& month : store.list_directories(year, stop)) {
@@ -99,10 +99,17 @@ std::vector<std::string> list_fulls(ObjectStore& store, const Stop& stop) {
       const std::string above = year + "/" + month;
       for (const std::string& day : store.list_directories(above, stop)) {
         std::string directory = above + "/" + day;
-        if (parse_subdirectory(directory)) candidates.push_back(std::move(directory));
+        if (parse_subdirectory(directory)) found.push_back(std::move(directory));
       }
     }
   }
+  // All names are of one length, so that the order of names is that of times.
+  std::sort(found.begin(), found.end());
+  return found;
+}
+
+std::vector<std::string> list_fulls(ObjectStore& store, const Stop& stop) {
+  std::vector<std::string> candidates = list_full_directories(store, stop);
   // What lacks a manifest does not exist.
   std::vector<char> finished(candidates.size());
   std::atomic<std::size_t> next = 0;
@@ -116,8 +123,6 @@ std::vector<std::string> list_fulls(ObjectStore& store, const Stop& stop) {
   for (std::size_t i = 0; i < candidates.size(); ++i) {
     if (finished[i] != 0) fulls.push_back(std::move(candidates[i]));
   }
-  // All names are of one length, so that the order of names is that of times.
-  std::sort(fulls.begin(), fulls.end());
   return fulls;
 }
 

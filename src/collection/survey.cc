@@ -27,22 +27,6 @@ constexpr std::size_t kRemovers = 8;
 
 Time time_of(std::int64_t microseconds) { return Time(std::chrono::microseconds(microseconds)); }
 
-/// Subdirectories of fulls below the collection's date directories, finished or not.
-std::set<std::string> all_subdirectories(ObjectStore& store, const Stop& stop) {
-  std::set<std::string> found;
-  for (const std::string& year : store.list_directories("", stop)) {
-    if (year.find_first_not_of("0123456789") != std::string::npos) continue;
-    for (const std::string& month : store.list_directories(year, stop)) {
-      const std::string above = fmt::format("{}/{}", year, month);
-      for (const std::string& day : store.list_directories(above, stop)) {
-        std::string subdirectory = fmt::format("{}/{}", above, day);
-        if (parse_subdirectory(subdirectory)) found.insert(std::move(subdirectory));
-      }
-    }
-  }
-  return found;
-}
-
 /// What is in one layer's directory.
 struct Contents {
   std::map<std::string, std::uint64_t> objects;  // by key
@@ -132,7 +116,8 @@ Time SurveyedChain::end() const {
 }
 
 Survey Surveyor::survey(const Stop& stop) {
-  std::set<std::string> fulls = all_subdirectories(store_, stop);
+  const auto directories = list_full_directories(store_, stop);
+  std::set<std::string> fulls(directories.begin(), directories.end());
   for (std::string& full : list_fulls_with_incrementals(store_, stop)) {
     fulls.insert(std::move(full));
   }
