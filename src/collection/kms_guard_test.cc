@@ -10,7 +10,6 @@ namespace holdfast::collection {
 namespace {
 
 using crypto::SecretKey;
-using testing::HasSubstr;
 
 /// The keys of a service: names that lead to real keys.
 struct Service {

@@ -15,7 +15,6 @@ namespace {
 
 using postgres::Lsn;
 using postgres::testing::WalBuilder;
-using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
 constexpr std::uint64_t kSystem = 0;  // which WalBuilder writes
