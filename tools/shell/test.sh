@@ -2,7 +2,7 @@
 # shellcheck shell=bash
 source tools/shell/emulators.sh
 
-TEST_PARTS=(layers format unit asan tsan fuzz statements cluster versions frontdoor faults objects cloud schedules docs tidy demo)
+TEST_PARTS=(layers format unit asan tsan fuzz tidy statements cluster versions frontdoor faults objects cloud schedules docs demo)
 # Modules whose code runs on several threads at once.
 TSAN_MODULES=(base jobs schedule net pgwire storage backup restore)
 # With one seed a failure comes again; other seeds and more time are for longer runs by hand.
@@ -148,19 +148,9 @@ part_fuzz() {
 
 part_tidy() {
   need build_preset release || return 0
-  [ -n "$TIDY" ] || begin_tidy
-  step finish-tidy "  running clang-tidy" wait "$TIDY" || tail -n 30 "$LOGS/test-tidy.log" | sed 's/^/    /'
-  TIDY=
-  count_junit "$LOGS/tidy.xml"
-}
-
-# The tests with servers mostly wait: clang-tidy has what they leave of the machine.
-TIDY=
-begin_tidy() {
-  rm -f "$LOGS/tidy.xml"
-  nice -n 19 /usr/bin/python3 tools/tidy.py --junit "$LOGS/tidy.xml" --jobs "$JOBS" >"$LOGS/test-tidy.log" 2>&1 </dev/null &
-  TIDY=$!
-  trap '[ -z "$TIDY" ] || kill "$TIDY" 2>/dev/null || true' EXIT
+  rm -f "$LOGS/$part.xml"
+  step test-tidy "  running clang-tidy" /usr/bin/python3 tools/tidy.py --junit "$LOGS/$part.xml" --jobs "$JOBS" || true
+  count_junit "$LOGS/$part.xml"
 }
 
 part_statements() { need build_preset release && run_pytest tests/statements; }
@@ -189,7 +179,6 @@ test_main() {
 
   for part in "${parts[@]}"; do
     echo "${BOLD}$part${PLAIN}"
-    if [[ $part = statements && " ${parts[*]} " == *" tidy "* && -e build/release/compile_commands.json ]]; then begin_tidy; fi
     part_passed=0 part_failed=0 began=$SECONDS
     "part_$part" || true
     summary+=("$(printf '%-11s %6d passed %5d failed %6d s' "$part" "$part_passed" "$part_failed" $((SECONDS - began)))")
