@@ -33,6 +33,8 @@ int main(int argc, char** argv) {
   sigaddset(&signals, SIGTERM);
   sigaddset(&signals, SIGINT);
   sigprocmask(SIG_BLOCK, &signals, nullptr);
+  // As the daemon: a client that went away is an error of its own connection.
+  ::signal(SIGPIPE, SIG_IGN);
 
   holdfast::pgwire::ServerConfig config;
   FixedUpstream upstream;
