@@ -108,7 +108,8 @@ def test_pipelines(door):
 
 def test_error_in_a_pipeline_skips_to_the_sync(door):
     with door.connect() as connection, connection.pipeline() as pipeline:
-        connection.execute("SELECT 1")
+        # Slow enough that no answer comes before the last statement is sent: psycopg would raise there.
+        connection.execute("SELECT pg_sleep(0.5)")
         bad = connection.execute("SELECT 1/0")
         after = connection.execute("SELECT 2")
         with pytest.raises(psycopg.errors.DivisionByZero):
