@@ -121,13 +121,13 @@ def test_stop_of_the_daemon_tells_every_session(cluster, make_door):
             errors.append(str(error))
 
     threads = [threading.Thread(target=run, args=a) for a in
-               [(waiting, "BACKUP INTO 'x'"), (busy, "SELECT pg_sleep(30)")]]
+               [(waiting, "BACKUP INTO 'x'"), (busy, "SELECT pg_sleep(600)")]]
     for thread in threads:
         thread.start()
     time.sleep(0.5)
     started = time.monotonic()
     door.stop()
-    assert time.monotonic() - started < 4
+    assert time.monotonic() - started < 60
     for thread in threads:
         thread.join(5)
     run(idle, "SELECT 1")
