@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""./run bench [backup] [restore] [delta] [proxy] [archive] [cloud] [incremental]: holdfast beside pgBackRest, pg_basebackup and PgBouncer.
+"""./run bench [backup] [restore] [delta] [proxy] [archive] [cloud] [incremental] [chain]: holdfast beside pgBackRest, pg_basebackup and PgBouncer.
 
-One run, interleaved, medians. The table goes to standard output and to bench/results/latest.md.
+One run, interleaved, medians. The tables go to standard output and to bench/results/<benchmark>.md.
 
 HOLDFAST_BENCH_SCALE (200) and HOLDFAST_BENCH_ROUNDS (5) change the size and the number of rounds.
 """
@@ -18,13 +18,14 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "tests/lib")]
 
+import report  # noqa: E402
 from archive import ArchiveBench  # noqa: E402
 from cluster import bench_directory, cluster  # noqa: E402
 from harness import environment as env  # noqa: E402
 from harness.daemon import Holdfast  # noqa: E402
 from harness.emulators import BUCKET, Minio, make_certificate  # noqa: E402
 from harness.postgres import Postgres, wait_until  # noqa: E402
-from incremental import IncrementalBench  # noqa: E402
+from incremental import ChainBench, IncrementalBench  # noqa: E402
 from measure import Sample, measure, settle, stored_bytes  # noqa: E402
 
 SCALE = int(os.environ.get("HOLDFAST_BENCH_SCALE", "200"))
@@ -281,7 +282,14 @@ ignore_startup_parameters = extra_float_digits
         try:
             for _ in range(ROUNDS):
                 bench.round()
-                bench.restore()
+        finally:
+            bench.close()
+
+    def chain(self):
+        bench = ChainBench(self, SCALE)
+        try:
+            for _ in range(ROUNDS):
+                bench.round()
         finally:
             bench.close()
 
@@ -330,57 +338,9 @@ repo1-bundle=y""")
         finally:
             minio.stop()
 
-    # -- the report
-
-    def report(self):
-        size = stored_bytes(self.source.data) - stored_bytes(self.source.data / "pg_wal")
-        lines = [f"# Benchmark, {time.strftime('%Y-%m-%d')}", "",
-                 f"{os.cpu_count()} cores, {cpu_name()}; PostgreSQL {self.source.value('SHOW server_version')}; "
-                 f"{env.run('pgbackrest', 'version').stdout.strip()}; cluster of {size / 1e9:.2f} GB, "
-                 f"page checksums on; {ROUNDS} interleaved rounds, warm cache, medians. CPU seconds are those of every process involved, the "
-                 "server's included. Memory: private memory of the tool's processes; for holdfast the daemon's whole resident set (VmHWM).", ""]
-        titles = {"backup": "Full backup", "restore": "Restore to a directory", "delta": "Delta restore over an intact directory",
-                  "archive": "Archiving a burst of about 1 GB of WAL",
-                  "cloud backup": "Full backup into MinIO (S3, TLS, same machine)", "cloud restore": "Restore from MinIO"}
-        titles |= {group: f"Incremental backup, {group.removeprefix('incremental: ')}" for group in self.samples if group.startswith("incremental: ")}
-        titles["chain restore"] = "Restore of a full and its incrementals"
-        for group, title in titles.items():
-            if group in self.samples:
-                lines += [f"## {title}", "", *self.table(group), ""]
-        if "answers" in self.samples:
-            lines += ["## From starting the restored server until it answers", "",
-                      *(f"- {name}: {values[0].wall:.2f} s" for name, values in self.samples["answers"].items()), ""]
-        for clients in (4, 32):
-            if (group := f"proxy {clients}") in self.samples:
-                rates = {name: statistics.median(values) for name, values in self.samples[group].items()}
-                lines += [f"## pgbench -S, {clients} clients", "", "| | transactions/s | holdfast / this |", "|---|---:|---:|",
-                          *(f"| {name} | {rate:.0f} | {rates['holdfast'] / rate:.2f} |" for name, rate in rates.items()), ""]
-        text = "\n".join(lines)
-        (HERE / "results").mkdir(exist_ok=True)
-        (HERE / "results/latest.md").write_text(text)
-        print("\n" + text)
-
-    def table(self, group):
-        medians = {}
-        for name, samples in self.samples[group].items():
-            medians[name] = Sample(*(statistics.median(getattr(sample, key) for sample in samples)
-                                     for key in ("wall", "cpu", "memory", "stored")))
-        ours = medians["holdfast"]
-        rows = ["| | wall s | range | holdfast / this | CPU s | memory MiB | stored MB |", "|---|---:|---:|---:|---:|---:|---:|"]
-        for name, sample in medians.items():
-            walls = [one.wall for one in self.samples[group][name]]
-            rows.append(f"| {name} | {sample.wall:.2f} | {min(walls):.2f}–{max(walls):.2f} | {ours.wall / sample.wall:.2f} | "
-                        f"{sample.cpu:.2f} | {sample.memory / 2**20:.0f} | {f'{sample.stored / 1e6:.0f}' if sample.stored else ''} |")
-        return rows
-
-
-def cpu_name():
-    match = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
-    return match.group(1) if match else os.uname().machine
-
 
 def main():
-    known = ["backup", "restore", "delta", "proxy", "archive", "cloud", "incremental"]
+    known = ["backup", "restore", "delta", "proxy", "archive", "cloud", "incremental", "chain"]
     names = sys.argv[1:] or known
     for name in names:
         if name not in known:
@@ -391,8 +351,9 @@ def main():
         bench.start()
         for name in names:
             print(f"{name}:", flush=True)
+            bench.samples = {}
             getattr(bench, name)()
-        bench.report()
+            report.write(name, report.machine(bench.source, env.run("pgbackrest", "version").stdout.strip(), ROUNDS), bench.samples)
     finally:
         bench.close()
         env.forget_session()

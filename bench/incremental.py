@@ -1,6 +1,8 @@
-"""Incremental backups after the same change: holdfast beside pgBackRest's incr; then the restore of the chain that came of it."""
+"""Incremental backups after the same change, and restores of chains of them: holdfast beside pgBackRest's incr."""
+import json
 import shutil
 
+from harness import environment as env
 from measure import measure, settle
 
 COLLECTION = "nodelocal://self/incremental"
@@ -53,19 +55,67 @@ class IncrementalBench:
                 settle()
                 self.bench.note(f"incremental: {name}", tool, self.take(tool))
 
-    def restore(self):
-        """The chain, and a full of the same data."""
-        target = self.bench.work / "target"
-        self.bench.backup_holdfast("flat")
-        for name, collection in (("holdfast", "incremental"), ("holdfast, a full of the same", "flat")):
-            shutil.rmtree(target, ignore_errors=True)
-            settle(self.bench.daemon.io / collection)
-            sample, _ = measure(self.bench.psql(f"RESTORE FROM LATEST IN 'nodelocal://self/{collection}' WITH data_directory = '{target}'"),
-                                None, self.bench.daemon.process.pid)
-            self.bench.note("chain restore", name, sample)
-        shutil.rmtree(target, ignore_errors=True)
-        shutil.rmtree(self.bench.daemon.io / "flat")
-
     def close(self):
         self.bench.daemon.sql(f"DROP WAL ARCHIVE IN '{COLLECTION}'")
         shutil.rmtree(self.bench.daemon.io / "incremental")
+
+
+class ChainBench:
+    """Restores of a full and ten incrementals, beside a full of the same data and pgBackRest's chain of the same changes."""
+
+    KINDS = {"chain": ("1 % of rows, one id range", "1 % of pages, scattered"), "chain of random rows": ("1 % of rows, at random",)}
+
+    def __init__(self, bench, scale):
+        self.bench = bench
+        seed = 0
+        for group, kinds in self.KINDS.items():
+            bench.backup_holdfast(self.collection(group))
+            bench.backup_pgbackrest("bundle")
+            for number in range(10):
+                seed += 1
+                bench.source.sql(changes(scale)[kinds[number % len(kinds)]].format(seed=seed), "pgbench", timeout=600)
+                bench.daemon.sql(f"BACKUP INTO LATEST IN 'nodelocal://self/{self.collection(group)}'", timeout=600)
+                bench.backup_pgbackrest("bundle", "incr")
+            bench.backup_holdfast(self.collection(group) + "-flat")
+            bench.daemon.sql(f"DROP WAL ARCHIVE IN 'nodelocal://self/{self.collection(group)}'")
+        self.newest = {group: set_ for group, set_ in zip(self.KINDS, self.last_sets())}
+
+    @staticmethod
+    def collection(group):
+        return group.replace(" ", "-")
+
+    def last_sets(self):
+        """The label of the last incremental of each of pgBackRest's fulls."""
+        info = json.loads(env.run("pgbackrest", f"--config={self.bench.configurations['bundle']}", "--stanza=bench", "--output=json", "info").stdout)
+        last = {}
+        for backup in info[0]["backup"]:
+            last[backup["label"].split("_")[0]] = backup["label"]
+        return list(last.values())[-len(self.KINDS):]
+
+    def round(self):
+        for group in self.KINDS:
+            for tool in ("holdfast", "holdfast, a full of the same", "pgbackrest zst bundle"):
+                self.bench.note(group, tool, self.restore(group, tool))
+
+    def restore(self, group, tool):
+        target = self.bench.work / "target"
+        shutil.rmtree(target, ignore_errors=True)
+        if tool.startswith("holdfast"):
+            collection = self.collection(group) + ("-flat" if tool != "holdfast" else "")
+            settle(self.bench.daemon.io / collection)
+            self.bench.reset_memory()
+            sample, _ = measure(self.bench.psql(f"RESTORE FROM LATEST IN 'nodelocal://self/{collection}' WITH data_directory = '{target}'"),
+                                None, self.bench.daemon.process.pid)
+            sample.memory = self.bench.daemon.peak_memory()
+        else:
+            env.make_directory(target)
+            settle()
+            sample, _ = measure(["pgbackrest", f"--config={self.bench.configurations['bundle']}", "--stanza=bench", f"--set={self.newest[group]}",
+                                 f"--pg1-path={target}", "restore"])
+        shutil.rmtree(target, ignore_errors=True)
+        return sample
+
+    def close(self):
+        for group in self.KINDS:
+            for suffix in ("", "-flat"):
+                shutil.rmtree(self.bench.daemon.io / (self.collection(group) + suffix), ignore_errors=True)

@@ -1,0 +1,69 @@
+"""The tables of a run: one file in bench/results for each benchmark, so that a run of one leaves the others' last figures."""
+import os
+import re
+import statistics
+import time
+from pathlib import Path
+
+from measure import Sample, stored_bytes
+
+RESULTS = Path(__file__).resolve().parent / "results"
+TITLES = {
+    "backup": "Full backup", "restore": "Restore to a directory", "delta": "Delta restore over an intact directory",
+    "archive": "Archiving a burst of about 1 GB of WAL", "cloud backup": "Full backup into MinIO (S3, TLS, same machine)",
+    "cloud restore": "Restore from MinIO", "chain": "Restore of a full and ten incrementals, each after 1 % of the pages changed",
+    "chain of random rows": "Restore of a full and ten incrementals, each after a change to half of all pages",
+}
+
+
+def cpu_name():
+    match = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
+    return match.group(1) if match else os.uname().machine
+
+
+def machine(server, tools, rounds):
+    """What a reader must know of where and on what the figures were taken."""
+    size = stored_bytes(server.data) - stored_bytes(server.data / "pg_wal")
+    return (f"{time.strftime('%Y-%m-%d')}: {os.cpu_count()} cores, {cpu_name()}; PostgreSQL {server.value('SHOW server_version')}; {tools}; "
+            f"cluster of {size / 1e9:.2f} GB, page checksums on; {rounds} interleaved rounds, warm cache, medians. CPU seconds are those of every "
+            "process involved, the server's included. Memory: private memory of the tool's processes; for holdfast the daemon's whole resident set (VmHWM).")
+
+
+def write(benchmark, machine_line, samples):
+    """`samples`: group -> tool -> list of Sample, or of transactions per second for groups named 'proxy <clients>'."""
+    lines = [f"# ./run bench {benchmark}", "", machine_line, ""]
+    for group, tools in samples.items():
+        lines += [f"## {title(group)}", "", *(rates(tools) if group.startswith("proxy") else table(tools)), ""]
+    RESULTS.mkdir(exist_ok=True)
+    text = "\n".join(lines)
+    (RESULTS / f"{benchmark}.md").write_text(text)
+    print("\n" + text)
+
+
+def title(group):
+    if group.startswith("incremental: "):
+        return f"Incremental backup, {group.removeprefix('incremental: ')}"
+    if group.startswith("proxy "):
+        return f"pgbench -S, {group.removeprefix('proxy ')} clients"
+    if group == "answers":
+        return "From starting the restored server until it answers"
+    return TITLES[group]
+
+
+def table(tools):
+    medians = {name: Sample(*(statistics.median(getattr(sample, key) for sample in samples) for key in ("wall", "cpu", "memory", "stored")))
+               for name, samples in tools.items()}
+    ours = medians["holdfast"]
+    rows = ["| | wall s | range | holdfast / this | CPU s | memory MiB | stored MB |", "|---|---:|---:|---:|---:|---:|---:|"]
+    for name, sample in medians.items():
+        walls = [one.wall for one in tools[name]]
+        rows.append(f"| {name} | {sample.wall:.2f} | {min(walls):.2f}–{max(walls):.2f} | {ours.wall / sample.wall:.2f} | "
+                    f"{f'{sample.cpu:.2f}' if sample.cpu else ''} | "
+                    f"{f'{sample.memory / 2**20:.0f}' if sample.memory else ''} | {f'{sample.stored / 1e6:.0f}' if sample.stored else ''} |")
+    return rows
+
+
+def rates(tools):
+    medians = {name: statistics.median(values) for name, values in tools.items()}
+    return ["| | transactions/s | holdfast / this |", "|---|---:|---:|",
+            *(f"| {name} | {rate:.0f} | {medians['holdfast'] / rate:.2f} |" for name, rate in medians.items())]
