@@ -50,7 +50,8 @@ def main():
 
     commands = json.loads((BUILD / "compile_commands.json").read_text())
     sources = sorted(Path(entry["file"]) for entry in commands)
-    sources = [path for path in sources if ROOT / "src" in path.parents]
+    # What the unit tests do wrong the sanitizers see, which run them.
+    sources = [path for path in sources if ROOT / "src" in path.parents and not path.name.endswith("_test.cc")]
     common = digest([ROOT / ".clang-tidy", *sorted((ROOT / "src").rglob("*.h")),
                      *sorted((ROOT / "proto").glob("*.proto"))])
     with concurrent.futures.ThreadPoolExecutor(options.jobs) as pool:

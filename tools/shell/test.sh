@@ -2,7 +2,7 @@
 # shellcheck shell=bash
 source tools/shell/emulators.sh
 
-TEST_PARTS=(layers format unit asan tsan fuzz tidy statements cluster versions frontdoor faults objects cloud schedules docs demo)
+TEST_PARTS=(layers format unit tsan fuzz tidy statements cluster versions frontdoor faults objects cloud schedules docs demo)
 # Modules whose code runs on several threads at once.
 TSAN_MODULES=(base jobs schedule net pgwire storage backup restore)
 # With one seed a failure comes again; other seeds and more time are for longer runs by hand.
@@ -56,12 +56,8 @@ part_layers() { count_one /usr/bin/python3 tools/check_layers.py; }
 check_format() { sources | xargs -0 clang-format-14 --dry-run -Werror; }
 part_format() { count_one check_format; }
 
+# The unit tests run once, where they see the most: behind AddressSanitizer and UndefinedBehaviorSanitizer.
 part_unit() {
-  need build_preset release || return 0
-  run_ctest release
-}
-
-part_asan() {
   need build_preset asan || return 0
   ASAN_OPTIONS=detect_leaks=1 UBSAN_OPTIONS=print_stacktrace=1 run_ctest asan
 }
@@ -147,21 +143,24 @@ part_fuzz() {
 }
 
 part_tidy() {
-  need build_preset release || return 0
+  need build_programs || return 0
   rm -f "$LOGS/$part.xml"
   step test-tidy "  running clang-tidy" /usr/bin/python3 tools/tidy.py --junit "$LOGS/$part.xml" --jobs "$JOBS" || true
   count_junit "$LOGS/$part.xml"
 }
 
-part_statements() { need build_preset release && run_pytest tests/statements; }
-part_cluster() { need build_preset release && run_pytest tests/cluster -m "not versions"; }
-part_versions() { need build_preset release && need npm_need_postgres && run_pytest tests/cluster -m versions; }
-part_frontdoor() { need build_preset release && need npm_need_node_postgres && run_pytest tests/frontdoor; }
-part_objects() { need build_preset release && need npm_need_postgres && run_pytest tests/objects; }
-part_faults() { need build_preset release && run_pytest tests/faults; }
-part_cloud() { need build_preset release && need emulators_need && run_pytest tests/cloud; }
-part_schedules() { need build_preset release && run_pytest tests/schedules; }
-part_docs() { need build_preset release && run_pytest tests/docs; }
+# Without the unit tests, which only the sanitizers' builds need.
+build_programs() { build_preset release programs; }
+
+part_statements() { need build_programs && run_pytest tests/statements; }
+part_cluster() { need build_programs && run_pytest tests/cluster -m "not versions"; }
+part_versions() { need build_programs && need npm_need_postgres && run_pytest tests/cluster -m versions; }
+part_frontdoor() { need build_programs && need npm_need_node_postgres && run_pytest tests/frontdoor; }
+part_objects() { need build_programs && need npm_need_postgres && run_pytest tests/objects; }
+part_faults() { need build_programs && run_pytest tests/faults; }
+part_cloud() { need build_programs && need emulators_need && run_pytest tests/cloud; }
+part_schedules() { need build_programs && run_pytest tests/schedules; }
+part_docs() { need build_programs && run_pytest tests/docs; }
 
 part_demo() {
   need build_preset release holdfast || return 0
