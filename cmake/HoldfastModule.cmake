@@ -12,7 +12,9 @@ if(HOLDFAST_PCH)
   file(WRITE ${CMAKE_BINARY_DIR}/pch/empty.cc "")
   add_library(holdfast_pch STATIC ${CMAKE_BINARY_DIR}/pch/empty.cc)
   target_link_libraries(holdfast_pch PRIVATE fmt::fmt spdlog::spdlog Threads::Threads)
-  set(precompiled <fmt/format.h> <algorithm> <chrono> <condition_variable> <filesystem> <functional> <fstream> <map>
+  # Of protobuf: what generated headers include.
+  set(precompiled <google/protobuf/generated_message_reflection.h> <google/protobuf/message.h> <google/protobuf/repeated_field.h>
+      <google/protobuf/unknown_field_set.h> <fmt/format.h> <algorithm> <chrono> <condition_variable> <filesystem> <functional> <fstream> <map>
       <memory> <optional> <set> <span> <string> <string_view> <thread> <utility> <vector>)
   if(HOLDFAST_TESTS)
     target_link_libraries(holdfast_pch PRIVATE GTest::gmock)
