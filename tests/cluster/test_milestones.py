@@ -2,6 +2,8 @@
 import threading
 import time
 
+import pytest
+
 from cluster.test_incremental import start_restored
 from harness import environment as env
 from harness.bank import make_bank
@@ -93,6 +95,20 @@ def test_cluster_database_and_table_at_a_milestone(lab):
     error = other.error(f"RESTORE FROM LATEST IN '{COLLECTION}' AS OF SYSTEM TIME 'none' WITH data_directory = '{target}'")
     assert error.sqlstate == "22023" and "invalid value for AS OF SYSTEM TIME" in error.message
     assert not target.exists()
+
+
+@pytest.mark.versions
+@pytest.mark.parametrize("version", [13, 14, 16, 17, 18])
+def test_every_version_has_them(lab, version):
+    source = lab.postgres(version=version)
+    make_bank(source)
+    daemon = lab.holdfast(source)
+    daemon.sql(f"BACKUP INTO '{COLLECTION}' WITH revision_history")
+    change(source, 1)
+    then = state(source)
+    daemon.sql("CREATE MILESTONE 'v1'")
+    change(source, 2)
+    assert_same(then, restored(lab, source, daemon, "then", "AT MILESTONE 'v1'"))
 
 
 def test_a_name_moves_and_belongs_to_its_database(lab):
