@@ -17,6 +17,7 @@ namespace holdfast::backup {
 /// How one WAL archive stands, as its job saw it last.
 struct WalArchiveState {
   WalArchiveMode mode = WalArchiveMode::Maps;
+  postgres::TimelineId timeline = 0;  ///< that the server is on
   postgres::Lsn archived{};           ///< everything before is in the collection
   std::optional<Time> archived_time;  ///< when everything written until then was
   std::uint64_t lag_bytes = 0;        ///< written by the server, not in the collection

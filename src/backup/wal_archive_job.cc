@@ -319,6 +319,7 @@ class Stay {
     environment_.board->set(
         job_.id(),
         {.mode = mode,
+         .timeline = path().last(),
          .archived = archived,
          .archived_time = caught_up_,
          .lag_bytes = lag,

@@ -144,19 +144,46 @@ jobs::JobId WalArchives::ensure(const Wanted& wanted, const Stop& stop) {
                          .specification = Bytes(view.begin(), view.end())});
 }
 
+Error WalArchives::does_not_work(jobs::JobId job) const {
+  const auto state = environment_.board->find(job);
+  Error error(sqlstate::kObjectNotInPrerequisiteState,
+              fmt::format("the WAL archive does not work (job {}, {})", job,
+                          jobs::name_of(registry_.get(job).status)));
+  if (state && !state->waiting_for.empty()) error.detail(state->waiting_for);
+  return error.hint("SHOW WAL ARCHIVES and SHOW JOB tell why.");
+}
+
 void WalArchives::wait_until_full(jobs::JobId job, std::chrono::seconds patience,
                                   const Stop& stop) const {
   const auto deadline = std::chrono::steady_clock::now() + patience;
   for (;;) {
     const auto state = environment_.board->find(job);
     if (state && state->mode == WalArchiveMode::Full) return;
-    const auto status = registry_.get(job).status;
-    if (jobs::is_terminal(status) || std::chrono::steady_clock::now() >= deadline) {
-      Error error(
-          sqlstate::kObjectNotInPrerequisiteState,
-          fmt::format("the WAL archive does not work (job {}, {})", job, jobs::name_of(status)));
-      if (state && !state->waiting_for.empty()) error.detail(state->waiting_for);
-      throw error.hint("SHOW WAL ARCHIVES and SHOW JOB tell why.");
+    if (jobs::is_terminal(registry_.get(job).status) ||
+        std::chrono::steady_clock::now() >= deadline) {
+      throw does_not_work(job);
+    }
+    stop.sleep(kModePoll);
+  }
+}
+
+void WalArchives::wait_until_archived(jobs::JobId job, postgres::TimelineId timeline,
+                                      postgres::Lsn lsn, std::chrono::seconds patience,
+                                      const Stop& stop) const {
+  postgres::Lsn reached;
+  auto deadline = std::chrono::steady_clock::now() + patience;
+  for (;;) {
+    const auto state = environment_.board->find(job);
+    const bool follows =
+        state && state->mode == WalArchiveMode::Full && state->timeline == timeline;
+    if (follows && state->archived >= lsn) return;
+    if (follows && state->archived > reached) {
+      reached = state->archived;
+      deadline = std::chrono::steady_clock::now() + patience;
+    }
+    if (jobs::is_terminal(registry_.get(job).status) ||
+        std::chrono::steady_clock::now() >= deadline) {
+      throw does_not_work(job);
     }
     stop.sleep(kModePoll);
   }
@@ -196,6 +223,8 @@ std::vector<WalArchives::Listed> WalArchives::list() const {
     listed.push_back({.job = job,
                       .collection_uri = spec.collection_uri(),
                       .slot = spec.slot(),
+                      .system_identifier = spec.system_identifier(),
+                      .key = collection::parse_keys(spec.keys()).wal,
                       .mode = archive_mode(*environment_.database, spec.slot(), first),
                       .state = environment_.board->find(job.id),
                       .protected_since = since ? since : job.created});

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "backup/wal_archive_job.h"
+#include "base/error.h"
 #include "base/mutex.h"
 #include "collection/encryption.h"
 #include "jobs/registry.h"
@@ -46,6 +47,10 @@ class WalArchives {
   /// Returns when the archive's job keeps all WAL (mode Full) from some moment before this call on.
   /// Throws kObjectNotInPrerequisiteState when it does not within `patience`, or ends.
   void wait_until_full(jobs::JobId job, std::chrono::seconds patience, const Stop& stop) const;
+  /// Returns when the archive, of mode Full, holds all WAL of this timeline before `lsn`. Throws
+  /// kObjectNotInPrerequisiteState when it ends, or stands still for `patience`.
+  void wait_until_archived(jobs::JobId job, postgres::TimelineId timeline, postgres::Lsn lsn,
+                           std::chrono::seconds patience, const Stop& stop) const;
   /// Throws kObjectNotInPrerequisiteState when the collection has an archive that encrypts WAL
   /// otherwise than with `key` (absent: not at all).
   void require_same_key(std::string_view collection_uri,
@@ -61,6 +66,9 @@ class WalArchives {
     jobs::Job job;
     std::string collection_uri;  ///< with its secrets: print it redacted
     std::string slot;
+    std::uint64_t system_identifier = 0;  ///< of the server whose WAL it is
+    /// What the collection's WAL is encrypted with.
+    std::optional<collection::CollectionKeys::Wal> key;
     WalArchiveMode mode = WalArchiveMode::Maps;
     std::optional<WalArchiveState> state;  ///< absent when it does not run
     std::optional<Time> protected_since;   ///< when the slot was last moved on
@@ -69,6 +77,8 @@ class WalArchives {
   std::vector<Listed> list() const;
 
  private:
+  Error does_not_work(jobs::JobId job) const;
+
   jobs::Registry& registry_;
   jobs::Runner& runner_;
   WalArchiveEnvironment environment_;

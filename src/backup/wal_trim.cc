@@ -12,6 +12,7 @@
 
 #include "base/log.h"
 #include "collection/format.h"
+#include "collection/milestone.h"
 #include "collection/wal_archive.h"
 
 namespace holdfast::backup {
@@ -129,8 +130,10 @@ class Trimmer {
     if (!may_remove()) return trimmed;
     const std::string above = fmt::format("{}/{}", collection::kWalDirectory, id_);
     for (const std::string& timeline : store_.list_directories(above, stop_)) {
-      if (!trim_directory(fmt::format("{}/{}", above, timeline), trimmed)) break;
+      if (!trim_directory(fmt::format("{}/{}", above, timeline), trimmed)) return trimmed;
     }
+    // Last: what a crash leaves is a milestone that cannot be restored, and is said to be so.
+    trim_milestones(trimmed);
     return trimmed;
   }
 
@@ -173,6 +176,28 @@ class Trimmer {
       if (refused == 0) trimmed.bytes += bytes;
     }
     return true;
+  }
+
+  /// Those from before the WAL that is kept.
+  void trim_milestones(TrimmedWal& trimmed) {
+    const std::string directory = collection::milestone_directory(id_);
+    std::vector<storage::ObjectKey> keys;
+    std::uint64_t bytes = 0;
+    store_.list(
+        directory,
+        [&](const storage::ObjectInfo& info) {
+          const auto place = collection::parse_milestone_name(
+              std::string_view(info.key).substr(directory.size() + 1));
+          if (!place || (needs_ != nullptr && place->lsn.value >= needs_->oldest_start)) return;
+          keys.push_back(info.key);
+          bytes += info.size;
+        },
+        stop_);
+    if (keys.empty()) return;
+    const std::uint64_t refused = collection::remove_objects(store_, keys, stop_);
+    trimmed.refused += refused;
+    trimmed.objects += keys.size() - refused;
+    if (refused == 0) trimmed.bytes += bytes;
   }
 
   storage::ObjectStore& store_;

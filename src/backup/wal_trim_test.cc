@@ -10,6 +10,7 @@
 #include "base/error.h"
 #include "collection/block_map_store.h"
 #include "collection/collection.h"
+#include "collection/milestone.h"
 #include "collection/wal_archive.h"
 #include "collection/wal_tail.h"
 #include "storage/fault_store.h"
@@ -108,6 +109,25 @@ TEST_F(WalTrimTest, AnArchiveKeepsEverythingFromTheOldestStartOn) {
   EXPECT_THAT(segments(), ElementsAre(13, 14, 15, 16, 17, 18, 19, 20));
   EXPECT_THAT(maps(), ElementsAre(13, 14, 15, 16, 17, 18, 19, 20));
   EXPECT_TRUE(collection::is_wal_archive(store_, kSystem, stop_));
+}
+
+TEST_F(WalTrimTest, MilestonesGoWithTheWalThatTheyAreIn) {
+  collection::mark_wal_archive(store_, kSystem, stop_);
+  const auto key = [](std::uint64_t segment) {
+    return collection::milestone_key(kSystem, 1, postgres::Lsn{segment * kSegmentBytes + 1000});
+  };
+  for (const std::uint64_t segment : {11U, 13U, 15U}) put_object(key(segment));
+  put_object(collection::milestone_directory(kSystem) + "/kept.txt");
+  chain(13, 14);
+  const auto trimmed = trim();
+  EXPECT_FALSE(store_.stat(key(11), stop_));
+  EXPECT_TRUE(store_.stat(key(13), stop_));
+  EXPECT_TRUE(store_.stat(key(15), stop_));
+  EXPECT_TRUE(store_.stat(collection::milestone_directory(kSystem) + "/kept.txt", stop_));
+  ASSERT_THAT(trimmed, SizeIs(1));
+  EXPECT_EQ(trimmed[0].refused, 0U);
+  // Segments 10 to 12 with their maps, a tail of 12, and a milestone.
+  EXPECT_EQ(trimmed[0].objects, 3U * 2 + 1 + 1);
 }
 
 TEST_F(WalTrimTest, AnArchiveKeepsOtherTimelinesToo) {

@@ -28,6 +28,8 @@ inline constexpr std::string_view kLatestPrefix = "LATEST-";
 inline constexpr std::string_view kIncrementalsDirectory = "incrementals";
 inline constexpr std::string_view kWalDirectory = "wal";
 inline constexpr std::string_view kWalArchiveMark = "ARCHIVE";
+inline constexpr std::string_view kMilestoneDirectory = "milestones";  // of a server's WAL
+inline constexpr std::string_view kMilestoneSuffix = ".milestone";
 inline constexpr std::string_view kDataDirectory = "data";
 inline constexpr std::string_view kProgressDirectory = "progress";  // of checkpoints
 inline constexpr std::string_view kPackSuffix = ".pack";
@@ -60,6 +62,9 @@ inline constexpr std::uint64_t kHighestManifestRatio = 1024;
 inline constexpr std::uint64_t kMaxManifestMemory = 1536ULL << 20;
 /// A WAL segment is cut into objects of at most this much; the default of 16 MiB is one object.
 inline constexpr std::uint64_t kWalPartBytes = 64ULL << 20;
+
+/// A milestone, whose texts are three names of at most 63 bytes.
+inline constexpr std::uint64_t kMaxMilestoneBytes = 16ULL << 10;
 
 /// ENCRYPTION-INFO. Each ADD NEW_KMS makes one more, so that this many are far beyond use.
 inline constexpr std::uint32_t kEncryptionInfoVersion = 1;

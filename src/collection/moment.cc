@@ -223,6 +223,20 @@ Moment MomentFinder::at_lsn(Lsn lsn) const {
   return choose(std::move(found), to_string(lsn), std::nullopt);
 }
 
+Moment MomentFinder::behind(TimelineId timeline, Lsn lsn) const {
+  const auto& timelines = holdings_.timelines();
+  const auto archived = std::ranges::find_if(
+      timelines, [&](const ArchivedTimeline& one) { return one.path.last() == timeline; });
+  const auto found = archived == timelines.end() ? std::nullopt : look_for(*archived, lsn);
+  if (!found) throw not_covered(std::nullopt);
+  if (found->place.record.valid() && found->place.end == lsn) {
+    return choose({*found}, to_string(lsn), std::nullopt);
+  }
+  throw Error(sqlstate::kDataCorrupted,
+              fmt::format("no WAL record of timeline {} ends at {}", timeline, to_string(lsn)))
+      .hint("The archive is not of the server that it is said to be of, or was damaged.");
+}
+
 Moment MomentFinder::at_restore_point(std::string_view name) const {
   const auto& timelines = holdings_.timelines();
   for (auto timeline = timelines.rbegin(); timeline != timelines.rend(); ++timeline) {

@@ -53,6 +53,9 @@ class MomentFinder {
   Moment at_time(Time moment) const;
   /// Everything that begins before `lsn`, with the same refusals.
   Moment at_lsn(postgres::Lsn lsn) const;
+  /// The same for a position on one timeline, where a record must end: as a restore point of which
+  /// both are known does. Throws kDataCorrupted when none does.
+  Moment behind(postgres::TimelineId timeline, postgres::Lsn lsn) const;
   /// The last restore point of that name on the newest timeline that has one. Reads all WAL.
   Moment at_restore_point(std::string_view name) const;
 

@@ -228,6 +228,40 @@ TEST_F(MomentTest, FindsPositionsAndRestorePoints) {
   EXPECT_THAT(error_of([&] { finder().at_restore_point("none"); }), HasSubstr("\"none\""));
 }
 
+TEST_F(MomentTest, FindsWhatEndsAtAPositionOfATimeline) {
+  layer("full", at(100));
+  const Lsn common_point = restore_point("common");
+  const WalBuilder common = wal_;
+  const Lsn common_end = next_record(common);
+  const Lsn old_point = restore_point("old");
+  const Lsn old_end = next_record(wal_);
+  commit(at(102));
+  archive();
+  wal_ = common;
+  const std::string history = "1\t" + to_string(common_end) + "\tafter a restore\n";
+  put_timeline_history(store_, kSystem, 2, as_bytes(history), stop_);
+  const Lsn new_point = restore_point("new");
+  const Lsn new_end = next_record(wal_);
+  commit(at(120));
+  archive(0, 2);
+
+  EXPECT_EQ(finder().behind(1, common_end).target->record, common_point);
+  EXPECT_EQ(finder().behind(1, old_end).target->record, old_point);
+  EXPECT_EQ(finder().behind(1, old_end).target->timeline, 1U);
+  EXPECT_EQ(finder().behind(2, new_end).target->record, new_point);
+  EXPECT_EQ(finder().behind(2, new_end).target->timeline, 2U);
+  // Two histories have this position; only the timeline tells which is meant.
+  ASSERT_EQ(old_end, new_end);
+  EXPECT_THAT(error_of([&] { finder().at_lsn(old_end); }), HasSubstr("ambiguous"));
+
+  EXPECT_THAT(error_of([&] { finder().behind(3, new_end); }), HasSubstr("do not cover"));
+  EXPECT_THAT(error_of([&] { finder().behind(2, Lsn{kStart}); }), HasSubstr("do not cover"));
+  EXPECT_THAT(error_of([&] { finder().behind(2, Lsn{wal_.position().value + 99}); }),
+              HasSubstr("do not cover"));
+  EXPECT_THAT(error_of([&] { finder().behind(2, Lsn{new_end.value - 8}); }),
+              HasSubstr("no WAL record of timeline 2 ends at"));
+}
+
 TEST_F(MomentTest, AfterARestoreBothHistoriesCanBeReached) {
   layer("full", at(100));
   const Lsn kept = commit(at(101));

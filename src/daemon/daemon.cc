@@ -13,6 +13,7 @@
 #include <thread>
 
 #include "backup/backup_job.h"
+#include "backup/milestones.h"
 #include "backup/wal_archives.h"
 #include "base/error.h"
 #include "base/log.h"
@@ -43,10 +44,12 @@
 #include "statements/external_connection_statements.h"
 #include "statements/history_statements.h"
 #include "statements/job_statements.h"
+#include "statements/milestone_statements.h"
 #include "statements/restore_objects.h"
 #include "statements/restore_statement.h"
 #include "statements/schedule_services.h"
 #include "statements/show_backup_statement.h"
+#include "statements/singlestore_statements.h"
 #include "statements/wal_archive_statements.h"
 #include "storage/external_uri.h"
 #include "storage/kms.h"
@@ -198,6 +201,7 @@ struct Daemon::Parts {
   Instance instance;
   backup::WalArchiveBoard archive_board;
   backup::WalArchives archives;
+  backup::Milestones milestones;
   FrontDoorUpstream upstream;
   statements::Dispatcher dispatcher;
   schedule::Schedules schedules;
@@ -220,6 +224,7 @@ Daemon::Parts::Parts(Configuration given, const Stop& stop)
       stores(configuration, connections),
       instance(configuration, database),
       archives(registry, runner, archive_environment()),
+      milestones(archives, archive_environment()),
       upstream(instance, registry),
       schedules(database, node_number(configuration.node_id)),
       history(database),
@@ -335,9 +340,16 @@ void Daemon::Parts::authorize(restore::proto::RestoreJobSpec& spec, const Stop& 
 
 void Daemon::Parts::register_statements() {
   const Clock& clock = Clock::system();
-  dispatcher.add<sql::Backup>(std::make_unique<statements::BackupStatement>(stores, runner, clock));
-  dispatcher.add<sql::Restore>(
-      std::make_unique<statements::RestoreStatement>(stores, runner, instance));
+  auto backup = std::make_unique<statements::BackupStatement>(stores, runner, clock);
+  auto restore = std::make_unique<statements::RestoreStatement>(stores, runner, instance);
+  statements::add_singlestore_statements(dispatcher,
+                                         {.stores = stores,
+                                          .backup = *backup,
+                                          .restore = *restore,
+                                          .history = history,
+                                          .external_io_dir = configuration.external_io_dir});
+  dispatcher.add<sql::Backup>(std::move(backup));
+  dispatcher.add<sql::Restore>(std::move(restore));
   dispatcher.add<sql::ShowBackups>(std::make_unique<statements::ShowBackupsStatement>(stores));
   dispatcher.add<sql::ShowBackup>(std::make_unique<statements::ShowBackupStatement>(stores));
   dispatcher.add<sql::AlterBackupKms>(std::make_unique<statements::AlterBackupStatement>(stores));
@@ -346,7 +358,9 @@ void Daemon::Parts::register_statements() {
                                                               .stores = &stores,
                                                               .node_id = configuration.node_id,
                                                               .locality = configuration.locality});
-  statements::add_history_statements(dispatcher, history, registry);
+  statements::add_history_statements(
+      dispatcher, {.history = history, .registry = registry, .milestones = milestones});
+  statements::add_milestone_statements(dispatcher, stores, milestones, clock);
   statements::add_schedule_statements(dispatcher, {.schedules = &schedules,
                                                    .registry = &registry,
                                                    .stores = &stores,

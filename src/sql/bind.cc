@@ -69,6 +69,12 @@ class Binder {
   }
   void operator()(Query& query) { query.source = replace(query.source); }
   void operator()(Expression& expression) {
+    if (expression.kind == Expression::Kind::Milestone && expression.parameter != 0) {
+      expression.value = not_null(expression.parameter);
+      expression.source = "MILESTONE " + quote_literal(expression.value);
+      expression.parameter = 0;
+      return;
+    }
     if (expression.kind != Expression::Kind::Parameter) {
       expression.source = replace(expression.source);
       return;

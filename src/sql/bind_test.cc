@@ -60,6 +60,26 @@ TEST(Bind, MakesAParameterAString) {
   EXPECT_EQ(moment.value, "-10s");
 }
 
+TEST(Bind, MakesAParameterAMilestonesName) {
+  Statement statement = parse("RESTORE FROM LATEST IN $1 AT MILESTONE $2");
+  EXPECT_EQ(parameter_count(statement), 2U);
+  bind_parameters(statement, std::vector<Value>{"x", "it's"});
+  const Expression& moment = *std::get<Restore>(statement).as_of;
+  EXPECT_EQ(moment.kind, Expression::Kind::Milestone);
+  EXPECT_EQ(moment.value, "it's");
+  EXPECT_EQ(print(statement, Redact::Nothing),
+            "RESTORE FROM LATEST IN 'x' AS OF SYSTEM TIME MILESTONE 'it''s'");
+  EXPECT_EQ(bound("CREATE MILESTONE $1 FOR d", {"m"}), "CREATE MILESTONE 'm' FOR d");
+  EXPECT_EQ(state_of_failure("RESTORE FROM LATEST IN 'x' AT MILESTONE $1", {std::nullopt}),
+            SqlState("22004"));
+}
+
+TEST(Bind, FillsSingleStoresStatements) {
+  EXPECT_EQ(bound("BACKUP d TO S3 $1 CONFIG $2 CREDENTIALS $3 TAGS ($4)", {"b", "c", "k", "t"}),
+            "BACKUP DATABASE d TO S3 'b' CONFIG 'c' CREDENTIALS 'k' TAGS ('t')");
+  EXPECT_EQ(bound("RESTORE d FROM $1", {"b"}), "RESTORE DATABASE d FROM 'b'");
+}
+
 TEST(Bind, RefusesNullAndMissingValues) {
   EXPECT_EQ(state_of_failure("BACKUP INTO $1", {std::nullopt}), SqlState("22004"));
   EXPECT_EQ(state_of_failure("SHOW JOB $1", {std::nullopt}), SqlState("22004"));

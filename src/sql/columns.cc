@@ -96,6 +96,13 @@ constexpr FixedColumn kBackupStatus[] = {
 constexpr FixedColumn kDeletedBackups[] = {
     {"job_id", kInt}, {"subdirectory", kText}, {"start_time", kTime}, {"end_time", kTime},
     {"layers", kInt}, {"bytes", kInt}, {"action", kText}, {"reason", kText}};
+constexpr FixedColumn kBackupId[] = {{"backup_id", kInt}};
+constexpr FixedColumn kNewMilestone[] = {
+    {"milestone_name", kText}, {"milestone_time", kTime}, {"database_name", kText}};
+// Source of the names: SingleStore 9.1; from timeline on they are ours.
+constexpr FixedColumn kMilestones[] = {
+    {"milestone_name", kText}, {"milestone_time", kTime}, {"database_name", kText},
+    {"database_location", kText}, {"timeline", kInt}, {"lsn", kText}, {"user_name", kText}};
 constexpr FixedColumn kNewWalArchive[] = {{"job_id", kInt}, {"slot", kText}};
 constexpr FixedColumn kWalArchives[] = {
     {"collection", kText}, {"mode", kText}, {"job_id", kInt}, {"status", kText}, {"slot", kText},
@@ -194,12 +201,16 @@ struct ColumnsOf {
     return fixed(kConnectionCheck);
   }
   std::vector<Column> operator()(const InformationSchemaView& s) const {
-    return fixed(s.view == InformationSchemaView::View::BackupHistory ? Fixed(kBackupHistory)
-                                                                      : Fixed(kBackupStatus));
+    static constexpr Fixed kView[] = {kBackupHistory, kBackupStatus, kMilestones};
+    return fixed(kView[static_cast<int>(s.view)]);
   }
   std::vector<Column> operator()(const DeleteBackups& s) const {
     return fixed(s.options.flag("detached") ? Fixed(kDetachedJob) : Fixed(kDeletedBackups));
   }
+  std::vector<Column> operator()(const SingleStoreBackup&) const { return fixed(kBackupId); }
+  std::vector<Column> operator()(const SingleStoreRestore&) const { return fixed(kFinishedJob); }
+  std::vector<Column> operator()(const CreateMilestone&) const { return fixed(kNewMilestone); }
+  std::vector<Column> operator()(const ShowMilestones&) const { return fixed(kMilestones); }
   std::vector<Column> operator()(const CreateWalArchive&) const { return fixed(kNewWalArchive); }
   std::vector<Column> operator()(const ShowWalArchives&) const { return fixed(kWalArchives); }
   // Those that return no rows, by name, so that a new statement has to be placed.

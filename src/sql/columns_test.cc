@@ -84,6 +84,19 @@ TEST(Columns, OfDeleteBackups) {
   EXPECT_EQ(names("DELETE BACKUPS KEEP 1 FULLS IN 'x' WITH detached"), "job_id");
 }
 
+TEST(Columns, OfSingleStoresStatements) {
+  EXPECT_EQ(names("BACKUP DATABASE d TO 'x'"), "backup_id");
+  EXPECT_EQ(names("RESTORE DATABASE d FROM 'x'"), "job_id status fraction_completed rows");
+}
+
+TEST(Columns, OfMilestones) {
+  EXPECT_EQ(names("CREATE MILESTONE"), "milestone_name milestone_time database_name");
+  const std::string list =
+      "milestone_name milestone_time database_name database_location timeline lsn user_name";
+  EXPECT_EQ(names("SHOW MILESTONES IN 'x'"), list);
+  EXPECT_EQ(names("information_schema.mv_milestones"), list);
+}
+
 TEST(Columns, AreAbsentForStatementsWithoutRows) {
   EXPECT_EQ(names("PAUSE JOB 1"), "");
   EXPECT_EQ(names("DROP SCHEDULE 1"), "");

@@ -50,6 +50,7 @@ enum OptionList : unsigned {
   kCheckConnection = 1u << 6,
   kWalArchive = 1u << 7,
   kDeleteBackups = 1u << 8,
+  kShowMilestones = 1u << 9,
 };
 
 struct OptionSpec {
@@ -66,10 +67,10 @@ inline constexpr OptionSpec kOptions[] = {
     {"revision_history", OptionType::Boolean, Secret::No, kBackup,
      "keep all WAL, so that any moment inside can be restored"},
     {"encryption_passphrase", OptionType::String, Secret::Yes,
-     kBackup | kRestore | kShowBackup | kWalArchive | kDeleteBackups,
+     kBackup | kRestore | kShowBackup | kWalArchive | kDeleteBackups | kShowMilestones,
      "passphrase that the data key is derived from"},
     {"kms", OptionType::UriList, Secret::KmsUri,
-     kBackup | kRestore | kShowBackup | kWalArchive | kDeleteBackups,
+     kBackup | kRestore | kShowBackup | kWalArchive | kDeleteBackups | kShowMilestones,
      "master keys that wrap the data key"},
     {"detached", OptionType::Boolean, Secret::No, kBackup | kDeleteBackups,
      "return the job id at once"},

@@ -6,6 +6,7 @@
 #include "base/error.h"
 #include "sql/option_parser.h"
 #include "sql/schedule_parser.h"
+#include "sql/singlestore_parser.h"
 #include "sql/target_parser.h"
 #include "sql/token_reader.h"
 
@@ -24,9 +25,33 @@ std::optional<Expression> parse_as_of(TokenReader& reader) {
   return reader.expect_moment(at_with);
 }
 
+/// AS OF SYSTEM TIME e, or AT MILESTONE 's', which is the same as AS OF SYSTEM TIME MILESTONE 's'.
+std::optional<Expression> parse_moment(TokenReader& reader) {
+  if (reader.accept({"at"})) return reader.expect_milestone();
+  return parse_as_of(reader);
+}
+
+/// The one database that SingleStore's statements name, also without the word DATABASE.
+std::optional<std::string> single_database(const Targets& targets) {
+  if (targets.kind == Targets::Kind::Databases && targets.databases.size() == 1) {
+    return targets.databases.front();
+  }
+  if (targets.kind == Targets::Kind::Tables && targets.tables.size() == 1 &&
+      !targets.tables.front().wildcard && targets.tables.front().parts.size() == 1) {
+    return targets.tables.front().parts.front();
+  }
+  return std::nullopt;
+}
+
 Statement parse_backup(TokenReader& reader) {
   Backup backup;
+  const bool tables = reader.at({"table"});
   backup.targets = parse_targets(reader, "into");
+  if (!tables && at_singlestore_backup(reader)) {
+    if (auto database = single_database(backup.targets)) {
+      return parse_singlestore_backup(reader, *std::move(database));
+    }
+  }
   reader.expect({"into"});
   if (reader.at({"latest", "in"})) {
     backup.onto = parse_subdirectory(reader);
@@ -52,13 +77,18 @@ Statement parse_restore(TokenReader& reader) {
   if (reader.accept({"system", "users"})) {
     restore.targets.kind = Targets::Kind::SystemUsers;
   } else {
+    const bool tables = reader.at({"table"});
     restore.targets = parse_targets(reader, "from");
+    auto database = single_database(restore.targets);
+    if (!tables && database && at_singlestore_restore(reader)) {
+      return parse_singlestore_restore(reader, *std::move(database));
+    }
   }
   reader.expect({"from"});
   restore.from = parse_subdirectory(reader);
   reader.expect({"in"});
   restore.in = reader.expect_uris();
-  restore.as_of = parse_as_of(reader);
+  restore.as_of = parse_moment(reader);
   restore.options = parse_options(reader, kRestore);
   return restore;
 }
@@ -80,6 +110,13 @@ Statement parse_show_backups(TokenReader& reader) {
     *clause = reader.expect_expression(at_clause);
   }
   show.options = parse_options(reader, kShowBackups);
+  return show;
+}
+
+Statement parse_show_milestones(TokenReader& reader) {
+  ShowMilestones show;
+  show.in = reader.expect_uris();
+  show.options = parse_options(reader, kShowMilestones);
   return show;
 }
 
@@ -174,6 +211,7 @@ Statement parse_show(TokenReader& reader) {
   if (reader.accept({"jobs"})) return parse_show_jobs(reader);
   if (reader.accept({"job"})) return parse_show_job(reader);
   if (reader.accept({"wal", "archives"})) return ShowWalArchives{};
+  if (reader.accept({"milestones", "in"})) return parse_show_milestones(reader);
   if (reader.accept({"automatic", "jobs"})) {
     ShowJobs show;
     show.form = ShowJobs::Form::Automatic;
@@ -284,8 +322,16 @@ Statement parse_alter(TokenReader& reader) {
   return alter;
 }
 
+Statement parse_create_milestone(TokenReader& reader) {
+  CreateMilestone create;
+  if (reader.at_text()) create.name = reader.expect_text();
+  if (reader.accept({"for"})) create.database = reader.expect_name();
+  return create;
+}
+
 Statement parse_create(TokenReader& reader) {
   if (reader.accept({"schedule"})) return parse_create_schedule(reader);
+  if (reader.accept({"milestone"})) return parse_create_milestone(reader);
   if (reader.accept({"wal", "archive", "in"})) {
     CreateWalArchive archive;
     archive.uri = reader.expect_text();
@@ -371,6 +417,7 @@ Statement parse_view(TokenReader& reader) {
   using View = InformationSchemaView::View;
   reader.expect_symbol(".");
   if (reader.accept({"mv_backup_history"})) return InformationSchemaView{View::BackupHistory};
+  if (reader.accept({"mv_milestones"})) return InformationSchemaView{View::Milestones};
   reader.expect({"mv_backup_status"});
   return InformationSchemaView{View::BackupStatus};
 }

@@ -211,6 +211,10 @@ TEST(Parser, NeverQuotesAPassphraseInAnError) {
            "BACKUP INTO 'x' WITH encryption_passphrase = $$hunter2",
            "BACKUP INTO 'x' WITH encryption_passphrase = E'hunter2\\uZ'",
            "BACKUP INTO 'x' AS OF SYSTEM TIME now() 'hunter2'",
+           "BACKUP DATABASE d TO S3 'x' CREDENTIALS \"hunter2\"",
+           "BACKUP DATABASE d TO S3 'x' CREDENTIALS hunter2",
+           "BACKUP DATABASE d TO S3 'x' CREDENTIALS '{}' 'hunter2'",
+           "RESTORE DATABASE d FROM S3 'x' CONFIG \"hunter2\"",
        }) {
     EXPECT_THAT(failure(text).message(), Not(HasSubstr("hunter2"))) << text;
   }
@@ -220,10 +224,67 @@ TEST(Parser, RefusesAZeroByte) {
   EXPECT_EQ(failure(std::string_view("SHOW JOBS\0x", 11)).position(), 10);
 }
 
+TEST(Parser, TellsTheTwoGrammarsOfBackupAndRestoreApart) {
+  using Kind = SingleStorePlace::Kind;
+  const auto is = []<typename Form>(std::string_view text, const Form&) {
+    return std::holds_alternative<Form>(parse(text));
+  };
+  for (const std::string_view text :
+       {"BACKUP DATABASE d INTO 'x'", "BACKUP d INTO 'x'", "BACKUP TABLE d INTO 'x' IN 'y'"}) {
+    EXPECT_TRUE(is(text, Backup{})) << text;
+  }
+  for (const std::string_view text :
+       {"RESTORE DATABASE d FROM 'x' IN 'y'", "RESTORE d FROM LATEST IN 'y'",
+        "RESTORE DATABASE d FROM $1 IN $2", "RESTORE FROM 'x' IN 'y'"}) {
+    EXPECT_TRUE(is(text, Restore{})) << text;
+  }
+  EXPECT_EQ(std::get<SingleStoreBackup>(parse("BACKUP d TO AZURE 'x'")).place.kind, Kind::Azure);
+  EXPECT_EQ(std::get<SingleStoreBackup>(parse("BACKUP d TO 's3'")).place.kind, Kind::Path);
+  EXPECT_EQ(std::get<SingleStoreRestore>(parse("RESTORE d FROM GCS 'x'")).place.kind, Kind::Gcs);
+  for (const std::string_view text :
+       {"BACKUP TO 'x'",
+        "BACKUP DATABASE a, b TO 'x'",
+        "BACKUP TABLE t TO 'x'",
+        "BACKUP a.b TO 'x'",
+        "BACKUP * TO 'x'",
+        "BACKUP WITH INIT TO 'x'",
+        "BACKUP DATABASE d WITH INIT INTO 'x'",
+        "BACKUP DATABASE d TO x",
+        "BACKUP DATABASE d TO 'x' CONFIG '{}' TIMEOUT 5",
+        "BACKUP DATABASE d WITH SPLIT PARTITIONS BY 3 TO 'x'",
+        "BACKUP DATABASE d TO 'x' TAGS ()",
+        "BACKUP DATABASE d TO 'x' TIMEOUT -1",
+        "RESTORE FROM 'x'",
+        "RESTORE TABLE t FROM 'x'",
+        "RESTORE DATABASE a, b FROM 'x'",
+        "RESTORE DATABASE d FROM LATEST",
+        "RESTORE DATABASE d FROM 'x' WITH FILE",
+        "RESTORE DATABASE d AS e FROM 'x' IN 'y'",
+        "RESTORE DATABASE d FROM 'x' WITH FILE = 1 WITH FILE = 2",
+        "RESTORE DATABASE d FROM 'x' WITH",
+        "RESTORE DATABASE d FROM 'x' WITH SYNC DURABILITY WITH ASYNC DURABILITY",
+        "RESTORE SYSTEM USERS FROM 'x'"}) {
+    EXPECT_EQ(failure(text).state(), sqlstate::kSyntaxError) << text;
+  }
+}
+
+TEST(Parser, AMilestoneIsAMoment) {
+  const Statement at = parse("RESTORE FROM LATEST IN 'x' AT MILESTONE 'v1'");
+  const Expression& moment = *std::get<Restore>(at).as_of;
+  EXPECT_EQ(moment.kind, Expression::Kind::Milestone);
+  EXPECT_EQ(moment.value, "v1");
+  EXPECT_EQ(parse("RESTORE FROM LATEST IN 'x' AS OF SYSTEM TIME MILESTONE 'v1'"), at);
+  EXPECT_EQ(failure("RESTORE FROM LATEST IN 'x' AT MILESTONE v1").state(), sqlstate::kSyntaxError);
+  EXPECT_EQ(failure("RESTORE FROM LATEST IN 'x' AT MILESTONE 'a' AS OF SYSTEM TIME '-1s'").state(),
+            sqlstate::kSyntaxError);
+  EXPECT_EQ(failure("BACKUP INTO 'x' AT MILESTONE 'v1'").state(), sqlstate::kSyntaxError);
+}
+
 // They are no statements by themselves: only row_source.h hands them to the parser.
 TEST(Parser, ReadsOurTablesOfTheInformationSchema) {
   for (const char* text :
-       {"information_schema.mv_backup_history", "information_schema.mv_backup_status"}) {
+       {"information_schema.mv_backup_history", "information_schema.mv_backup_status",
+        "information_schema.mv_milestones"}) {
     EXPECT_EQ(print(parse(text), Redact::Nothing), text);
   }
   EXPECT_EQ(parse("INFORMATION_SCHEMA . MV_BACKUP_STATUS"),

@@ -163,15 +163,44 @@ class Printer {
     if (s.what == ClearBackupHistory::What::Failure) put(" FAILURE");
   }
   void operator()(const InformationSchemaView& s) {
-    put(s.view == InformationSchemaView::View::BackupHistory
-            ? "information_schema.mv_backup_history"
-            : "information_schema.mv_backup_status");
+    static constexpr std::string_view kView[] = {"mv_backup_history", "mv_backup_status",
+                                                 "mv_milestones"};
+    put("information_schema.").put(kView[static_cast<int>(s.view)]);
   }
   void operator()(const DeleteBackups& s) {
     put("DELETE BACKUPS");
     if (s.older_than) put(" OLDER THAN ").expression(*s.older_than);
     if (s.keep_fulls) put(fmt::format(" KEEP {} FULLS", *s.keep_fulls));
     put(" IN ").uris(s.in, Secret::Uri).options(s.options);
+  }
+  void operator()(const SingleStoreBackup& s) {
+    static constexpr std::string_view kMode[] = {"", " WITH INIT", " WITH DIFFERENTIAL",
+                                                 " WITH SPLIT PARTITIONS"};
+    put("BACKUP DATABASE ").put(quote_identifier(s.database));
+    put(kMode[static_cast<int>(s.mode)]).put(" TO ").place(s.place);
+    if (s.timeout_ms) put(fmt::format(" TIMEOUT {}", *s.timeout_ms));
+    access(s.place).resource_pool(s.resource_pool);
+    if (!s.tags.empty()) put(" TAGS (").texts(s.tags).put(")");
+  }
+  void operator()(const SingleStoreRestore& s) {
+    put("RESTORE DATABASE ").put(quote_identifier(s.database));
+    if (s.new_name) put(" AS ").put(quote_identifier(*s.new_name));
+    put(" FROM ").place(s.place).access(s.place);
+    if (s.file) put(fmt::format(" WITH FILE = {}", *s.file));
+    const auto sync = [&](const std::optional<bool>& wait, std::string_view what) {
+      if (wait) put(*wait ? " WITH SYNC " : " WITH ASYNC ").put(what);
+    };
+    sync(s.sync_durability, "DURABILITY");
+    sync(s.sync_replication, "REPLICATION");
+    resource_pool(s.resource_pool);
+  }
+  void operator()(const CreateMilestone& s) {
+    put("CREATE MILESTONE");
+    if (s.name) put(" ").text(*s.name);
+    if (s.database) put(" FOR ").put(quote_identifier(*s.database));
+  }
+  void operator()(const ShowMilestones& s) {
+    put("SHOW MILESTONES IN ").uris(s.in, Secret::Uri).options(s.options);
   }
   void operator()(const CreateWalArchive& s) {
     put("CREATE WAL ARCHIVE IN ").text(s.uri).options(s.options);
@@ -226,6 +255,32 @@ class Printer {
       before = ", ";
     }
     return put(")");
+  }
+
+  Printer& texts(const std::vector<Text>& texts) {
+    std::string_view before = "";
+    for (const Text& one : texts) {
+      put(before).text(one);
+      before = ", ";
+    }
+    return *this;
+  }
+
+  Printer& place(const SingleStorePlace& place) {
+    static constexpr std::string_view kKind[] = {"", "S3 ", "GCS ", "AZURE "};
+    return put(kKind[static_cast<int>(place.kind)]).text(place.location);
+  }
+
+  /// CONFIG may hold a key of the customer's; CREDENTIALS is nothing but secrets.
+  Printer& access(const SingleStorePlace& place) {
+    if (place.config) put(" CONFIG ").text(*place.config, Secret::Yes);
+    if (place.credentials) put(" CREDENTIALS ").text(*place.credentials, Secret::Yes);
+    return *this;
+  }
+
+  Printer& resource_pool(const std::optional<std::string>& pool) {
+    if (pool) put(" (OPTION resource_pool = ").put(quote_identifier(*pool)).put(")");
+    return *this;
   }
 
   Printer& source(const std::string& source) {

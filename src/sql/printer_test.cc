@@ -81,6 +81,12 @@ TEST(Printer, HidesSecretsWhereverTheyStandInAStatement) {
                "CREATE EXTERNAL CONNECTION c AS 'azure://c?AZURE_ACCOUNT_KEY=redacted'"},
           Case{"ALTER BACKUP SCHEDULE 1 SET WITH encryption_passphrase = 'p'",
                "ALTER BACKUP SCHEDULE 1 SET WITH encryption_passphrase = '*****'"},
+          Case{"BACKUP DATABASE d TO S3 'b/p' CONFIG '{\"x-customer-key\": \"k\"}' CREDENTIALS "
+               "'{\"aws_secret_access_key\": \"k\"}' TAGS ('shown')",
+               "BACKUP DATABASE d TO S3 'b/p' CONFIG '*****' CREDENTIALS '*****' TAGS ('shown')"},
+          Case{"RESTORE d FROM 's3://b?AWS_SECRET_ACCESS_KEY=k' CREDENTIALS 'k'",
+               "RESTORE DATABASE d FROM 's3://b?AWS_SECRET_ACCESS_KEY=redacted' CREDENTIALS "
+               "'*****'"},
           Case{"BACKUP INTO 's3://b?AWS_SECRET_ACCESS_KEY=k' IN 'x'",
                "BACKUP INTO 's3://b?AWS_SECRET_ACCESS_KEY=redacted' IN 'x'"},
           Case{
@@ -115,6 +121,10 @@ TEST(RedactText, HidesEveryStringOfTextThatDoesNotParse) {
                 "BACKUP INTO 'a://b' WITH encryption_passphrase = '*****'"},
            Case{"BACKUP INTO 'a://b' WITH encryption_passphrase = $$hunter2$$ x",
                 "BACKUP INTO 'a://b' WITH encryption_passphrase = '*****' '*****'"},
+           Case{"BACKUP DATABASE d TO S3 'b/p' CREDENTIALS '{\"k\": \"hunter2\"}' nonsense",
+                "BACKUP DATABASE d TO S3 '*****' CREDENTIALS '*****' nonsense"},
+           Case{"BACKUP DATABASE d TO S3 'b/p' CREDENTIALS \"hunter2\"",
+                "BACKUP DATABASE d TO S3 '*****' CREDENTIALS '*****'"},
            Case{"BACKUP x y /* hunter2 */ z -- hunter2", "BACKUP x y z"},
            Case{"BACKUP x y /* hunter2", "BACKUP x y '*****'"},
            Case{"BACKUP INTO E'hunter2\\uZ' U&'hunter2\\Z' B'hunter2'",

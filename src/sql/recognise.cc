@@ -21,6 +21,8 @@ bool one_of(const Piece& piece, std::string_view text, Words words) {
 bool show_is_ours(Skimmer& skimmer, std::string_view text) {
   Piece second = skimmer.next();
   if (one_of(second, text, {"wal"})) return one_of(skimmer.next(), text, {"archives"});
+  // SHOW milestones reads a setting.
+  if (one_of(second, text, {"milestones"})) return one_of(skimmer.next(), text, {"in"});
   if (one_of(second, text, {"create"})) {
     return one_of(skimmer.next(), text, {"schedule", "all", "external"});
   }
@@ -122,7 +124,7 @@ StatementKind recognise(std::string_view text) noexcept {
       if (is("create")) {
         Piece second = skimmer.next();
         if (one_of(second, text, {"external"})) return ours_if(external_connection(skimmer, text));
-        if (one_of(second, text, {"schedule"})) return StatementKind::Ours;
+        if (one_of(second, text, {"schedule", "milestone"})) return StatementKind::Ours;
         if (one_of(second, text, {"wal"})) return ours_if(wal_archive(skimmer, text));
         if (one_of(second, text, {"table", "temp", "temporary", "unlogged", "local", "global"})) {
           return query_kind(text);

@@ -26,6 +26,11 @@ TEST(Recognise, LeavesPostgresStatementsAlone) {
            "SHOW backup_x",
            "SHOW wal",
            "SHOW wal_level",
+           "SHOW milestones",
+           "SHOW milestones.in",
+           "CREATE TABLE milestone ()",
+           "DROP MILESTONE 'x'",
+           "SELECT 1 FROM milestones",
            "CREATE WAL",
            "SHOW \"jobs\"",
            "SHOW CREATE",
@@ -89,6 +94,9 @@ TEST(Recognise, ClaimsOurStatementsBehindCommentsAndInAnyCase) {
            "DROP EXTERNAL CONNECTION x",
            "CHECK EXTERNAL CONNECTION 'x'",
            "clear backup_history",
+           "create milestone",
+           "CREATE MILESTONE 'x' FOR bank",
+           "show/**/milestones in 'x'",
            "DELETE BACKUPS OLDER THAN '30 days' IN 'x'",
            "delete/**/backups keep 7 fulls in 'x'",
            "GRANT ALL PRIVILEGES ON EXTERNAL CONNECTION x TO y",
@@ -123,6 +131,7 @@ TEST(Recognise, FindsQueriesThatUseAShowAsARowSource) {
            "SELECT * FROM INFORMATION_SCHEMA.MV_BACKUP_HISTORY",
            "select 1 from a join information_schema . mv_backup_status s on true",
            "TABLE information_schema.mv_backup_history",
+           "TABLE information_schema.mv_milestones",
        }) {
     EXPECT_EQ(recognise(text), StatementKind::Rewritten) << text;
   }

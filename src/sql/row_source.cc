@@ -138,7 +138,7 @@ std::optional<RowSource> view_at(std::string_view query, const Piece& word, cons
   Skimmer skimmer(query, word.end);
   if (!skimmer.next().is('.', query)) return std::nullopt;
   const Piece name = skimmer.next();
-  for (const std::string_view view : {"mv_backup_history", "mv_backup_status"}) {
+  for (const std::string_view view : {"mv_backup_history", "mv_backup_status", "mv_milestones"}) {
     if (!is_word(name, query, view)) continue;
     if (skimmer.next().is('.', query)) return std::nullopt;
     const bool whole = is_word(last, query, "table");

@@ -252,6 +252,41 @@ inline constexpr StatementSample kStatementSamples[] = {
     {"DELETE BACKUPS KEEP 7 FULLS OLDER THAN now() - '1 day'::interval IN 'x';",
      "DELETE BACKUPS OLDER THAN now() - '1 day'::interval KEEP 7 FULLS IN 'x'"},
 
+    // SingleStore
+    {"BACKUP DATABASE bank TO 'backups/today'", "BACKUP DATABASE bank TO 'backups/today'"},
+    {"backup bank to \"./backups\" timeout 60000;",
+     "BACKUP DATABASE bank TO './backups' TIMEOUT 60000"},
+    {"BACKUP DATABASE \"My Db\" WITH INIT TO S3 'b/p' TIMEOUT 5 CONFIG '{\"region\": \"x\"}' "
+     "CREDENTIALS '{\"aws_access_key_id\": \"id\"}' (OPTION resource_pool = big) TAGS ('a', b)",
+     "BACKUP DATABASE \"My Db\" WITH INIT TO S3 'b/p' TIMEOUT 5 CONFIG '{\"region\": \"x\"}' "
+     "CREDENTIALS '{\"aws_access_key_id\": \"id\"}' (OPTION resource_pool = big) TAGS ('a', 'b')"},
+    {"BACKUP DATABASE d WITH DIFFERENTIAL TO GCS $1 CREDENTIALS $2",
+     "BACKUP DATABASE d WITH DIFFERENTIAL TO GCS $1 CREDENTIALS $2"},
+    {"BACKUP d WITH SPLIT PARTITIONS BY 2 TO AZURE 'c/p' CONFIG '{}'",
+     "BACKUP DATABASE d WITH SPLIT PARTITIONS TO AZURE 'c/p' CONFIG '{}'"},
+    {"BACKUP DATABASE s3 TO S3 's3'", "BACKUP DATABASE s3 TO S3 's3'"},
+    {"RESTORE DATABASE bank FROM 'backups/today'", "RESTORE DATABASE bank FROM 'backups/today'"},
+    {"restore bank as bank2 from s3 'b/p' config '{}' credentials '{}' with file = 3",
+     "RESTORE DATABASE bank AS bank2 FROM S3 'b/p' CONFIG '{}' CREDENTIALS '{}' WITH FILE = 3"},
+    {"RESTORE DATABASE d FROM $1 WITH SYNC DURABILITY ASYNC REPLICATION (OPTION resource_pool = p)",
+     "RESTORE DATABASE d FROM $1 WITH SYNC DURABILITY WITH ASYNC REPLICATION (OPTION resource_pool "
+     "= p)"},
+
+    // Milestones
+    {"create milestone;", "CREATE MILESTONE"},
+    {"CREATE MILESTONE 'before it''s out'", "CREATE MILESTONE 'before it''s out'"},
+    {"CREATE MILESTONE FOR bank", "CREATE MILESTONE FOR bank"},
+    {"create milestone $1 for \"My Db\"", "CREATE MILESTONE $1 FOR \"My Db\""},
+    {"SHOW MILESTONES IN 'x' WITH kms = ('a', 'b')",
+     "SHOW MILESTONES IN 'x' WITH OPTIONS (kms = ('a', 'b'))"},
+    {"show milestones in $1", "SHOW MILESTONES IN $1"},
+    {"RESTORE FROM LATEST IN 'x' AT MILESTONE 'v1' WITH detached",
+     "RESTORE FROM LATEST IN 'x' AS OF SYSTEM TIME MILESTONE 'v1' WITH OPTIONS (detached)"},
+    {"RESTORE DATABASE a FROM '2026/11/20-223000.00' IN 'x' as of system time milestone 'v1'",
+     "RESTORE DATABASE a FROM '2026/11/20-223000.00' IN 'x' AS OF SYSTEM TIME milestone 'v1'"},
+    {"RESTORE TABLE a.b.c FROM LATEST IN $1 AT MILESTONE $2",
+     "RESTORE TABLE a.b.c FROM LATEST IN $1 AS OF SYSTEM TIME MILESTONE $2"},
+
     // WAL archives
     {"CREATE WAL ARCHIVE IN 'external://coll'", "CREATE WAL ARCHIVE IN 'external://coll'"},
     {"create wal archive in $1 with mode = 'maps'",

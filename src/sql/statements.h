@@ -28,6 +28,7 @@ struct Expression {
     // Of AS OF SYSTEM TIME only:
     Lsn,           ///< LSN 'x': `value` is the string
     RestorePoint,  ///< RESTORE POINT 'x': `value` is the string
+    Milestone,     ///< MILESTONE 'x' or $n: `value` or `parameter`
   };
 
   Kind kind = Kind::Source;
@@ -88,8 +89,8 @@ struct Backup {
   friend bool operator==(const Backup&, const Backup&) = default;
 };
 
-/// RESTORE [targets | SYSTEM USERS] FROM {'subdir' | LATEST} IN uris [AS OF SYSTEM TIME e]
-///   [opts(kRestore)]
+/// RESTORE [targets | SYSTEM USERS] FROM {'subdir' | LATEST} IN uris
+///   [AS OF SYSTEM TIME e | AT MILESTONE 's'] [opts(kRestore)]
 struct Restore {
   Targets targets;
   Subdirectory from;
@@ -324,8 +325,50 @@ struct CheckExternalConnection {
   friend bool operator==(const CheckExternalConnection&, const CheckExternalConnection&) = default;
 };
 
+/// Where a statement of SingleStore's puts or finds backups:
+/// place := 'path' | {S3 | GCS | AZURE} 'bucket/path'; CONFIG and CREDENTIALS are JSON objects
+struct SingleStorePlace {
+  enum class Kind { Path, S3, Gcs, Azure };
+
+  Kind kind = Kind::Path;
+  Text location;
+  std::optional<Text> config;
+  std::optional<Text> credentials;
+
+  friend bool operator==(const SingleStorePlace&, const SingleStorePlace&) = default;
+};
+
+/// BACKUP [DATABASE] name [WITH {INIT | DIFFERENTIAL | SPLIT PARTITIONS [BY 2]}] TO place
+///   [TIMEOUT int] [CONFIG 's'] [CREDENTIALS 's'] [(OPTION resource_pool = name)] [TAGS (tag,…)]
+/// Source: SingleStore 9.1; its grammar, like that of what follows.
+struct SingleStoreBackup {
+  enum class Mode { Full, Init, Differential, SplitPartitions };
+
+  std::string database;
+  Mode mode = Mode::Full;
+  SingleStorePlace place;
+  std::optional<std::int64_t> timeout_ms;
+  std::optional<std::string> resource_pool;
+  std::vector<Text> tags;
+
+  friend bool operator==(const SingleStoreBackup&, const SingleStoreBackup&) = default;
+};
+
+/// RESTORE [DATABASE] name [AS name] FROM place [CONFIG 's'] [CREDENTIALS 's'] [WITH FILE = int]
+///   [WITH {SYNC | ASYNC} {DURABILITY | REPLICATION} …] [(OPTION resource_pool = name)]
+struct SingleStoreRestore {
+  std::string database;  ///< its name in the backup
+  std::optional<std::string> new_name;
+  SingleStorePlace place;
+  std::optional<std::int64_t> file;  ///< incr_backup_id
+  std::optional<bool> sync_durability;
+  std::optional<bool> sync_replication;
+  std::optional<std::string> resource_pool;
+
+  friend bool operator==(const SingleStoreRestore&, const SingleStoreRestore&) = default;
+};
+
 /// CLEAR BACKUP_HISTORY [backup_id = int | SUCCESS | FAILURE]
-/// Source: SingleStore 9.1; its grammar, like that of the views below.
 struct ClearBackupHistory {
   enum class What { All, One, Success, Failure };
 
@@ -336,9 +379,10 @@ struct ClearBackupHistory {
 };
 
 /// information_schema.mv_backup_history | information_schema.mv_backup_status
+///   | information_schema.mv_milestones
 /// No statement by itself: a table of ours inside of a query (row_source.h).
 struct InformationSchemaView {
-  enum class View { BackupHistory, BackupStatus };
+  enum class View { BackupHistory, BackupStatus, Milestones };
 
   View view = View::BackupHistory;
 
@@ -354,6 +398,22 @@ struct DeleteBackups {
   Options options;
 
   friend bool operator==(const DeleteBackups&, const DeleteBackups&) = default;
+};
+
+/// CREATE MILESTONE ['name'] [FOR database]
+struct CreateMilestone {
+  std::optional<Text> name;             ///< absent: one is made of the time
+  std::optional<std::string> database;  ///< absent: the session's
+
+  friend bool operator==(const CreateMilestone&, const CreateMilestone&) = default;
+};
+
+/// SHOW MILESTONES IN uris [opts(kShowMilestones)], an extension of ours
+struct ShowMilestones {
+  Uris in;
+  Options options;
+
+  friend bool operator==(const ShowMilestones&, const ShowMilestones&) = default;
 };
 
 /// CREATE WAL ARCHIVE IN 'uri' [opts(kWalArchive)], an extension of ours
@@ -383,6 +443,7 @@ using Statement =
                  AlterExternalConnection, DropExternalConnection, ShowExternalConnections,
                  ShowCreateExternalConnections, CheckExternalConnection, GrantOnConnection,
                  ClearBackupHistory, InformationSchemaView, CreateWalArchive, DropWalArchive,
-                 ShowWalArchives, DeleteBackups>;
+                 ShowWalArchives, DeleteBackups, CreateMilestone, ShowMilestones, SingleStoreBackup,
+                 SingleStoreRestore>;
 
 }  // namespace holdfast::sql

@@ -154,6 +154,9 @@ Expression TokenReader::expect_expression(const Stop& stop) {
 Expression TokenReader::expect_moment(const Stop& stop) {
   const bool lsn = at({"lsn"}) && is_string(peek(1));
   const bool restore_point = at({"restore", "point"}) && is_string(peek(2));
+  const bool milestone =
+      at({"milestone"}) && (is_string(peek(1)) || peek(1).kind == Token::Kind::Parameter);
+  if (milestone) return expect_milestone();
   if (!lsn && !restore_point) return expect_expression(stop);
   Expression expression;
   const std::size_t words = lsn ? 1 : 2;
@@ -161,6 +164,18 @@ Expression TokenReader::expect_moment(const Stop& stop) {
   expression.source = source({.first = next_, .last = next_ + words + 1});
   skip(words);
   expression.value = expect_text().value;
+  return expression;
+}
+
+Expression TokenReader::expect_milestone() {
+  Expression expression;
+  expression.kind = Expression::Kind::Milestone;
+  const std::size_t first = next_;
+  expect({"milestone"});
+  const Text name = expect_text();
+  expression.source = source({.first = first, .last = next_});
+  expression.value = name.value;
+  expression.parameter = name.parameter.value_or(0);
   return expression;
 }
 

@@ -40,8 +40,10 @@ class TokenReader {
   using Stop = std::function<bool(const TokenReader&)>;
   /// A scalar expression up to the end, or to where `stop` holds outside brackets.
   Expression expect_expression(const Stop& stop);
-  /// The same, or LSN 's' or RESTORE POINT 's'.
+  /// The same, or LSN 's', RESTORE POINT 's' or MILESTONE 's'.
   Expression expect_moment(const Stop& stop);
+  /// MILESTONE 's'
+  Expression expect_milestone();
   bool at_query() const;
   Query expect_query(const Stop& stop);
 

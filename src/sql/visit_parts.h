@@ -59,6 +59,12 @@ void visit_parts(StatementType& statement, F&& f) {
           optional(s.name);
         }
         if constexpr (requires { s.uri; }) f(s.uri);
+        if constexpr (requires { s.place; }) {
+          f(s.place.location);
+          optional(s.place.config);
+          optional(s.place.credentials);
+        }
+        if constexpr (requires { s.tags; }) uris(s.tags);
       },
       statement);
 }

@@ -42,6 +42,14 @@ std::vector<HistoryEntry> History::list(const std::optional<std::string>& user_n
   return entries;
 }
 
+std::optional<std::int64_t> History::find_by_job(std::int64_t job_id) const {
+  Transaction transaction(database_);
+  Statement row =
+      transaction.query("SELECT max(id) FROM backup_history WHERE job_id = ?", {job_id});
+  if (!row.step()) return std::nullopt;
+  return row.optional_integer(0);
+}
+
 std::int64_t History::clear(Outcome outcome) {
   Transaction transaction(database_);
   std::int64_t removed = 0;

@@ -42,6 +42,9 @@ class History {
   /// In the order in which they ended; those of one user, or all.
   std::vector<HistoryEntry> list(const std::optional<std::string>& user_name) const;
 
+  /// The id of the row that a job has left; absent when there is none (any more).
+  std::optional<std::int64_t> find_by_job(std::int64_t job_id) const;
+
   enum class Outcome { Any, Success, Failure };
   /// Forgets all of these; gives their number.
   std::int64_t clear(Outcome outcome);

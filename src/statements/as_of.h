@@ -12,7 +12,8 @@ namespace holdfast::statements {
 Time as_of_time(const sql::Expression& expression, Time now);
 
 /// The moment of a history that AS OF SYSTEM TIME names: a time as above, LSN 'x/y', or
-/// RESTORE POINT 'name'. Throws also what MomentFinder throws.
+/// RESTORE POINT 'name'; MILESTONE is the caller's (milestone_statements.h). Throws also what
+/// MomentFinder throws.
 collection::Moment find_moment(const sql::Expression& expression,
                                const collection::MomentFinder& finder, Time now);
 

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <optional>
+#include <utility>
 
 #include "backup/backup_job.h"
 #include "base/error.h"
@@ -156,6 +157,11 @@ std::string describe(sql::Backup statement, const std::string& subdirectory) {
 
 void BackupStatement::run(const sql::Backup& statement, sql::SessionContext& session,
                           sql::RowSink& sink, const Stop& stop) {
+  run_as(statement, sql::print(statement, sql::Redact::Secrets), session, sink, stop);
+}
+
+void BackupStatement::run_as(const sql::Backup& statement, std::string text,
+                             sql::SessionContext& session, sql::RowSink& sink, const Stop& stop) {
   Detached detached = statement.options.flag("detached") ? Detached::Yes : Detached::No;
   require_detached_in_transaction("BACKUP", detached, session);
   refuse_unsupported(statement);
@@ -175,7 +181,7 @@ void BackupStatement::run(const sql::Backup& statement, sql::SessionContext& ses
   const jobs::NewJob job = new_job(
       {.type = jobs::kBackupType,
        .description = describe(statement, spec.full().empty() ? spec.subdirectory() : spec.full()),
-       .statement = sql::print(statement, sql::Redact::Secrets)},
+       .statement = std::move(text)},
       spec, session);
   submit_and_answer(runner_, job, detached, "BACKUP", session, sink, stop);
 }

@@ -17,6 +17,10 @@ class BackupStatement final : public Handler<sql::Backup> {
 
   void run(const sql::Backup& statement, sql::SessionContext& session, sql::RowSink& sink,
            const Stop& stop) override;
+  /// The same for a statement that was asked for in other words: `text`, without secrets, is what
+  /// the job's row and the history say.
+  void run_as(const sql::Backup& statement, std::string text, sql::SessionContext& session,
+              sql::RowSink& sink, const Stop& stop);
 
  private:
   Stores& stores_;

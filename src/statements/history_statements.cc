@@ -7,6 +7,7 @@
 #include "sql/columns.h"
 #include "sql/parser.h"
 #include "statements/job_rights.h"
+#include "statements/milestone_statements.h"
 #include "statements/privileges.h"
 
 namespace holdfast::statements {
@@ -52,7 +53,9 @@ Value number(const std::optional<std::int64_t>& value) {
 Row history_row(const state::HistoryEntry& entry) {
   const BackupPlace place = place_of(entry.description, entry.statement);
   const bool restore = entry.type == jobs::kRestoreType;
-  const std::string_view type = restore ? "RESTORE" : place.incremental ? "INCR_DIFF" : "FULL";
+  const std::string_view type = restore ? "RESTORE" : place.type;
+  // The manifest has the job's id too: RESTORE … WITH FILE finds the layer by it.
+  const bool in_set = !restore && place.type != "FULL";
   return {fmt::format("{}", entry.id),
           std::nullopt,  // cluster_name: PostgreSQL's clusters have none
           std::nullopt,
@@ -64,9 +67,9 @@ Row history_row(const state::HistoryEntry& entry) {
           std::nullopt,  // checksum: each frame has its own
           entry.succeeded() ? "Success" : "Failure",
           fmt::format("{}", (entry.result_bytes + kMegabyte - 1) / kMegabyte),
-          std::nullopt,  // incr_backup_id
+          in_set ? number(entry.job_id) : Value(),
           std::string(type),
-          std::nullopt,  // tags
+          place.tags,
           entry.server_version,
           std::nullopt,  // memory_usage
           restore ? Value() : Value("Lockfree"),
@@ -101,19 +104,31 @@ Row status_row(const jobs::Job& job, Time now) {
 
 class ViewStatement final : public Handler<InformationSchemaView> {
  public:
-  ViewStatement(state::History& history, jobs::Registry& registry)
-      : history_(history), registry_(registry) {}
+  explicit ViewStatement(const HistoryServices& services)
+      : history_(services.history),
+        registry_(services.registry),
+        milestones_(services.milestones) {}
 
   void run(const InformationSchemaView& statement, sql::SessionContext& session, sql::RowSink& sink,
-           const Stop&) override {
+           const Stop& stop) override {
     sink.columns(sql::columns_of(statement));
-    const std::size_t rows = statement.view == InformationSchemaView::View::BackupHistory
-                                 ? history(session, sink)
-                                 : status(session, sink);
-    sink.complete(fmt::format("SELECT {}", rows));
+    sink.complete(fmt::format("SELECT {}", rows(statement.view, session, sink, stop)));
   }
 
  private:
+  std::size_t rows(InformationSchemaView::View view, sql::SessionContext& session,
+                   sql::RowSink& sink, const Stop& stop) const {
+    switch (view) {
+      case InformationSchemaView::View::BackupHistory:
+        return history(session, sink);
+      case InformationSchemaView::View::BackupStatus:
+        return status(session, sink);
+      case InformationSchemaView::View::Milestones:
+        break;
+    }
+    return list_milestones(milestones_, session, sink, stop);
+  }
+
   std::size_t history(sql::SessionContext& session, sql::RowSink& sink) const {
     const JobRights rights = JobRights::of(session);
     const auto entries =
@@ -136,6 +151,7 @@ class ViewStatement final : public Handler<InformationSchemaView> {
 
   state::History& history_;
   jobs::Registry& registry_;
+  const backup::Milestones& milestones_;
 };
 
 class ClearStatement final : public Handler<sql::ClearBackupHistory> {
@@ -172,6 +188,21 @@ class ClearStatement final : public Handler<sql::ClearBackupHistory> {
   state::History& history_;
 };
 
+/// What a statement of SingleStore's says more than the BACKUP that it became.
+void take_singlestore(const sql::SingleStoreBackup& statement, BackupPlace& place) {
+  using Mode = sql::SingleStoreBackup::Mode;
+  place.incremental = statement.mode == Mode::Differential;
+  place.type = statement.mode == Mode::Init ? "INCR_INIT"
+               : place.incremental          ? "INCR_DIFF"
+                                            : "FULL";
+  // Scripts of SingleStore's users cut its last part off for the next backup.
+  place.path = place.collection;
+  if (statement.tags.empty()) return;
+  std::vector<std::string> tags;
+  for (const sql::Text& tag : statement.tags) tags.push_back(tag.value);
+  place.tags = fmt::format("{}", fmt::join(tags, ","));
+}
+
 }  // namespace
 
 BackupPlace place_of(const std::string& description, const std::string& statement) {
@@ -186,6 +217,10 @@ BackupPlace place_of(const std::string& description, const std::string& statemen
     const std::optional<sql::Statement> given = parsed(statement);
     const auto* asked = given ? std::get_if<sql::Backup>(&*given) : nullptr;
     place.incremental = asked != nullptr && asked->onto.has_value();
+    if (place.incremental) place.type = "INCR_DIFF";
+    if (const auto* other = given ? std::get_if<sql::SingleStoreBackup>(&*given) : nullptr) {
+      take_singlestore(*other, place);
+    }
   } else if (const auto* restore = std::get_if<sql::Restore>(&*resolved)) {
     place.databases = names_in(restore->targets);
     place.collection = restore->in.front().value;
@@ -194,10 +229,9 @@ BackupPlace place_of(const std::string& description, const std::string& statemen
   return place;
 }
 
-void add_history_statements(Dispatcher& dispatcher, state::History& history,
-                            jobs::Registry& registry) {
-  dispatcher.add<InformationSchemaView>(std::make_unique<ViewStatement>(history, registry));
-  dispatcher.add<sql::ClearBackupHistory>(std::make_unique<ClearStatement>(history));
+void add_history_statements(Dispatcher& dispatcher, const HistoryServices& services) {
+  dispatcher.add<InformationSchemaView>(std::make_unique<ViewStatement>(services));
+  dispatcher.add<sql::ClearBackupHistory>(std::make_unique<ClearStatement>(services.history));
 }
 
 }  // namespace holdfast::statements

@@ -2,16 +2,18 @@
 
 #include <fmt/format.h>
 
+#include <utility>
+
 #include "base/error.h"
 #include "collection/chain.h"
 #include "collection/encryption.h"
 #include "restore/tablespace_mapping.h"
 #include "restore/user_objects.h"
 #include "sql/printer.h"
-#include "statements/as_of.h"
 #include "statements/encryption.h"
 #include "statements/find_backup.h"
 #include "statements/job_result.h"
+#include "statements/milestone_statements.h"
 #include "statements/option_checks.h"
 #include "statements/privileges.h"
 #include "statements/restore_objects.h"
@@ -75,14 +77,23 @@ restore::proto::RestoreJobSpec make_spec(const sql::Restore& statement) {
 /// or what AS OF SYSTEM TIME asks for. Gives the layer.
 std::string choose_moment(const sql::Restore& statement, storage::ObjectStore& store,
                           const FoundBackup& backup, restore::proto::RestoreJobSpec& spec,
-                          const Stop& stop) {
+                          const sql::SessionContext& session, const Stop& stop) {
   collection::Moment moment{.layer = backup.layers.front(), .target = {}};
   if (statement.as_of || backup.layers.size() > 1) {
     const auto layers = collection::read_manifests(store, backup.layers, stop);
-    moment = statement.as_of
-                 ? find_moment(*statement.as_of, collection::MomentFinder(store, layers, stop),
-                               Clock::system().now())
-                 : collection::Moment{collection::latest_layer(layers).subdirectory(), {}};
+    moment = {.layer = collection::latest_layer(layers).subdirectory(), .target = {}};
+    if (statement.as_of) {
+      const collection::MomentFinder finder(store, layers, stop);
+      moment = find_moment_or_milestone(
+          *statement.as_of,
+          {.store = store,
+           .system_identifier = layers.front().instance().system_identifier(),
+           .finder = finder,
+           .targets = statement.targets,
+           .database = session.database(),
+           .now = Clock::system().now()},
+          stop);
+    }
   }
   spec.set_subdirectory(moment.layer);
   if (moment.target) {
@@ -114,10 +125,17 @@ std::string describe(sql::Restore statement, const std::string& subdirectory) {
 
 void RestoreStatement::run(const sql::Restore& statement, sql::SessionContext& session,
                            sql::RowSink& sink, const Stop& stop) {
+  run_as(statement, sql::print(statement, sql::Redact::Secrets), session, sink, stop);
+}
+
+void RestoreStatement::run_as(const sql::Restore& statement, std::string text,
+                              sql::SessionContext& session, sql::RowSink& sink, const Stop& stop) {
   Detached detached = statement.options.flag("detached") ? Detached::Yes : Detached::No;
   require_detached_in_transaction("RESTORE", detached, session);
   refuse_unsupported(statement);
-  if (of_objects(statement)) return run_objects(statement, detached, session, sink, stop);
+  if (of_objects(statement)) {
+    return run_objects(statement, std::move(text), detached, session, sink, stop);
+  }
   refuse_unsupported_options(statement.options, "RESTORE");
   require_cluster_privilege(session, ClusterPrivilege::Restore);
   restore::proto::RestoreJobSpec spec = make_spec(statement);
@@ -126,7 +144,7 @@ void RestoreStatement::run(const sql::Restore& statement, sql::SessionContext& s
   FoundBackup backup = find_backup(*store, statement.from, sink, stop);
   store = open_keys(key_guard(statement.options, stores_, session).get(), std::move(store), backup,
                     spec, stop);
-  const std::string directory = choose_moment(statement, *store, backup, spec, stop);
+  const std::string directory = choose_moment(statement, *store, backup, spec, session, stop);
   const auto layer = collection::read_manifest(*store, directory, stop);
   if (layer && layer->scope() != collection::proto::SCOPE_CLUSTER) {
     throw Error(sqlstate::kInvalidParameterValue,
@@ -138,14 +156,14 @@ void RestoreStatement::run(const sql::Restore& statement, sql::SessionContext& s
 
   const jobs::NewJob job = new_job({.type = jobs::kRestoreType,
                                     .description = describe(statement, backup.subdirectory),
-                                    .statement = sql::print(statement, sql::Redact::Secrets)},
+                                    .statement = std::move(text)},
                                    spec, session);
   submit_and_answer(runner_, job, detached, "RESTORE", session, sink, stop);
 }
 
-void RestoreStatement::run_objects(const sql::Restore& statement, Detached detached,
-                                   sql::SessionContext& session, sql::RowSink& sink,
-                                   const Stop& stop) {
+void RestoreStatement::run_objects(const sql::Restore& statement, std::string text,
+                                   Detached detached, sql::SessionContext& session,
+                                   sql::RowSink& sink, const Stop& stop) {
   // Before anything is told about the backup.
   require_administrator(session, "restore databases and tables");
   check_object_options(statement);
@@ -157,7 +175,7 @@ void RestoreStatement::run_objects(const sql::Restore& statement, Detached detac
   const FoundBackup backup = find_backup(*store, statement.from, sink, stop);
   store = open_keys(key_guard(statement.options, stores_, session).get(), std::move(store), backup,
                     spec, stop);
-  const std::string layer = choose_moment(statement, *store, backup, spec, stop);
+  const std::string layer = choose_moment(statement, *store, backup, spec, session, stop);
   const auto manifest = collection::read_manifest(*store, layer, stop);
   if (!manifest) {
     throw Error(sqlstate::kUndefinedFile,
@@ -167,7 +185,7 @@ void RestoreStatement::run_objects(const sql::Restore& statement, Detached detac
       make_object_spec(statement, *manifest, spec.has_target() ? Behind::Yes : Behind::No, session);
   const jobs::NewJob job = new_job({.type = jobs::kRestoreType,
                                     .description = describe(statement, backup.subdirectory),
-                                    .statement = sql::print(statement, sql::Redact::Secrets)},
+                                    .statement = std::move(text)},
                                    spec, session);
   submit_and_answer(runner_, job, detached, "RESTORE", session, sink, stop);
 }

@@ -18,10 +18,14 @@ class RestoreStatement final : public Handler<sql::Restore> {
 
   void run(const sql::Restore& statement, sql::SessionContext& session, sql::RowSink& sink,
            const Stop& stop) override;
+  /// The same for a statement that was asked for in other words: `text`, without secrets, is what
+  /// the job's row and the history say.
+  void run_as(const sql::Restore& statement, std::string text, sql::SessionContext& session,
+              sql::RowSink& sink, const Stop& stop);
 
  private:
-  void run_objects(const sql::Restore& statement, Detached detached, sql::SessionContext& session,
-                   sql::RowSink& sink, const Stop& stop);
+  void run_objects(const sql::Restore& statement, std::string text, Detached detached,
+                   sql::SessionContext& session, sql::RowSink& sink, const Stop& stop);
 
   Stores& stores_;
   jobs::Runner& runner_;

@@ -72,6 +72,10 @@ struct Namer {
     return "CHECK EXTERNAL CONNECTION";
   }
   std::string_view operator()(const sql::DeleteBackups&) const { return "DELETE BACKUPS"; }
+  std::string_view operator()(const sql::SingleStoreBackup&) const { return "BACKUP"; }
+  std::string_view operator()(const sql::SingleStoreRestore&) const { return "RESTORE"; }
+  std::string_view operator()(const sql::CreateMilestone&) const { return "CREATE MILESTONE"; }
+  std::string_view operator()(const sql::ShowMilestones&) const { return "SHOW MILESTONES"; }
   std::string_view operator()(const sql::CreateWalArchive&) const { return "CREATE WAL ARCHIVE"; }
   std::string_view operator()(const sql::DropWalArchive&) const { return "DROP WAL ARCHIVE"; }
   std::string_view operator()(const sql::ShowWalArchives&) const { return "SHOW WAL ARCHIVES"; }
