@@ -5,6 +5,7 @@
 #include "base/error.h"
 #include "collection/chain.h"
 #include "collection/encryption.h"
+#include "restore/recovery_target.h"
 #include "restore/tablespace_mapping.h"
 #include "restore/user_objects.h"
 #include "sql/printer.h"
@@ -76,20 +77,13 @@ restore::proto::RestoreJobSpec make_spec(const sql::Restore& statement) {
 std::string choose_moment(const sql::Restore& statement, storage::ObjectStore& store,
                           const FoundBackup& backup, restore::proto::RestoreJobSpec& spec,
                           const Stop& stop) {
-  collection::Moment moment{.layer = backup.layers.front(), .target = {}};
-  if (statement.as_of || backup.layers.size() > 1) {
-    const auto layers = collection::read_manifests(store, backup.layers, stop);
-    moment = statement.as_of
-                 ? find_moment(*statement.as_of, collection::MomentFinder(store, layers, stop),
-                               Clock::system().now())
-                 : collection::Moment{collection::latest_layer(layers).subdirectory(), {}};
-  }
+  const auto layers = collection::read_manifests(store, backup.layers, stop);
+  const collection::Moment moment =
+      statement.as_of ? find_moment(*statement.as_of, collection::MomentFinder(store, layers, stop),
+                                    Clock::system().now())
+                      : collection::end_of(collection::latest_layer(layers));
   spec.set_subdirectory(moment.layer);
-  if (moment.target) {
-    spec.mutable_target()->set_timeline(moment.target->timeline);
-    spec.mutable_target()->set_record(moment.target->record.value);
-    spec.mutable_target()->set_end(moment.target->end.value);
-  }
+  if (moment.target) restore::set_target(*moment.target, spec);
   return moment.layer;
 }
 
