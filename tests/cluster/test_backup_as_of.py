@@ -261,3 +261,34 @@ def test_a_future_that_was_left_is_not_added_to_the_chain(lab):
     daemon.sql(f"BACKUP INTO LATEST IN '{COLLECTION}'")
     server = restore(lab, daemon, source, "next")
     assert_holds(server, new)
+
+
+@pytest.mark.parametrize("suffix", [".wal", ".blocks"])
+def test_wal_that_does_not_lead_there_makes_no_layer(lab, suffix):
+    """Lost, or not what follows, between the statement and the manifest."""
+    source = make_ledger(lab)
+    daemon = lab.holdfast(source)
+    daemon.sql(f"BACKUP INTO '{COLLECTION}' WITH revision_history")
+    for round_number in range(3):
+        work(source, f"round {round_number}", clients=1, transfers=10)
+        source.sql("SELECT pg_switch_wal()")
+    work(source, "last", clients=1, transfers=10)
+    moment = ledger(source)[-1][1]
+    wait_archived(daemon, source)
+    daemon.restart(pause_point="backup.after_wal=pause")
+    job = daemon.detached(f"BACKUP INTO LATEST IN '{COLLECTION}' AS OF SYSTEM TIME {spelled(moment)} WITH detached")
+    daemon.wait_job(job, "paused")
+    # The second of the whole segments behind the backup, with its map; or that map alone, exchanged for another one's.
+    stored = sorted(path for path in daemon.files("archive") if path.startswith("wal/") and path.endswith(".wal"))
+    root = daemon.collection("archive")
+    segment, other = root / stored[-3], root / stored[-2]
+    if suffix == ".wal":
+        segment.unlink()
+        segment.with_suffix(".blocks").unlink()
+    else:
+        segment.with_suffix(".blocks").write_bytes(other.with_suffix(".blocks").read_bytes())
+    daemon.restart()
+    daemon.sql(f"RESUME JOB {job}")
+    row = daemon.wait_job(job, "failed")
+    assert segment.name in row["error"] or "block map" in row["error"] or "does not lead" in row["error"], row
+    assert unfinished_objects(daemon) == [] and len(layers(daemon)) == 1
