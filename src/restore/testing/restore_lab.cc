@@ -69,7 +69,6 @@ class BorrowedStore final : public storage::ObjectStore {
   storage::ObjectStore& store_;
 };
 
-/// A segment with records beyond the backup's end.
 Bytes wal_of(std::uint64_t system_identifier) {
   postgres::testing::WalBuilder builder(15, postgres::Lsn{5 * kWalBytes}, kWalBytes);
   while (builder.position().value < 5 * kWalBytes + kWalStop + 1000) {
