@@ -8,6 +8,7 @@
 
 #include "backup/backup_run.h"
 #include "backup/wal_cleanup.h"
+#include "backup/wal_layer.h"
 #include "base/error.h"
 #include "base/log.h"
 #include "collection/chain.h"
@@ -75,6 +76,26 @@ void take_backup(BackupRun& run, jobs::JobContext& job) {
   run.clean_up();
 }
 
+proto::BackupJobSpec specification_of(const jobs::JobContext& job) {
+  proto::BackupJobSpec spec;
+  const ByteView specification = job.specification();
+  if (!spec.ParseFromArray(specification.data(), static_cast<int>(specification.size()))) {
+    throw Error(sqlstate::kInternalError, "the specification of the backup job cannot be read");
+  }
+  return spec;
+}
+
+void take_past(const BackupEnvironment& environment, const proto::BackupJobSpec& spec,
+               jobs::JobContext& job) {
+  check_spec(spec);
+  try {
+    take_wal_layer(environment, spec, job);
+  } catch (Error& error) {
+    if (server_went_away(error)) error.retry(Retry::Safe);
+    throw;
+  }
+}
+
 }  // namespace
 
 void check_spec(const proto::BackupJobSpec& spec) {
@@ -101,6 +122,8 @@ std::filesystem::path spool_of(const BackupEnvironment& environment, jobs::JobId
 BackupJob::BackupJob(BackupEnvironment environment) : environment_(std::move(environment)) {}
 
 void BackupJob::resume(jobs::JobContext& job) {
+  const proto::BackupJobSpec spec = specification_of(job);
+  if (spec.has_as_of()) return take_past(environment_, spec, job);
   BackupRun run(environment_, job);
   try {
     take_backup(run, job);
@@ -115,11 +138,7 @@ void BackupJob::resume(jobs::JobContext& job) {
 }
 
 void BackupJob::revert(jobs::JobContext& job) {
-  proto::BackupJobSpec spec;
-  const ByteView specification = job.specification();
-  if (!spec.ParseFromArray(specification.data(), static_cast<int>(specification.size()))) {
-    throw Error(sqlstate::kInternalError, "the specification of the backup job cannot be read");
-  }
+  const proto::BackupJobSpec spec = specification_of(job);
   std::filesystem::remove_all(spool_of(environment_, job.id()));
   const auto store = collection::with_keys(environment_.stores->open_store(spec.collection_uri()),
                                            collection::parse_keys(spec.keys()));

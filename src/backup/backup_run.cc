@@ -49,14 +49,6 @@ proto::BackupJobCheckpoint parse_row(const std::optional<Bytes>& bytes) {
   return row;
 }
 
-collection::BackupUuid new_uuid() {
-  collection::BackupUuid uuid{};
-  if (getrandom(uuid.data(), uuid.size(), 0) != static_cast<ssize_t>(uuid.size())) {
-    throw_errno("get random bytes");
-  }
-  return uuid;
-}
-
 manifest::Lsn to_proto(postgres::Lsn lsn, postgres::TimelineId timeline) {
   manifest::Lsn out;
   out.set_timeline(timeline);
@@ -100,6 +92,14 @@ bool latest_is_newer(storage::ObjectStore& store, const manifest::Manifest& mani
 collection::Compression compression_of(const proto::BackupJobSpec& spec) {
   return spec.compression().empty() ? collection::Compression{}
                                     : collection::Compression::parse(spec.compression());
+}
+
+collection::BackupUuid new_uuid() {
+  collection::BackupUuid uuid{};
+  if (getrandom(uuid.data(), uuid.size(), 0) != static_cast<ssize_t>(uuid.size())) {
+    throw_errno("get random bytes");
+  }
+  return uuid;
 }
 
 std::int64_t microseconds(Time time) { return time.time_since_epoch().count(); }

@@ -4,6 +4,7 @@
 
 #include "backup/backup_run.h"
 #include "backup/backup_run_internal.h"
+#include "backup/base_layer.h"
 #include "base/log.h"
 #include "collection/collection.h"
 #include "postgres/catalog.h"
@@ -37,12 +38,7 @@ void BackupRun::describe_layer() {
   manifest_.set_type(base_ ? manifest::BACKUP_TYPE_INCREMENTAL : manifest::BACKUP_TYPE_FULL);
   if (!base_) return;
   manifest_.set_full(spec_.full());
-  auto& reference = *manifest_.mutable_base();
-  reference.set_directory(base_->subdirectory());
-  reference.set_backup_uuid(base_->backup_uuid());
-  *reference.mutable_start() = base_->start();
-  *reference.mutable_stop() = base_->stop();
-  reference.set_end_time_us(base_->end_time_us());
+  refer_to(*base_, *manifest_.mutable_base());
 }
 
 void BackupRun::describe_instance() {

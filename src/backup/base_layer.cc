@@ -41,6 +41,14 @@ Manifest read_base_layer(storage::ObjectStore& store, std::string_view full,
   return std::move(collection::read_manifests(store, {layers.back()}, stop).front());
 }
 
+void refer_to(const Manifest& base, collection::proto::LayerReference& reference) {
+  reference.set_directory(base.subdirectory());
+  reference.set_backup_uuid(base.backup_uuid());
+  *reference.mutable_start() = base.start();
+  *reference.mutable_stop() = base.stop();
+  reference.set_end_time_us(base.end_time_us());
+}
+
 postgres::TimelinePath read_timeline_path(storage::ObjectStore& store,
                                           const std::filesystem::path& data_directory,
                                           std::uint64_t system_identifier,

@@ -20,6 +20,10 @@ namespace holdfast::backup {
 collection::proto::Manifest read_base_layer(storage::ObjectStore& store, std::string_view full,
                                             std::string_view directory, const Stop& stop);
 
+/// What a layer says of the one that it continues.
+void refer_to(const collection::proto::Manifest& base,
+              collection::proto::LayerReference& reference);
+
 /// The server's history, from its current timeline's history file: in pg_wal, or else in the
 /// collection's archive. Throws kUndefinedFile when there is none.
 postgres::TimelinePath read_timeline_path(storage::ObjectStore& store,

@@ -189,6 +189,30 @@ void WalArchives::wait_until_archived(jobs::JobId job, postgres::TimelineId time
   }
 }
 
+bool WalArchives::catch_up(std::string_view collection_uri, std::chrono::seconds patience,
+                           const Stop& stop) const {
+  const auto job = find(collection_uri);
+  if (!job) return false;
+  const auto keeps = [&](postgres::Lsn up_to) {
+    const auto state = environment_.board->find(job->id);
+    return state && state->mode == WalArchiveMode::Full && state->archived >= up_to;
+  };
+  if (!keeps({})) return false;
+  auto connection = postgres::Connection::open({.conninfo = environment_.conninfo()}, stop);
+  if (connection.query("SELECT pg_catalog.pg_is_in_recovery()", stop).boolean(0, 0)) return false;
+  // Durable here is enough: no standby is waited for.
+  connection.query("SELECT pg_catalog.set_config('synchronous_commit', 'local', false)", stop);
+  connection.query("SELECT pg_catalog.pg_logical_emit_message(true, 'holdfast', '')", stop);
+  const auto position = postgres::wal_position(connection, "", stop);
+  if (!position) return false;
+  const auto deadline = std::chrono::steady_clock::now() + patience;
+  while (!keeps(position->flushed)) {
+    if (std::chrono::steady_clock::now() >= deadline) return false;
+    stop.sleep(kModePoll);
+  }
+  return true;
+}
+
 bool WalArchives::drop(std::string_view collection_uri, const Stop& stop) {
   MutexLock lock(changes_);
   const auto job = find(collection_uri);

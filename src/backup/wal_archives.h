@@ -51,6 +51,12 @@ class WalArchives {
   /// kObjectNotInPrerequisiteState when it ends, or stands still for `patience`.
   void wait_until_archived(jobs::JobId job, postgres::TimelineId timeline, postgres::Lsn lsn,
                            std::chrono::seconds patience, const Stop& stop) const;
+  /// Makes the archive hold everything that was committed before the call, and a commit after it,
+  /// which the server is asked for: an idle one says by nothing else that there was none. False
+  /// when the collection's archive does not keep all WAL here, does not come to it within
+  /// `patience`, or the server is a standby.
+  bool catch_up(std::string_view collection_uri, std::chrono::seconds patience,
+                const Stop& stop) const;
   /// Throws kObjectNotInPrerequisiteState when the collection has an archive that encrypts WAL
   /// otherwise than with `key` (absent: not at all).
   void require_same_key(std::string_view collection_uri,

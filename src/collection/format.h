@@ -8,10 +8,14 @@
 namespace holdfast::collection {
 
 /// The newest version that this build writes and reads; anything newer is refused.
-inline constexpr std::uint32_t kFormatVersion = 2;
+inline constexpr std::uint32_t kFormatVersion = 3;
 /// What needs nothing newer is written so that older builds go on reading it: manifests of full
 /// backups, and packs in which every frame is whole.
 inline constexpr std::uint32_t kPlainFormatVersion = 1;
+/// Manifests of incremental layers, and packs with frames of single blocks.
+inline constexpr std::uint32_t kIncrementalFormatVersion = 2;
+/// Manifests with a recovery target: who does not know it would restore another moment.
+inline constexpr std::uint32_t kRecoveryTargetFormatVersion = 3;
 
 inline constexpr std::string_view kManifestName = "BACKUP_MANIFEST";
 inline constexpr std::string_view kCheckpointPrefix = "BACKUP-CHECKPOINT-";

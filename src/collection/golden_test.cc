@@ -10,6 +10,7 @@
 #include "collection/chain.h"
 #include "collection/collection.h"
 #include "collection/format.h"
+#include "collection/recovery_target.h"
 #include "collection/wal_archive.h"
 #include "io/file.h"
 #include "storage/local_store.h"
@@ -19,6 +20,7 @@ namespace {
 
 constexpr std::string_view kFull = "2026/11/20-223000.00";
 constexpr std::string_view kIncremental = "incrementals/2026/11/20-223000.00/20261120/231500.00";
+constexpr std::string_view kWalOnly = "incrementals/2026/11/20-223000.00/20261120/231600.00";
 constexpr WalSegmentId kWal{
     .system_identifier = 42, .timeline = 1, .segment = 3, .segment_bytes = 1 << 20};
 
@@ -158,6 +160,31 @@ void write_golden_incremental(storage::ObjectStore& store, const Stop& stop) {
   write_manifest(store, kIncremental, manifest, stop);
 }
 
+/// A layer that ends in the middle of the WAL behind the incremental, and holds no data.
+void write_golden_wal_only(storage::ObjectStore& store, const Stop& stop) {
+  proto::Manifest manifest = *read_manifest(store, kIncremental, stop);
+  BackupUuid uuid = golden_uuid();
+  uuid[0] = std::byte{0xFE};
+  manifest.set_backup_uuid(std::string(as_text(uuid)));
+  manifest.set_job_id(13);
+  manifest.set_subdirectory(std::string(kWalOnly));
+  manifest.mutable_base()->set_directory(std::string(kIncremental));
+  manifest.mutable_base()->set_backup_uuid(std::string(as_text(golden_incremental_uuid())));
+  manifest.clear_packs();
+  const postgres::Lsn start = postgres::segment_start(kWal.segment, kWal.segment_bytes);
+  manifest.mutable_start()->set_timeline(kWal.timeline);
+  manifest.mutable_start()->set_position(start.value + 40);
+  manifest.mutable_stop()->set_timeline(kWal.timeline);
+  manifest.mutable_stop()->set_position(start.value + 500);
+  *manifest.mutable_recovery_target() = to_proto({.timeline = kWal.timeline,
+                                                  .record = postgres::Lsn{start.value + 400},
+                                                  .end = postgres::Lsn{start.value + 500}});
+  auto* segment = manifest.add_wal();
+  segment->set_timeline(kWal.timeline);
+  segment->set_segment(kWal.segment);
+  write_manifest(store, kWalOnly, manifest, stop);
+}
+
 class GoldenTest : public testing::TestWithParam<const char*> {};
 
 TEST_P(GoldenTest, StaysReadable) {
@@ -194,7 +221,7 @@ TEST_P(GoldenTest, StaysReadable) {
       stop));
   EXPECT_EQ(as_text(*get_timeline_history(*store, 42, 2, stop)), "1\t0/3000000\tgolden\n");
 }
-INSTANTIATE_TEST_SUITE_P(Formats, GoldenTest, testing::Values("format-1", "format-2"),
+INSTANTIATE_TEST_SUITE_P(Formats, GoldenTest, testing::Values("format-1", "format-2", "format-3"),
                          [](const auto& param_info) {
                            std::string name = param_info.param;
                            name[name.find('-')] = '_';
@@ -244,6 +271,26 @@ TEST(GoldenChainTest, OfFormat2StaysReadable) {
   EXPECT_EQ(map->find({1663, 5, 1002}, postgres::Fork::Main)->limit, 0U);
 }
 
+TEST(GoldenChainTest, OfFormat3StaysReadable) {
+  const Stop stop = Stop::never();
+  const auto store = open(std::string(HOLDFAST_GOLDEN) + "/format-3");
+  const auto chain = read_chain(*store, kWalOnly, stop);
+  ASSERT_EQ(chain.size(), 3U);
+  const proto::Manifest& layer = chain[2];
+  EXPECT_EQ(layer.format_version(), 3U);
+  EXPECT_EQ(chain[1].format_version(), 2U);
+  EXPECT_EQ(chain[0].format_version(), 1U);
+  EXPECT_EQ(layer.packs_size(), 0);
+  const auto target = target_of(layer);
+  ASSERT_TRUE(target);
+  EXPECT_EQ(target->timeline, 1U);
+  EXPECT_EQ(target->record, postgres::Lsn{0x300000 + 400});
+  EXPECT_EQ(target->end, postgres::Lsn{0x300000 + 500});
+  for (const FileProblem& problem : verify_data(*store, chain, 1, stop)) {
+    ADD_FAILURE() << problem.key << ": " << problem.problem;
+  }
+}
+
 TEST(GoldenWriterTest, WritesWhatTheReaderExpects) {
   const Stop stop = Stop::never();
   const char* wanted = ::getenv("HOLDFAST_WRITE_GOLDEN");
@@ -252,10 +299,12 @@ TEST(GoldenWriterTest, WritesWhatTheReaderExpects) {
   const auto store = open(directory);
   write_golden(*store, stop);
   write_golden_incremental(*store, stop);
+  write_golden_wal_only(*store, stop);
   const auto manifest = read_manifest(*store, kFull, stop);
   ASSERT_TRUE(manifest);
   EXPECT_TRUE(verify_data(*store, {&*manifest, 1}, 1, stop).empty());
   EXPECT_TRUE(verify_data(*store, read_chain(*store, kIncremental, stop), 1, stop).empty());
+  EXPECT_TRUE(verify_data(*store, read_chain(*store, kWalOnly, stop), 1, stop).empty());
   if (wanted == nullptr) io::remove_tree(io::FileSystem::real(), directory);
 }
 

@@ -52,6 +52,13 @@ std::string find_problem(const proto::Manifest& manifest) {
        manifest.base().backup_uuid().size() != sizeof(BackupUuid))) {
     return "It does not name the layer that it continues.";
   }
+  if (manifest.has_recovery_target()) {
+    const proto::RecoveryTarget& target = manifest.recovery_target();
+    if (target.timeline() == 0 || target.record() == 0 || target.end() <= target.record() ||
+        target.end() != manifest.stop().position()) {
+      return "Its recovery target is not its end.";
+    }
+  }
   for (const proto::Pack& pack : manifest.packs()) {
     if (pack.index_hash().size() != 16 || pack.size() > storage::kMaxObjectBytes ||
         pack.index_offset() < kPackHeaderBytes || pack.index_offset() > pack.size() ||
@@ -69,7 +76,9 @@ std::string find_problem(const proto::Manifest& manifest) {
 }
 
 std::uint32_t version_of(const proto::Manifest& manifest) {
-  return manifest.type() == proto::BACKUP_TYPE_INCREMENTAL ? kFormatVersion : kPlainFormatVersion;
+  if (manifest.has_recovery_target()) return kRecoveryTargetFormatVersion;
+  return manifest.type() == proto::BACKUP_TYPE_INCREMENTAL ? kIncrementalFormatVersion
+                                                           : kPlainFormatVersion;
 }
 
 }  // namespace

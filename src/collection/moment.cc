@@ -29,6 +29,10 @@ bool on_path(const postgres::TimelinePath& path, const Manifest& layer) {
 
 }  // namespace
 
+Moment end_of(const Manifest& layer) {
+  return {.layer = layer.subdirectory(), .target = target_of(layer)};
+}
+
 std::string to_string(const RestorableWindow& window) {
   if (window.begin_lsn == window.end_lsn) {
     return fmt::format("{} (timeline {})", format_timestamptz(window.begin), window.timeline);
@@ -38,8 +42,8 @@ std::string to_string(const RestorableWindow& window) {
 }
 
 MomentFinder::MomentFinder(storage::ObjectStore& store, const std::vector<Manifest>& layers,
-                           const Stop& stop)
-    : store_(store), layers_(layers), stop_(stop) {
+                           const Stop& stop, MomentFor purpose)
+    : store_(store), layers_(layers), stop_(stop), purpose_(purpose) {
   HF_ASSERT(!layers.empty());
   const auto& instance = layers.front().instance();
   try {
@@ -149,7 +153,7 @@ Moment MomentFinder::choose(std::vector<Found> found, std::string_view what,
   }
   // Of several that agree, the one that needs no knowledge of later timelines.
   const Found& best = *std::ranges::min_element(found, {}, &Found::timeline);
-  Moment chosen{.layer = best.layer->subdirectory(), .target = {}};
+  Moment chosen = collection::end_of(*best.layer);
   if (best.place.record.valid()) {
     chosen.target = RecoveryTarget{
         .timeline = best.timeline, .record = best.place.record, .end = best.place.end};
@@ -158,6 +162,18 @@ Moment MomentFinder::choose(std::vector<Found> found, std::string_view what,
 }
 
 Error MomentFinder::only_ends(Time moment) const {
+  if (purpose_ == MomentFor::Backup) {
+    return Error(sqlstate::kInvalidParameterValue,
+                 fmt::format("cannot back up the state of {}: no WAL behind a backup of this "
+                             "collection covers it",
+                             format_timestamptz(moment)))
+        .detail(
+            "PostgreSQL itself keeps no earlier states. They come from a backup and from the WAL "
+            "that its collection has kept since.")
+        .hint(
+            "Leave AS OF SYSTEM TIME out to back up the present state. BACKUP INTO … WITH "
+            "revision_history keeps the WAL from then on.");
+  }
   const Manifest* before = nullptr;
   const Manifest* after = nullptr;
   for (const Manifest& layer : layers_) {
@@ -189,7 +205,8 @@ Error MomentFinder::not_covered(const std::optional<Time>& moment) const {
     return only_ends(*moment);
   }
   Error error(sqlstate::kInvalidParameterValue,
-              "invalid RESTORE timestamp: supplied backups do not cover requested time");
+              fmt::format("invalid {} timestamp: supplied backups do not cover requested time",
+                          purpose_ == MomentFor::Restore ? "RESTORE" : "BACKUP"));
   std::string text;
   for (std::size_t i = 0; i < std::min(all.size(), kMostWindowsNamed); ++i) {
     text += fmt::format("{}{}", text.empty() ? "" : "; ", to_string(all[i]));
@@ -203,7 +220,7 @@ Error MomentFinder::not_covered(const std::optional<Time>& moment) const {
 
 Moment MomentFinder::at_time(Time moment) const {
   for (const Manifest& layer : layers_) {
-    if (end_time(layer) == moment) return {.layer = layer.subdirectory(), .target = {}};
+    if (end_time(layer) == moment) return collection::end_of(layer);
   }
   std::vector<Found> found;
   for (const ArchivedTimeline& timeline : holdings_.timelines()) {
@@ -214,7 +231,7 @@ Moment MomentFinder::at_time(Time moment) const {
 
 Moment MomentFinder::at_lsn(Lsn lsn) const {
   for (const Manifest& layer : layers_) {
-    if (stop_of(layer) == lsn) return {.layer = layer.subdirectory(), .target = {}};
+    if (stop_of(layer) == lsn) return collection::end_of(layer);
   }
   std::vector<Found> found;
   for (const ArchivedTimeline& timeline : holdings_.timelines()) {
@@ -260,6 +277,20 @@ Moment MomentFinder::at_restore_point(std::string_view name) const {
   throw Error(sqlstate::kUndefinedObject,
               fmt::format("restore point \"{}\" is not in the WAL behind these backups", name))
       .hint("SHOW BACKUP WINDOWS FROM … IN lists what can be restored.");
+}
+
+Time MomentFinder::last_commit_before(const Moment& moment) const {
+  const auto layer = std::ranges::find(layers_, moment.layer, &Manifest::subdirectory);
+  HF_ASSERT(layer != layers_.end());
+  if (!moment.target || moment.target->end <= stop_of(*layer)) return end_time(*layer);
+  const auto timeline = std::ranges::find_if(
+      holdings_.timelines(),
+      [&](const ArchivedTimeline& one) { return one.path.last() == moment.target->timeline; });
+  HF_ASSERT(timeline != holdings_.timelines().end());
+  WalStretch wal = stretch(timeline->path, stop_of(*layer));
+  wal.end = moment.target->end;
+  const auto commit = CommitSearch(store_, wal, stop_).last_commit();
+  return commit ? std::max(commit->time, end_time(*layer)) : end_time(*layer);
 }
 
 std::optional<RestorableWindow> MomentFinder::with_times(const ArchivedTimeline& timeline,

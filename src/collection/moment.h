@@ -10,6 +10,7 @@
 #include "base/error.h"
 #include "base/stop.h"
 #include "collection/commit_search.h"
+#include "collection/recovery_target.h"
 #include "collection/wal_holdings.h"
 #include "manifest.pb.h"
 #include "postgres/lsn.h"
@@ -17,18 +18,16 @@
 
 namespace holdfast::collection {
 
-/// Where replay of WAL behind a layer is to end.
-struct RecoveryTarget {
-  postgres::TimelineId timeline = 0;
-  postgres::Lsn record;  ///< where the last record that is replayed begins
-  postgres::Lsn end;     ///< the first byte behind it: where the next timeline begins
-};
-
 /// A moment of a cluster's history: a layer, and how far its WAL is replayed.
 struct Moment {
   std::string layer;                     ///< directory
-  std::optional<RecoveryTarget> target;  ///< absent: the layer's own end
+  std::optional<RecoveryTarget> target;  ///< absent: where the layer's files are consistent
 };
+/// What a layer is restored to unless another moment is asked for.
+Moment end_of(const proto::Manifest& layer);
+
+/// For whom a moment is looked for: the errors speak of it.
+enum class MomentFor { Restore, Backup };
 
 /// Moments that can be restored. One layer alone, without WAL behind it, is its end only.
 struct RestorableWindow {
@@ -45,7 +44,7 @@ class MomentFinder {
   /// `layers` as list_layers() names them, at least the full; read_manifests() gives them. They and
   /// the store outlive the finder.
   MomentFinder(storage::ObjectStore& store, const std::vector<proto::Manifest>& layers,
-               const Stop& stop);
+               const Stop& stop, MomentFor purpose = MomentFor::Restore);
 
   /// The last commit at or before `moment`: the place before the first one after it. Throws
   /// kInvalidParameterValue when the archive does not tell what was committed by then, naming the
@@ -58,6 +57,10 @@ class MomentFinder {
   Moment behind(postgres::TimelineId timeline, postgres::Lsn lsn) const;
   /// The last restore point of that name on the newest timeline that has one. Reads all WAL.
   Moment at_restore_point(std::string_view name) const;
+
+  /// When the last commit was made that a moment, which this finder found, has; the end time of its
+  /// layer where the WAL behind that has none.
+  Time last_commit_before(const Moment& moment) const;
 
   /// Oldest first; those of one timeline side by side.
   std::vector<RestorableWindow> windows() const;
@@ -92,6 +95,7 @@ class MomentFinder {
   storage::ObjectStore& store_;
   const std::vector<proto::Manifest>& layers_;
   const Stop& stop_;
+  const MomentFor purpose_;
   WalHoldings holdings_;
 };
 

@@ -184,6 +184,49 @@ TEST_F(MomentTest, WithoutWalOnlyTheEndsOfLayersCanBeRestored) {
   EXPECT_THAT(message(at(9)), HasSubstr("nearest backup time is 1970-01-01 00:00:03+00"));
 }
 
+TEST_F(MomentTest, ALayerThatEndsInTheWalIsGoneOnFrom) {
+  layer("full", at(100));
+  std::vector<Lsn> commits;
+  for (int i = 1; i <= 20; ++i) commits.push_back(commit(at(100 + i)));
+  archive();
+  // What a WAL-only layer of 110.5 is.
+  const Moment moment = finder().at_time(at(110, 500'000));
+  EXPECT_EQ(finder().last_commit_before(moment), at(110));
+  proto::Manifest wal_only = layers_.front();
+  wal_only.set_subdirectory("wal only");
+  wal_only.set_end_time_us(at(110, 500'000).time_since_epoch().count());
+  wal_only.mutable_stop()->set_position(moment.target->end.value);
+  *wal_only.mutable_recovery_target() = to_proto(*moment.target);
+  layers_.push_back(wal_only);
+
+  // Its own end is the target, also where a moment is looked for behind it and nothing followed.
+  for (const Time time : {at(110, 500'000), at(110, 600'000)}) {
+    const Moment end = finder().at_time(time);
+    EXPECT_EQ(end.layer, "wal only");
+    ASSERT_TRUE(end.target);
+    EXPECT_EQ(end.target->record, moment.target->record);
+  }
+  EXPECT_EQ(finder().at_lsn(moment.target->end).target->record, moment.target->record);
+  EXPECT_EQ(finder().at_time(at(115)).layer, "wal only");
+  EXPECT_EQ(finder().at_time(at(115)).target->record, commits[14]);
+  EXPECT_EQ(finder().at_time(at(105)).layer, "full");
+  ASSERT_EQ(finder().windows().size(), 1U);
+  EXPECT_EQ(finder().windows()[0].begin, at(100));
+  EXPECT_EQ(finder().windows()[0].end, at(120));
+}
+
+TEST_F(MomentTest, ABackupOfWhatNothingCoversIsToldWhatToDo) {
+  layer("full", at(100));
+  const auto message = [&](Time time) {
+    return error_of([&] { MomentFinder(store_, layers_, stop_, MomentFor::Backup).at_time(time); });
+  };
+  EXPECT_THAT(message(at(101)), HasSubstr("no WAL behind a backup of this collection covers it"));
+  commit(at(102));
+  archive();
+  EXPECT_THAT(message(at(200)), HasSubstr("invalid BACKUP timestamp"));
+  EXPECT_THAT(message(at(200)), HasSubstr("1970-01-01 00:01:40+00 to 1970-01-01 00:01:42+00"));
+}
+
 TEST_F(MomentTest, AGapEndsAWindow) {
   layer("full", at(100));
   for (int i = 1; i <= 100; ++i) {

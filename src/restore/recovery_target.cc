@@ -44,12 +44,18 @@ bool has_entries(const std::string& path) {
 
 /// Replay of CREATE TABLESPACE removes what is in its place.
 /// Source: PostgreSQL src/backend/commands/tablespace.c (create_tablespace_directories).
-void check_tablespace(const postgres::TablespaceCreation& created, const Manifest& layer) {
+void check_tablespace(const postgres::TablespaceCreation& created, const Manifest& layer,
+                      const Layout& layout) {
   const std::string location(created.location);
   if (location.empty()) return;  // in place, inside the data directory
+  // What this restore itself lays out there is what replay makes anew.
+  const bool own = std::ranges::any_of(layout.tablespaces, [&](const TablespaceTarget& one) {
+    return one.oid == created.oid && one.location == location;
+  });
+  if (own) return;
   const auto error = [&](const std::string& what) {
     return Error(sqlstate::kObjectNotInPrerequisiteState,
-                 fmt::format("tablespace {} was created at \"{}\" after the backup, {}",
+                 fmt::format("tablespace {} was created at \"{}\" after the backup began, {}",
                              created.oid, location, what));
   };
   struct stat status {};
@@ -74,23 +80,25 @@ void check_tablespace(const postgres::TablespaceCreation& created, const Manifes
 void add_wal_up_to(const proto::RecoveryTarget& target, storage::ObjectStore& store,
                    Manifest& layer, const Stop& stop) {
   const auto path = path_to(target, store, layer, stop);
-  const std::uint64_t bytes = layer.instance().wal_segment_bytes();
-  const std::uint64_t first = segment_of(Lsn{layer.stop().position() - 1}, bytes);
-  const std::uint64_t last = segment_of(Lsn{target.end() - 1}, bytes);
-  auto& wal = *layer.mutable_wal();
-  // The file of a later timeline has what its ancestors wrote into the segment, too.
-  while (!wal.empty() && wal.rbegin()->segment() >= first) wal.RemoveLast();
-  for (std::uint64_t segment = first; segment <= last; ++segment) {
-    auto& added = *wal.Add();
-    added.set_timeline(path.of_segment(segment, bytes));
-    added.set_segment(segment);
-  }
+  collection::extend_wal(layer, path, Lsn{target.end()});
 }
 
-void check_wal_up_to(const proto::RecoveryTarget& target, const Manifest& layer,
-                     const std::string& data_directory, storage::ObjectStore& store,
-                     const Stop& stop) {
-  const auto path = path_to(target, store, layer, stop);
+void adopt_target(const Manifest& layer, proto::RestoreJobSpec& spec) {
+  if (spec.has_target()) return;
+  if (const auto own = collection::target_of(layer)) set_target(*own, spec);
+}
+
+void set_target(const collection::RecoveryTarget& target, proto::RestoreJobSpec& spec) {
+  spec.mutable_target()->set_timeline(target.timeline);
+  spec.mutable_target()->set_record(target.record.value);
+  spec.mutable_target()->set_end(target.end.value);
+}
+
+void check_wal(const proto::RecoveryTarget* target, const Manifest& layer, const Layout& layout,
+               storage::ObjectStore& store, const Stop& stop) {
+  // A backup ends on the timeline that it began on.
+  const auto path = target != nullptr ? path_to(*target, store, layer, stop)
+                                      : postgres::TimelinePath(layer.stop().timeline(), {});
   const std::uint64_t bytes = layer.instance().wal_segment_bytes();
   const postgres::WalRange range{
       .reader = {.major =
@@ -98,20 +106,20 @@ void check_wal_up_to(const proto::RecoveryTarget& target, const Manifest& layer,
                  .wal_segment_bytes = bytes,
                  .start = Lsn{layer.start().position()},
                  .system_identifier = layer.instance().system_identifier()},
-      .end = Lsn{target.end()}};
+      .end = Lsn{target != nullptr ? target->end() : layer.stop().position()}};
   Lsn last;
   postgres::scan_wal(
-      range, postgres::wal_directory_input(data_directory + "/pg_wal", path, bytes),
+      range, postgres::wal_directory_input(layout.root + "/pg_wal", path, bytes),
       [&](const postgres::WalRecord& record) {
         last = record.start;
         if (const auto created = postgres::parse_tablespace_creation(record)) {
-          check_tablespace(*created, layer);
+          check_tablespace(*created, layer, layout);
         }
       },
       stop);
-  if (last == Lsn{target.record()}) return;
+  if (target == nullptr || last == Lsn{target->record()}) return;
   throw Error(sqlstate::kDataCorrupted, fmt::format("the WAL does not lead to the record at {}",
-                                                    to_string(Lsn{target.record()})))
+                                                    to_string(Lsn{target->record()})))
       .detail(fmt::format("The last record before {} is at {}.", to_string(range.end),
                           to_string(last)));
 }

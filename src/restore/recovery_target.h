@@ -3,7 +3,9 @@
 #include <string>
 
 #include "base/stop.h"
+#include "collection/recovery_target.h"
 #include "manifest.pb.h"
+#include "restore/layout.h"
 #include "restore_job.pb.h"
 #include "storage/object_store.h"
 
@@ -11,19 +13,25 @@ namespace holdfast::restore {
 
 /// What replaying WAL behind a layer, up to a target, needs beyond the layer itself.
 
+/// Notes in a job's specification how far WAL is replayed.
+void set_target(const collection::RecoveryTarget& target, proto::RestoreJobSpec& spec);
+/// A layer that ends at a target of its own is restored to that when no other is asked for: its
+/// files alone are consistent earlier, and that would be another state.
+void adopt_target(const collection::proto::Manifest& layer, proto::RestoreJobSpec& spec);
+
 /// Adds to the layer's WAL what the archive has of it up to the target, each segment from its
 /// timeline on the way there. The last one may be a beginning only. Throws kUndefinedFile when the
 /// target's timeline is not known.
 void add_wal_up_to(const proto::RecoveryTarget& target, storage::ObjectStore& store,
                    collection::proto::Manifest& layer, const Stop& stop);
 
-/// Reads the WAL that lies in `data_directory`/pg_wal from the layer's start to the target, before
-/// any server does. Throws kDataCorrupted when records do not lead there;
-/// kObjectNotInPrerequisiteState when replay would make a tablespace where it must not: in a
-/// directory that is missing, or has files of a server of the same version in it.
-void check_wal_up_to(const proto::RecoveryTarget& target, const collection::proto::Manifest& layer,
-                     const std::string& data_directory, storage::ObjectStore& store,
-                     const Stop& stop);
+/// Reads the WAL that was laid out in pg_wal from the layer's start to the target, or to the
+/// layer's own end where there is none, before any server does. Throws kDataCorrupted when records
+/// do not lead there; kObjectNotInPrerequisiteState when replay would make a tablespace where it
+/// must not: in a directory that is missing, or has files of a server of the same version in it
+/// that are not this restore's.
+void check_wal(const proto::RecoveryTarget* target, const collection::proto::Manifest& layer,
+               const Layout& layout, storage::ObjectStore& store, const Stop& stop);
 
 /// Throws kDataCorrupted unless the server on `data_directory`, which has ended its recovery, began
 /// its new timeline at the target's end.

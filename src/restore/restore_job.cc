@@ -112,6 +112,7 @@ class Attempt {
     store_ = collection::with_keys(services_.open_store(spec_.collection_uri(), stop()),
                                    collection::parse_keys(spec_.keys()));
     chain_ = read_cluster_chain(*store_, spec_.subdirectory(), stop());
+    adopt_target(chain_.back(), spec_);
     if (target() != nullptr) add_wal_up_to(*target(), *store_, chain_.back(), stop());
     manifest_ = chain_.back();
     total_ = manifest_.plain_bytes() +
@@ -188,10 +189,8 @@ class Attempt {
                                       .before_pack = [this] { job_.pause_point("restore.copy"); }},
                                      stop());
     job_.pause_point("restore.after_copy");
-    if (target() != nullptr) {
-      report_phase("checking WAL");
-      check_wal_up_to(*target(), manifest_, layout.root, *store_, stop());
-    }
+    report_phase("checking WAL");
+    check_wal(target(), manifest_, layout, *store_, stop());
     write_recovery_files(
         manifest_, target(), layout,
         highest_timeline(*store_, manifest_, checkpoint_.highest_timeline(), stop()), *store_,

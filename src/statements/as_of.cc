@@ -20,8 +20,8 @@ Error invalid(const sql::Expression& expression) {
                fmt::format("invalid value for AS OF SYSTEM TIME: {}", expression.source))
       .hint(
           "Give a timestamp, nanoseconds since 1970, or a negative interval such as '-10s' or "
-          "INTERVAL '-1h'; RESTORE also takes LSN '0/15D68C50', RESTORE POINT 'name' and the name "
-          "of a milestone.");
+          "INTERVAL '-1h'; BACKUP and RESTORE also take LSN '0/15D68C50' and RESTORE POINT 'name', "
+          "RESTORE the name of a milestone.");
 }
 
 Time time_of(std::int64_t microseconds) { return Time(std::chrono::microseconds(microseconds)); }

@@ -16,6 +16,7 @@
 #include "statements/find_backup.h"
 #include "statements/job_result.h"
 #include "statements/option_checks.h"
+#include "statements/past_moment.h"
 #include "statements/privileges.h"
 
 namespace holdfast::statements {
@@ -39,8 +40,14 @@ void refuse_unsupported(const sql::Backup& statement) {
       refuse_missing("BACKUP VIRTUAL CLUSTER", "virtual clusters, which PostgreSQL does not have");
       break;
   }
-  if (statement.as_of)
-    refuse_missing("BACKUP … AS OF SYSTEM TIME", "a backup of an earlier moment");
+  if (statement.as_of && !statement.onto) {
+    throw Error(sqlstate::kFeatureNotSupported,
+                "BACKUP INTO … AS OF SYSTEM TIME is not supported yet")
+        .detail("What is missing is a full backup of an earlier moment.")
+        .hint(
+            "Leave AS OF SYSTEM TIME out to back up the present state. BACKUP INTO LATEST IN … AS "
+            "OF SYSTEM TIME adds an earlier moment to a chain that has revision history.");
+  }
   refuse_unsupported_options(statement.options, "BACKUP");
 }
 
@@ -111,6 +118,13 @@ void choose_place(const sql::Backup& statement, storage::ObjectStore& store, Tim
     }
     if (!statement.onto->latest) spec.set_subdirectory(subdirectory_of(*statement.onto));
   }
+  if (statement.as_of) {
+    throw Error(sqlstate::kUndefinedFile,
+                "no full backup exists there whose history could have that moment")
+        .hint(
+            "Leave AS OF SYSTEM TIME out to back up the present state. BACKUP INTO … WITH "
+            "revision_history keeps the WAL from then on.");
+  }
   if (spec.subdirectory().empty()) spec.set_subdirectory(choose_subdirectory(store, now, stop));
   if (statement.onto) {
     sink.notice({.message = fmt::format("no full backup exists there, so this one is full: {}",
@@ -173,10 +187,17 @@ void BackupStatement::run_as(const sql::Backup& statement, std::string text,
     throw Error(sqlstate::kCannotConnectNow, "cannot take a backup while PostgreSQL is down")
         .hint("Start PostgreSQL, or bring it back with RESTORE.");
   }
-  choose_place(statement, *store, clock_.now(), spec, sink, stop);
+  const Time now = clock_.now();
+  if (statement.as_of) require_past(*statement.as_of, now);
+  choose_place(statement, *store, now, spec, sink, stop);
   backup::check_spec(spec);
-  spec.set_keys(
-      collection::serialize_keys(choose_keys(statement, spec, *store, stores_, session, stop)));
+  auto keys = choose_keys(statement, spec, *store, stores_, session, stop);
+  spec.set_keys(collection::serialize_keys(keys));
+  if (statement.as_of) {
+    store = collection::with_keys(std::move(store), std::move(keys));
+    set_past_moment({.as_of = *statement.as_of, .store = *store, .archives = archives_, .now = now},
+                    spec, stop);
+  }
 
   const jobs::NewJob job = new_job(
       {.type = jobs::kBackupType,

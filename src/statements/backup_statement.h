@@ -1,5 +1,6 @@
 #pragma once
 
+#include "backup/wal_archives.h"
 #include "base/clock.h"
 #include "jobs/runner.h"
 #include "sql/statements.h"
@@ -12,8 +13,10 @@ namespace holdfast::statements {
 /// full or incremental layer, creates the job.
 class BackupStatement final : public Handler<sql::Backup> {
  public:
-  BackupStatement(Stores& stores, jobs::Runner& runner, const Clock& clock)
-      : stores_(stores), runner_(runner), clock_(clock) {}
+  /// Everything outlives the handler. Without archives no moment is waited for.
+  BackupStatement(Stores& stores, jobs::Runner& runner, const Clock& clock,
+                  const backup::WalArchives* archives = nullptr)
+      : stores_(stores), runner_(runner), clock_(clock), archives_(archives) {}
 
   void run(const sql::Backup& statement, sql::SessionContext& session, sql::RowSink& sink,
            const Stop& stop) override;
@@ -26,6 +29,7 @@ class BackupStatement final : public Handler<sql::Backup> {
   Stores& stores_;
   jobs::Runner& runner_;
   const Clock& clock_;
+  const backup::WalArchives* archives_;
 };
 
 }  // namespace holdfast::statements

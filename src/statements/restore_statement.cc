@@ -7,6 +7,7 @@
 #include "base/error.h"
 #include "collection/chain.h"
 #include "collection/encryption.h"
+#include "restore/recovery_target.h"
 #include "restore/tablespace_mapping.h"
 #include "restore/user_objects.h"
 #include "sql/printer.h"
@@ -77,30 +78,23 @@ restore::proto::RestoreJobSpec make_spec(const sql::Restore& statement) {
 /// or what AS OF SYSTEM TIME asks for. Gives the layer.
 std::string choose_moment(const sql::Restore& statement, storage::ObjectStore& store,
                           const FoundBackup& backup, restore::proto::RestoreJobSpec& spec,
-                          const sql::SessionContext& session, const Stop& stop) {
-  collection::Moment moment{.layer = backup.layers.front(), .target = {}};
-  if (statement.as_of || backup.layers.size() > 1) {
-    const auto layers = collection::read_manifests(store, backup.layers, stop);
-    moment = {.layer = collection::latest_layer(layers).subdirectory(), .target = {}};
-    if (statement.as_of) {
-      const collection::MomentFinder finder(store, layers, stop);
-      moment = find_moment_or_milestone(
-          *statement.as_of,
-          {.store = store,
-           .system_identifier = layers.front().instance().system_identifier(),
-           .finder = finder,
-           .targets = statement.targets,
-           .database = session.database(),
-           .now = Clock::system().now()},
-          stop);
-    }
+                           const sql::SessionContext& session, const Stop& stop) {
+  const auto layers = collection::read_manifests(store, backup.layers, stop);
+  collection::Moment moment = collection::end_of(collection::latest_layer(layers));
+  if (statement.as_of) {
+    const collection::MomentFinder finder(store, layers, stop);
+    moment = find_moment_or_milestone(
+        *statement.as_of,
+        {.store = store,
+         .system_identifier = layers.front().instance().system_identifier(),
+         .finder = finder,
+         .targets = statement.targets,
+         .database = session.database(),
+         .now = Clock::system().now()},
+        stop);
   }
   spec.set_subdirectory(moment.layer);
-  if (moment.target) {
-    spec.mutable_target()->set_timeline(moment.target->timeline);
-    spec.mutable_target()->set_record(moment.target->record.value);
-    spec.mutable_target()->set_end(moment.target->end.value);
-  }
+  if (moment.target) restore::set_target(*moment.target, spec);
   return moment.layer;
 }
 

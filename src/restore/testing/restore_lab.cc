@@ -19,6 +19,7 @@
 #include "collection/wal_archive.h"
 #include "postgres/control_file.h"
 #include "postgres/testing/test_files.h"
+#include "postgres/testing/wal_builder.h"
 #include "restore/marker.h"
 #include "restore/recovery_files.h"
 #include "storage/memory_store.h"
@@ -30,6 +31,7 @@ using collection::kFrameBytes;
 
 constexpr std::string_view kSubdirectory = "2026/11/20-223000.00";
 constexpr std::uint64_t kWalBytes = 1U << 20;
+constexpr std::uint64_t kWalStop = 1234;  // of the backup, in its segment
 constexpr std::uint32_t kCatalogVersion = 202209061;
 constexpr std::size_t kPackBytes = 3U << 20;
 constexpr std::size_t kBlock = collection::kBlockBytes;
@@ -66,6 +68,17 @@ class BorrowedStore final : public storage::ObjectStore {
  private:
   storage::ObjectStore& store_;
 };
+
+Bytes wal_of(std::uint64_t system_identifier) {
+  postgres::testing::WalBuilder builder(15, postgres::Lsn{5 * kWalBytes}, kWalBytes);
+  while (builder.position().value < 5 * kWalBytes + kWalStop + 1000) {
+    builder.add({.resource_manager = 10, .main_data = Bytes(100)});
+  }
+  Bytes wal = builder.whole_segments();
+  // In the header of the segment's first page; no checksum covers it.
+  store<std::uint64_t>(wal, 24, system_identifier);
+  return wal;
+}
 
 Bytes text(std::string_view content) {
   const ByteView bytes = as_bytes(content);
@@ -215,8 +228,9 @@ void RestoreLab::make_backup() {
   source.set_wal_segment_bytes(kWalBytes);
   source.set_data_directory("/var/lib/postgresql/15/main");
   manifest_.mutable_start()->set_timeline(1);
+  manifest_.mutable_start()->set_position(5 * kWalBytes);
   manifest_.mutable_stop()->set_timeline(1);
-  manifest_.mutable_stop()->set_position(5 * kWalBytes + 1234);
+  manifest_.mutable_stop()->set_position(5 * kWalBytes + kWalStop);
   manifest_.set_backup_label("START WAL LOCATION: 0/500028\n");
   auto& space = *manifest_.add_tablespaces();
   space.set_oid(16400);
@@ -281,7 +295,7 @@ void RestoreLab::make_backup() {
   }
   put();
 
-  const Bytes wal = random_bytes(kWalBytes, 4);
+  const Bytes wal = wal_of(system_identifier);
   content_["pg_wal/000000010000000000000005"] = wal;
   collection::put_wal_segment(
       store_,

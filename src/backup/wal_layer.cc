@@ -1,0 +1,338 @@
+#include "backup/wal_layer.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "backup/backup_run_internal.h"
+#include "backup/base_layer.h"
+#include "backup/wal_archives.h"
+#include "base/error.h"
+#include "base/log.h"
+#include "base/worker_pool.h"
+#include "collection/chain.h"
+#include "collection/changes.h"
+#include "collection/collection.h"
+#include "collection/commit_search.h"
+#include "collection/deletion_marks.h"
+#include "collection/encryption.h"
+#include "collection/recovery_target.h"
+#include "collection/wal_archive.h"
+#include "postgres/connection.h"
+#include "postgres/control_file.h"
+#include "postgres/versions.h"
+#include "postgres/wal_position.h"
+
+namespace holdfast::backup {
+
+namespace {
+
+namespace manifest = collection::proto;
+using collection::WalSegmentId;
+using postgres::Lsn;
+
+/// The storage may be slow; a standby's primary may take its time.
+constexpr std::chrono::minutes kSegmentPatience{10};
+constexpr std::chrono::milliseconds kSegmentPoll{100};
+constexpr std::chrono::seconds kArchivePatience{60};
+/// Waits for the storage more than for the processor.
+constexpr std::size_t kReaders = 8;
+/// Source: PostgreSQL src/include/access/transam.h (FirstNormalObjectId): below are those that
+/// every cluster has.
+constexpr std::string_view kMadeTablespaces =
+    "SELECT oid::text, spcname FROM pg_catalog.pg_tablespace WHERE oid >= 16384";
+
+class WalLayerRun {
+ public:
+  WalLayerRun(const BackupEnvironment& environment, const proto::BackupJobSpec& spec,
+              jobs::JobContext& job)
+      : environment_(environment),
+        spec_(spec),
+        job_(job),
+        stop_(job.stop()),
+        keys_(collection::parse_keys(spec.keys())),
+        store_(
+            collection::with_keys(environment.stores->open_store(spec.collection_uri()), keys_)) {}
+
+  bool already_written() {
+    auto written = collection::read_manifest(*store_, spec_.subdirectory(), stop_);
+    // Another job's manifest is take_lock()'s to complain about.
+    if (!written || written->job_id() != job_.id()) return false;
+    layer_ = std::move(*written);
+    return true;
+  }
+
+  void take_lock() {
+    enter("taking the lock");
+    collection::take_lock(*store_, spec_.subdirectory(), job_.id(), stop_);
+    collection::require_not_deleted(*store_, spec_.full(), stop_);
+  }
+
+  void begin_history() {
+    if (!spec_.revision_history()) return;
+    if (environment_.archives == nullptr) {
+      throw Error(sqlstate::kObjectNotInPrerequisiteState,
+                  "revision history needs a WAL archive, which cannot be kept here");
+    }
+    enter("waiting for the WAL archive");
+    const std::string description =
+        fmt::format("WAL ARCHIVE of the backups in {}", store_->description());
+    const auto archive = environment_.archives->ensure({.collection_uri = spec_.collection_uri(),
+                                                        .mode = WalArchiveMode::Full,
+                                                        .description = description,
+                                                        .statement = description,
+                                                        .user_name = "node",
+                                                        .key = keys_.wal},
+                                                       stop_);
+    environment_.archives->wait_until_full(archive, kArchivePatience, stop_);
+  }
+
+  void describe() {
+    auto base = collection::read_manifest(*store_, past().layer(), stop_);
+    if (!base) {
+      throw Error(sqlstate::kUndefinedFile,
+                  fmt::format("backup \"{}\" does not exist any more", past().layer()));
+    }
+    layer_ = *base;
+    layer_.set_holdfast_version(environment_.holdfast_version);
+    layer_.set_backup_uuid(std::string(as_text(new_uuid())));
+    layer_.set_job_id(job_.id());
+    layer_.set_type(manifest::BACKUP_TYPE_INCREMENTAL);
+    layer_.set_subdirectory(spec_.subdirectory());
+    layer_.set_full(spec_.full());
+    refer_to(*base, *layer_.mutable_base());
+    layer_.set_start_time_us(microseconds(environment_.clock->now()));
+    layer_.set_end_time_us(past().time_us());
+    layer_.set_next_file_id(collection::next_file_id(*base));
+    layer_.clear_packs();
+    layer_.set_stored_bytes(0);
+    layer_.set_read_bytes(0);
+    layer_.set_change_source(manifest::CHANGE_SOURCE_WAL);
+    layer_.set_revision_history(spec_.revision_history());
+    base_stop_ = base->stop();
+    if (past().timeline() == 0) return;
+
+    auto path = collection::get_timeline_path(*store_, layer_.instance().system_identifier(),
+                                              past().timeline(), stop_);
+    if (!path) {
+      throw Error(sqlstate::kUndefinedFile,
+                  fmt::format("the history of timeline {} is not in the archive any more",
+                              past().timeline()));
+    }
+    path_ = std::move(path);
+    const collection::RecoveryTarget target{
+        .timeline = past().timeline(), .record = Lsn{past().record()}, .end = Lsn{past().end()}};
+    collection::extend_wal(layer_, *path_, target.end);
+    layer_.mutable_stop()->set_timeline(path_->of_position(target.record));
+    layer_.mutable_stop()->set_position(target.end.value);
+    *layer_.mutable_recovery_target() = collection::to_proto(target);
+  }
+
+  /// The server goes on from the moment, or the chain would be one that it cannot continue.
+  void require_own_history() {
+    enter("connecting to PostgreSQL");
+    const auto control = postgres::read_control_file(environment_.data_directory);
+    require_same_cluster(layer_, control);
+    connection_ = postgres::Connection::open({.conninfo = environment_.conninfo(),
+                                              .database = std::nullopt,
+                                              .timeout = std::chrono::seconds(10)},
+                                             stop_);
+    position_ = postgres::wal_position(*connection_, "", stop_);
+    if (!position_) return;  // a standby that nobody feeds knows nothing newer
+    const auto path = read_timeline_path(*store_, environment_.data_directory,
+                                         control.system_identifier, position_->timeline, stop_);
+    if (path.contains(layer_.stop().timeline(), Lsn{layer_.stop().position()})) return;
+    throw Error(sqlstate::kObjectNotInPrerequisiteState,
+                fmt::format("the moment is not in the history of timeline {}", position_->timeline))
+        .detail(fmt::format("It is {} on timeline {}, which this server has left: it was restored "
+                            "to an earlier moment, or promoted before. The chain could not be "
+                            "continued.",
+                            to_string(Lsn{layer_.stop().position()}), layer_.stop().timeline()))
+        .hint("RESTORE … AS OF SYSTEM TIME brings that moment back from the chain as it is.");
+  }
+
+  /// What an ordinary layer can map to other directories, replay of WAL makes where it was.
+  void tell_of_tablespaces() {
+    const auto there = connection_->query(std::string(kMadeTablespaces), stop_);
+    for (std::size_t row = 0; row < there.rows(); ++row) {
+      const bool known = std::ranges::any_of(layer_.tablespaces(), [&](const auto& one) {
+        return std::to_string(one.oid()) == there.text(row, 0);
+      });
+      if (known) continue;
+      job_.notice(fmt::format(
+          "tablespace \"{}\" was made after the layer \"{}\": if that was before the moment, a "
+          "restore of this layer makes it in its original directory, and refuses where that has "
+          "files",
+          there.text(row, 1), past().layer()));
+    }
+  }
+
+  void complete_last_segment() {
+    if (!path_) return;
+    const WalSegmentId id = id_of(*layer_.wal().rbegin());
+    if (collection::stat_wal_segment(*store_, id, stop_)) return;
+    enter("waiting for the last WAL segment");
+    switch_segment(id);
+    const auto deadline = std::chrono::steady_clock::now() + kSegmentPatience;
+    while (!collection::stat_wal_segment(*store_, id, stop_)) {
+      if (environment_.archives == nullptr ||
+          !environment_.archives->find(spec_.collection_uri())) {
+        throw not_whole(id, "The collection's WAL archive has ended.");
+      }
+      if (std::chrono::steady_clock::now() >= deadline) {
+        throw not_whole(id, "It did not come within ten minutes; SHOW WAL ARCHIVES tells why.");
+      }
+      stop_.sleep(kSegmentPoll);
+    }
+  }
+
+  void check_wal() {
+    if (!path_) return;
+    enter("checking WAL");
+    find_segments();
+    const Lsn from{base_stop_.position()};
+    const Lsn end{past().end()};
+    const auto& instance = layer_.instance();
+    const int major = postgres::major_of(static_cast<int>(instance.server_version_num()));
+    // Each segment's map was made of its records, so that maps which follow one another stand for
+    // WAL that can be read through.
+    const auto changes =
+        collection::changes_between(*store_,
+                                    {.system_identifier = instance.system_identifier(),
+                                     .major = major,
+                                     .wal_segment_bytes = instance.wal_segment_bytes(),
+                                     .path = *path_,
+                                     .from_timeline = base_stop_.timeline(),
+                                     .from = from,
+                                     .to = end},
+                                    stop_);
+    if (!changes.map) {
+      throw Error(sqlstate::kObjectNotInPrerequisiteState,
+                  "the WAL behind the previous backup does not lead to the moment")
+          .detail(fmt::format("Since \"{}\": {}.", past().layer(), changes.reason))
+          .hint("Start a new chain with BACKUP INTO.");
+    }
+    const collection::WalStretch stretch{.wal = {.system_identifier = instance.system_identifier(),
+                                                 .wal_segment_bytes = instance.wal_segment_bytes(),
+                                                 .path = *path_},
+                                         .major = major,
+                                         .begin = from,
+                                         .end = end};
+    const auto place = collection::CommitSearch(*store_, stretch, stop_).before(end);
+    if (from == end || place.record == Lsn{past().record()}) return;
+    throw Error(sqlstate::kDataCorrupted, fmt::format("the WAL does not lead to the record at {}",
+                                                      to_string(Lsn{past().record()})));
+  }
+
+  void write_manifest() {
+    enter("writing the manifest");
+    collection::write_manifest(*store_, spec_.subdirectory(), layer_, stop_);
+  }
+
+  void clean_up() {
+    collection::release_lock(*store_, spec_.subdirectory(), job_.id(), stop_);
+    std::int64_t rows = 0;
+    for (const auto& object : layer_.objects()) rows += std::max<std::int64_t>(object.rows(), 0);
+    job_.set_result_rows(rows);
+    job_.set_result_bytes(0);
+    log::info("WAL-only layer \"{}\" on \"{}\" finished, stop={} wal_segments={}",
+              spec_.subdirectory(), layer_.base().directory(),
+              to_string(Lsn{layer_.stop().position()}), layer_.wal_size());
+  }
+
+ private:
+  const proto::PastMoment& past() const { return spec_.as_of(); }
+
+  void enter(std::string phase) { job_.report({.phase = std::move(phase)}); }
+
+  WalSegmentId id_of(const manifest::WalSegment& segment) const {
+    return {.system_identifier = layer_.instance().system_identifier(),
+            .timeline = segment.timeline(),
+            .segment = segment.segment(),
+            .segment_bytes = layer_.instance().wal_segment_bytes()};
+  }
+
+  static Error not_whole(const WalSegmentId& id, std::string why) {
+    return Error(sqlstate::kObjectNotInPrerequisiteState,
+                 fmt::format("the archive has only the beginning of WAL segment {}",
+                             postgres::wal_segment_name(id.timeline, id.segment, id.segment_bytes)))
+        .detail("A layer needs whole segments. " + std::move(why));
+  }
+
+  void switch_segment(const WalSegmentId& id) {
+    if (!position_ || position_->timeline != id.timeline) {
+      throw not_whole(id, "PostgreSQL does not write on that timeline any more.");
+    }
+    if (!position_->inserted) {
+      job_.notice(
+          "waiting for the primary to finish the WAL segment that the moment lies in; "
+          "SELECT pg_switch_wal() there makes it do so at once");
+      return;
+    }
+    if (segment_of(*position_->inserted, id.segment_bytes) != id.segment) return;
+    connection_->query("SELECT pg_catalog.pg_switch_wal()", stop_);
+  }
+
+  /// Notes the sizes of the segments that the layer adds; throws when one is not there.
+  void find_segments() {
+    auto& wal = *layer_.mutable_wal();
+    std::atomic<int> next = 0;
+    run_workers(std::clamp<std::size_t>(static_cast<std::size_t>(wal.size()), 1, kReaders), stop_,
+                [&](std::size_t, const Stop& worker_stop) {
+                  for (int i = next++; i < wal.size(); i = next++) {
+                    const WalSegmentId id = id_of(wal[i]);
+                    const auto stored = collection::stat_wal_segment(*store_, id, worker_stop);
+                    if (!stored) {
+                      throw Error(sqlstate::kUndefinedFile,
+                                  fmt::format("WAL object \"{}\" is missing in {}",
+                                              collection::wal_key(id.system_identifier, id.timeline,
+                                                                  id.segment, id.segment_bytes),
+                                              store_->description()));
+                    }
+                    wal[i].set_stored_bytes(*stored);
+                  }
+                });
+  }
+
+  const BackupEnvironment& environment_;
+  const proto::BackupJobSpec& spec_;
+  jobs::JobContext& job_;
+  const Stop& stop_;
+  const collection::CollectionKeys keys_;
+  const std::unique_ptr<storage::ObjectStore> store_;
+  manifest::Manifest layer_;
+  manifest::Lsn base_stop_;
+  /// Absent when nothing happened between the base's end and the moment.
+  std::optional<postgres::TimelinePath> path_;
+  std::optional<postgres::Connection> connection_;
+  std::optional<postgres::WalPosition> position_;
+};
+
+}  // namespace
+
+void take_wal_layer(const BackupEnvironment& environment, const proto::BackupJobSpec& spec,
+                    jobs::JobContext& job) {
+  WalLayerRun run(environment, spec, job);
+  if (!run.already_written()) {
+    run.take_lock();
+    job.pause_point("backup.after_lock");
+    run.begin_history();
+    run.describe();
+    run.require_own_history();
+    run.tell_of_tablespaces();
+    run.complete_last_segment();
+    job.pause_point("backup.after_wal");
+    run.check_wal();
+    job.pause_point("backup.before_manifest");
+    run.write_manifest();
+    job.pause_point("backup.after_manifest");
+  }
+  run.clean_up();
+}
+
+}  // namespace holdfast::backup
