@@ -335,7 +335,9 @@ void Daemon::Parts::authorize(restore::proto::RestoreJobSpec& spec, const Stop& 
 
 void Daemon::Parts::register_statements() {
   const Clock& clock = Clock::system();
-  dispatcher.add<sql::Backup>(std::make_unique<statements::BackupStatement>(stores, runner, clock));
+  dispatcher.add<sql::Backup>(std::make_unique<statements::BackupStatement>(
+      stores, runner, clock,
+      [this] { return postgres::ConnectOptions{.conninfo = instance.conninfo()}; }));
   dispatcher.add<sql::Restore>(
       std::make_unique<statements::RestoreStatement>(stores, runner, instance));
   dispatcher.add<sql::ShowBackups>(std::make_unique<statements::ShowBackupsStatement>(stores));
