@@ -172,7 +172,7 @@ TEST_F(CollectionTest, ANewerManifestIsRefusedByItsVersion) {
   put(manifest_key(kFull), as_text(sealed));
   const Error error = failure([&] { read_manifest(store_, kFull, stop_); });
   EXPECT_EQ(error.state(), sqlstate::kFeatureNotSupported);
-  EXPECT_THAT(error.message(), HasSubstr("format version 3"));
+  EXPECT_THAT(error.message(), HasSubstr("format version 4"));
 }
 
 TEST_F(CollectionTest, AManifestThatWouldLeadARestoreAstrayIsRefused) {

@@ -18,10 +18,8 @@ def table_names(daemon, source="LATEST", collection=COLLECTION, options=""):
     return [f"{database}.{table}" for database, table in rows]
 
 
-@pytest.mark.versions
-@pytest.mark.parametrize("version", [13, 15, 18])
-def test_comes_back_as_it_was(lab, version):
-    server = lab.postgres(version=version)
+def test_comes_back_as_it_was(lab):
+    server = lab.postgres()
     make_zoo(server)
     make_marked(server)
     daemon = lab.holdfast(server)
