@@ -5,7 +5,7 @@ import time
 import pytest
 
 from harness.postgres import wait_until
-from .scope import MARKERS, change_marked, holding, make_marked
+from .scope import MARKERS, change_marked, holding, make_marked, marked_rows
 from .zoo import dump, leftovers, make_zoo
 
 COLLECTION = "nodelocal://self/archive"
@@ -215,3 +215,46 @@ def test_schedules_and_deletion(marked):
     daemon.sql(f"RESTORE DATABASE shop FROM LATEST IN '{COLLECTION}' WITH new_db_name = 'again'")
     assert dump(server, "again") == dump(server, "shop")
     assert kept[0] in daemon.fulls("archive")
+
+
+def test_in_tablespaces(lab):
+    server = lab.postgres(conf={"autovacuum": "off"})
+    server.sql(f"CREATE TABLESPACE fast LOCATION '{lab.directory('space')}'")
+    server.sql("CREATE DATABASE moved TABLESPACE fast")
+    server.sql("CREATE DATABASE beside TABLESPACE fast")
+    server.sql(f"CREATE TABLE t AS {marked_rows(MARKERS['mine'])}; CREATE TABLE usual (id int) TABLESPACE pg_default; INSERT INTO usual VALUES (7)", "moved")
+    server.sql(f"CREATE TABLE t AS {marked_rows(MARKERS['stranger'])}", "beside")
+    daemon = lab.holdfast(server)
+    for targets, restore in (("DATABASE moved", "RESTORE DATABASE moved FROM LATEST IN '{}' WITH new_db_name = 'again'"),
+                             ("TABLE moved.t, moved.usual", "RESTORE TABLE moved.public.* FROM LATEST IN '{}' WITH into_db = 'rescue'")):
+        collection = f"{COLLECTION}/{targets.split()[0]}"
+        daemon.sql(f"BACKUP {targets} INTO '{collection}' WITH compression = 'none'")
+        server.sql("UPDATE t SET t = t || '!'", "moved")
+        server.sql("UPDATE t SET t = t || '!'", "beside")
+        daemon.sql(f"BACKUP {targets} INTO LATEST IN '{collection}' WITH compression = 'none'")
+        assert holding(daemon.collection("archive"), MARKERS["stranger"]) == []
+        server.sql("CREATE DATABASE rescue")
+        daemon.sql(restore.format(collection))
+        database = "again" if "again" in restore else "rescue"
+        for table in ("t", "usual"):
+            rows = f"SELECT md5(string_agg(m::text, '|' ORDER BY id)) FROM {table} m"
+            assert server.value(rows, database) == server.value(rows, "moved")
+        server.sql("DROP DATABASE rescue")
+
+
+def test_chains_are_deleted_with_their_wal(marked):
+    server, daemon = marked
+    daemon.sql(f"BACKUP INTO '{COLLECTION}'")
+    cluster = daemon.fulls("archive")[0]
+    for _ in range(2):
+        daemon.sql(f"BACKUP DATABASE shop INTO '{COLLECTION}'")
+        daemon.sql(f"BACKUP DATABASE shop INTO LATEST IN '{COLLECTION}'")
+    fulls = daemon.fulls("archive")
+    daemon.sql(f"DELETE BACKUPS KEEP 1 FULLS IN '{COLLECTION}'")
+    # One of each scope: a backup of one database is none of the cluster.
+    kept = daemon.fulls("archive")
+    assert kept == [cluster, fulls[-1]]
+    assert {path.removeprefix("incrementals/")[:20] for path in daemon.files("archive") if "/wal/" in path} == {fulls[-1]}
+    assert daemon.sql(f"SHOW BACKUP VALIDATE FROM LATEST IN '{COLLECTION}'").rows == [["No problems found!"]]
+    daemon.sql(f"RESTORE DATABASE shop FROM LATEST IN '{COLLECTION}' WITH new_db_name = 'again'")
+    assert dump(server, "again") == dump(server, "shop")
