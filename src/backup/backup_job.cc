@@ -49,6 +49,7 @@ void take_backup(BackupRun& run, jobs::JobContext& job) {
     run.start_backup();
     job.pause_point("backup.after_start");
     run.find_changes();
+    run.find_scope();
     run.plan();
     job.pause_point("backup.after_plan");
     run.reuse_finished_packs();

@@ -23,6 +23,7 @@
 #include "collection/collection.h"
 #include "collection/deletion_marks.h"
 #include "collection/format.h"
+#include "collection/scope.h"
 #include "io/file.h"
 #include "postgres/instance.h"
 
@@ -153,6 +154,7 @@ void BackupRun::take_lock() {
 void BackupRun::read_checkpoint() {
   if (!spec_.full().empty())
     base_ = read_base_layer(*store_, spec_.full(), spec_.subdirectory(), stop_);
+  if (base_) collection::require_scope_in(*base_, spec_.scope());
   earlier_ = collection::read_checkpoint(*store_, spec_.subdirectory(), stop_);
   // Its files' ids go on from those of its own base.
   if (earlier_ && base_ && earlier_->base().backup_uuid() != base_->backup_uuid()) earlier_.reset();
@@ -204,6 +206,7 @@ void BackupRun::connect() {
                          .system_identifier = control_.system_identifier,
                          .segment_bytes = control_.wal_segment_bytes,
                          .compression = compression_of(spec_),
+                         .spool_only = scoped(),
                          .before_put = [this](const auto& segment) { remember_wal(segment); }},
       stop_);
 }
@@ -217,6 +220,11 @@ void BackupRun::start_backup() {
       "SELECT pg_catalog.set_config(name, '0', false) FROM pg_catalog.pg_settings"
       " WHERE name IN ('idle_session_timeout', 'statement_timeout', 'lock_timeout')",
       stop_);
+  if (scoped() && connection.query("SELECT pg_catalog.pg_is_in_recovery()", stop_).boolean(0, 0)) {
+    throw Error(sqlstate::kFeatureNotSupported,
+                "BACKUP DATABASE and BACKUP TABLE on a standby are not supported yet")
+        .hint("Take the backup on the primary, or the whole cluster's on the standby.");
+  }
   manifest_.set_oldest_transaction(oldest_transaction(connection, stop_));
   session_ = postgres::BackupSession::start(
       std::move(connection),
@@ -267,12 +275,24 @@ void BackupRun::find_changes() {
             changes_.map ? std::to_string(changes_.map->changed_blocks()) : "unknown");
 }
 
+void BackupRun::find_scope() {
+  if (!scoped()) return;
+  enter("finding what is in scope");
+  if (base_) require_nothing_left_out(*base_, spec_.scope(), connect_options(), stop_);
+  // After the start and before the files are listed: what a transaction that ends in between makes
+  // is noticed at the end.
+  scope_at_start_ = list_scope(connect_options(), spec_.scope(), ScopeMoment::Start, stop_);
+}
+
 void BackupRun::plan() {
   enter("listing files");
-  Plan plan = make_plan({.data_directory = environment_.data_directory,
-                         .tablespace_version_directory = tablespace_version_directory_,
-                         .outside_files = outside_files_},
-                        stop_);
+  const postgres::WalScope scope = wal_scope(spec_.scope(), scope_at_start_, scope_at_start_);
+  Plan plan =
+      make_plan({.data_directory = environment_.data_directory,
+                 .tablespace_version_directory = tablespace_version_directory_,
+                 .outside_files = scoped() ? std::vector<std::filesystem::path>() : outside_files_,
+                 .scope = scoped() ? &scope : nullptr},
+                stop_);
   for (const std::string& path : plan.skipped) {
     job_.notice(fmt::format("skipping special file \"{}\"", path));
   }
@@ -318,12 +338,19 @@ void BackupRun::copy_files() {
 
 void BackupRun::stop_backup() {
   enter("stopping the backup");
+  if (scoped()) {
+    scope_at_end_ = list_scope(connect_options(), spec_.scope(), ScopeMoment::End, stop_);
+  }
   // Before, because what is committed behind the stop LSN is not in the backup.
   manifest_.set_end_time_us(microseconds(environment_.clock->now()));
   const auto stopped = session_->finish(stop_);
   *manifest_.mutable_stop() = to_proto(stopped.stop, stopped.timeline);
   manifest_.set_backup_label(stopped.backup_label);
   manifest_.set_tablespace_map(stopped.tablespace_map);
+  if (scoped()) {
+    scope_after_ = list_scope(connect_options(), spec_.scope(), ScopeMoment::End, stop_);
+    store_scope(spec_.scope(), scope_at_end_, manifest_);
+  }
 }
 
 void BackupRun::settle_changed_files() {

@@ -12,6 +12,7 @@
 #include "backup/backup_job.h"
 #include "backup/copy.h"
 #include "backup/incremental_plan.h"
+#include "backup/scope.h"
 #include "backup/wal_archiver.h"
 #include "backup/wal_keeper.h"
 #include "base/clock.h"
@@ -48,11 +49,14 @@ class BackupRun final : private CopyObserver {
   void read_checkpoint();
   /// Checks that data directory and server belong together, and makes the server keep its WAL.
   void connect();
-  /// For revision history: all WAL from before the backup's start on is archived.
+  /// For revision history, all WAL from before the backup's start on is archived. A backup of
+  /// databases or tables puts no WAL that tells what changes from its start on: the archive must.
   void begin_history();
   void start_backup();
   /// For an incremental layer: which layer it continues, and what changed since.
   void find_changes();
+  /// For a backup of databases or tables: which files these have.
+  void find_scope();
   void plan();
   void reuse_finished_packs();
   void copy_files();
@@ -82,6 +86,10 @@ class BackupRun final : private CopyObserver {
   void pack_stored() override;
 
   jobs::JobId ensure_archive(WalArchiveMode mode, postgres::Lsn start);
+  void protect_from(postgres::Lsn start);
+  bool scoped() const { return !spec_.scope().empty(); }
+  void store_scoped_wal(postgres::Lsn end);
+  void check_scope(const postgres::WalRange& range);
   void write_checkpoint(const Stop& stop);
   void report();
   void enter(std::string phase);
@@ -122,6 +130,10 @@ class BackupRun final : private CopyObserver {
   std::optional<postgres::BackupSession> session_;
   std::optional<collection::proto::Manifest> base_;  // of an incremental layer
   KnownChanges changes_;
+  // Of a backup of databases or tables: what the catalogs said at its start, its end, and after.
+  ScopeListing scope_at_start_;
+  ScopeListing scope_at_end_;
+  ScopeListing scope_after_;
   CopyState copy_;
   bool reused_ = false;  // the ledger has all that earlier attempts left
   std::string phase_;    // changes only while no worker runs

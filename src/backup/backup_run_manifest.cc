@@ -5,6 +5,7 @@
 #include "backup/backup_run.h"
 #include "backup/backup_run_internal.h"
 #include "backup/base_layer.h"
+#include "backup/scope.h"
 #include "base/log.h"
 #include "collection/collection.h"
 #include "postgres/catalog.h"
@@ -46,7 +47,7 @@ void BackupRun::describe_instance() {
   manifest_.set_backup_uuid(uuid_.data(), uuid_.size());
   manifest_.set_job_id(job_.id());
   describe_layer();
-  manifest_.set_scope(manifest::SCOPE_CLUSTER);
+  manifest_.set_scope(manifest::SCOPE_CLUSTER);  // a scope is stored when all of it is known
   manifest_.set_subdirectory(spec_.subdirectory());
   manifest_.set_compression(compression_of(spec_).print());
   auto& instance = *manifest_.mutable_instance();
@@ -68,15 +69,18 @@ void BackupRun::list_catalog() {
   enter("listing the catalog");
   const auto listing = postgres::list_catalog(connect_options(), stop_);
   std::int64_t rows = 0;
-  for (const auto& entry : listing.entries) {
-    *manifest_.add_objects() = to_proto(entry);
-    rows += std::max<std::int64_t>(entry.rows, 0);
+  for (const auto& entry : listing.entries) *manifest_.add_objects() = to_proto(entry);
+  if (scoped()) {
+    keep_objects_in_scope(spec_.scope(),
+                          list_scope(connect_options(), spec_.scope(), ScopeMoment::End, stop_),
+                          manifest_);
   }
+  for (const auto& object : manifest_.objects()) rows += std::max<std::int64_t>(object.rows(), 0);
   for (const auto& unlisted : listing.unlisted) {
     log::info("the tables of database \"{}\" are not listed: {}", unlisted.database,
               unlisted.reason);
   }
-  log::debug("listed {} objects, rows={}", listing.entries.size(), rows);
+  log::debug("listed {} objects, rows={}", manifest_.objects_size(), rows);
 }
 
 void BackupRun::write_manifest() {

@@ -9,11 +9,15 @@
 #include "backup/backup_run.h"
 #include "backup/backup_run_internal.h"
 #include "backup/corrupt_pages.h"
+#include "backup/scoped_wal.h"
 #include "backup/wal_archives.h"
 #include "backup/wal_cleanup.h"
 #include "base/error.h"
 #include "base/log.h"
 #include "collection/collection.h"
+#include "collection/format.h"
+#include "io/file.h"
+#include "postgres/relation_path.h"
 
 namespace holdfast::backup {
 
@@ -25,6 +29,7 @@ constexpr std::chrono::seconds kArchivePatience{60};
 }  // namespace
 
 void BackupRun::begin_history() {
+  if (scoped() && !spec_.unprotected()) protect_from({});
   if (!spec_.revision_history()) return;
   if (environment_.archives == nullptr) {
     throw Error(sqlstate::kObjectNotInPrerequisiteState,
@@ -49,9 +54,14 @@ jobs::JobId BackupRun::ensure_archive(WalArchiveMode mode, postgres::Lsn start) 
 }
 
 void BackupRun::protect_wal() {
-  if (spec_.unprotected() || environment_.archives == nullptr) return;
+  if (scoped() || spec_.unprotected()) return;
+  protect_from(postgres::Lsn{manifest_.stop().position()});
+}
+
+void BackupRun::protect_from(postgres::Lsn start) {
+  if (environment_.archives == nullptr) return;
   try {
-    ensure_archive(WalArchiveMode::Maps, postgres::Lsn{manifest_.stop().position()});
+    ensure_archive(WalArchiveMode::Maps, start);
   } catch (const Error& error) {
     // The backup itself needs none of it.
     job_.notice(
@@ -75,7 +85,13 @@ void BackupRun::wait_for_wal() {
   // end of a segment. Source: PostgreSQL src/backend/access/transam/xlogrecovery.c
   // (recoveryStopsBefore; recoveryStopsAfter looks at commits only).
   if (session_->from_standby() && end.value % control_.wal_segment_bytes == 0) ++end.value;
+  if (scoped()) end = scoped_wal_end(end, control_.wal_segment_bytes);
   wal_->finish(end, stop_);
+  if (scoped()) {
+    store_scoped_wal(end);
+    session_.reset();
+    return;
+  }
   for (auto& segment : wal_->segments()) *manifest_.add_wal() = std::move(segment);
   session_.reset();
 }
@@ -133,6 +149,53 @@ std::optional<Time> BackupRun::last_commit(const postgres::WalRange& range) {
   return std::nullopt;
 }
 
+void BackupRun::store_scoped_wal(postgres::Lsn end) {
+  const postgres::WalRange range{.reader = {.major = control_.major,
+                                            .wal_segment_bytes = control_.wal_segment_bytes,
+                                            .start = postgres::Lsn{manifest_.start().position()},
+                                            .system_identifier = control_.system_identifier},
+                                 .end = postgres::Lsn{manifest_.stop().position()}};
+  check_scope(range);
+  enter("storing WAL");
+  // What an earlier attempt put there may be of another scope, and is never overwritten.
+  const std::string directory =
+      fmt::format("{}/{}/{}", spec_.subdirectory(), collection::kWalDirectory, io::random_suffix());
+  const ScopedWalRequest request{.store = *store_,
+                                 .spool = spool_,
+                                 .directory = directory,
+                                 .system_identifier = control_.system_identifier,
+                                 .timeline = manifest_.start().timeline(),
+                                 .compression = compression_of(spec_),
+                                 .filter = {.major = control_.major,
+                                            .wal_segment_bytes = control_.wal_segment_bytes,
+                                            .start = range.reader.start,
+                                            .end = end,
+                                            .outside = postgres::WalFilterOptions::Outside::Blank}};
+  auto segments = backup::store_scoped_wal(
+      request, wal_scope(spec_.scope(), scope_at_start_, scope_at_end_), stop_);
+  manifest_.set_wal_directory(directory);
+  for (auto& segment : segments) *manifest_.add_wal() = std::move(segment);
+}
+
+void BackupRun::check_scope(const postgres::WalRange& range) {
+  if (scope_at_end_.tables.empty()) return;
+  enter("checking the scope");
+  auto history = read_file_history(range, wal_->input(stop_),
+                                   wal_scope(spec_.scope(), scope_at_start_, scope_at_end_), stop_);
+  ScopeCheck check{.end = scope_at_end_,
+                   .after = scope_after_,
+                   .copied = {},
+                   .created = std::move(history.created),
+                   .dropped = std::move(history.dropped)};
+  for (std::size_t i = 0; i < copy_.files.size(); ++i) {
+    const auto path = postgres::parse_relation_path(copy_.files.path(i));
+    const bool content = path && !copy_.files[i].vanished &&
+                         (path->fork == postgres::Fork::Main || path->fork == postgres::Fork::Init);
+    if (content) check.copied.emplace(path->relation.database, path->relation.relation);
+  }
+  require_all_files(check);
+}
+
 void BackupRun::remember_wal(const collection::WalSegmentId& segment) {
   std::string row;
   {
@@ -155,6 +218,15 @@ void BackupRun::remove_leftovers() {
         if (!wanted.contains(object.key)) orphans.push_back(object.key);
       },
       stop_);
+  if (scoped()) {
+    const std::string own = manifest_.wal_directory() + "/";
+    store_->list(
+        fmt::format("{}/{}", spec_.subdirectory(), collection::kWalDirectory),
+        [&](const storage::ObjectInfo& object) {
+          if (!object.key.starts_with(own)) orphans.push_back(object.key);
+        },
+        stop_);
+  }
   for (const auto& key : orphans) storage::remove_if_allowed(*store_, key, stop_);
 
   proto::BackupJobCheckpoint before_start;

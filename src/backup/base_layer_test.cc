@@ -19,7 +19,7 @@ constexpr std::string_view kFull = "2026/11/20-223000.00";
 
 Manifest layer(std::string_view directory) {
   Manifest manifest;
-  manifest.set_format_version(collection::kFormatVersion);
+  manifest.set_format_version(collection::kChainFormatVersion);
   manifest.set_subdirectory(std::string(directory));
   return manifest;
 }

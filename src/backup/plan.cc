@@ -21,6 +21,7 @@
 #include "base/unique_fd.h"
 #include "postgres/control_file.h"
 #include "postgres/relation_path.h"
+#include "postgres/scope_files.h"
 
 namespace holdfast::backup {
 
@@ -143,6 +144,7 @@ class Scanner {
       const auto relation = postgres::parse_relation_path(path);
       const bool is_relation = relation.has_value();
       if (is_relation && unlogged.leaves_out(name)) continue;
+      if (!in_scope(path, found)) continue;
       switch (postgres::backup_rule(
           path, S_ISDIR(found.st_mode) || leads_to_directory(absolute, name, found))) {
         case postgres::BackupRule::Take:
@@ -161,6 +163,12 @@ class Scanner {
           break;
       }
     }
+  }
+
+  bool in_scope(const std::string& path, const struct stat& status) const {
+    if (request_.scope == nullptr) return true;
+    return S_ISREG(status.st_mode) ? postgres::file_in_scope(path, *request_.scope)
+                                   : postgres::directory_in_scope(path, *request_.scope);
   }
 
   /// pg_wal and pg_stat_tmp are often links.

@@ -8,6 +8,7 @@
 #include "backup/file_table.h"
 #include "base/stop.h"
 #include "manifest.pb.h"
+#include "postgres/wal_scope.h"
 
 namespace holdfast::backup {
 
@@ -26,6 +27,8 @@ struct PlanRequest {
   std::string tablespace_version_directory;
   /// Absolute paths of the configuration files that lie outside the data directory.
   std::vector<std::filesystem::path> outside_files;
+  /// Absent: the whole cluster.
+  const postgres::WalScope* scope = nullptr;
 };
 
 /// Lists the data directory and its tablespaces the way PostgreSQL's own base backup does: nothing

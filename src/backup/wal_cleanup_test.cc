@@ -41,7 +41,7 @@ class WalCleanupTest : public ::testing::Test {
   }
   void finish(const std::string& subdirectory, std::vector<std::uint64_t> segments) {
     collection::proto::Manifest manifest;
-    manifest.set_format_version(collection::kFormatVersion);
+    manifest.set_format_version(collection::kChainFormatVersion);
     manifest.set_subdirectory(subdirectory);
     manifest.mutable_instance()->set_system_identifier(kSystem);
     for (const auto segment : segments) {

@@ -131,6 +131,10 @@ collection::proto::WalSegment WalKeeper::archive(const postgres::WalSegment& seg
                             timeline_, segment.timeline))
         .hint("Take the backup again.");
   }
+  collection::proto::WalSegment archived;
+  archived.set_timeline(segment.timeline);
+  archived.set_segment(segment.segment);
+  if (options_.spool_only) return archived;
   const auto id = id_of(segment.segment);
   if (!collection::stat_wal_segment(*options_.store, id, stop)) options_.before_put(id);
   const std::uint64_t stored = collection::put_wal_segment_file(
@@ -140,9 +144,6 @@ collection::proto::WalSegment WalKeeper::archive(const postgres::WalSegment& seg
     std::error_code ignored;  // the oldest ones are not there; the spool is removed in the end
     std::filesystem::remove(path_of(segment.segment - kKeptSegments), ignored);
   }
-  collection::proto::WalSegment archived;
-  archived.set_timeline(segment.timeline);
-  archived.set_segment(segment.segment);
   archived.set_stored_bytes(stored);
   return archived;
 }

@@ -42,6 +42,8 @@ class WalKeeper {
     std::uint64_t system_identifier = 0;
     std::uint64_t segment_bytes = 0;
     collection::Compression compression;
+    /// All WAL stays in the spool, for somebody else to store.
+    bool spool_only = false;
     /// Called before a segment is put that the archive lacks.
     std::function<void(const collection::WalSegmentId&)> before_put;
   };

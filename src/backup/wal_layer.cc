@@ -22,6 +22,7 @@
 #include "collection/deletion_marks.h"
 #include "collection/encryption.h"
 #include "collection/recovery_target.h"
+#include "collection/scope.h"
 #include "collection/wal_archive.h"
 #include "postgres/connection.h"
 #include "postgres/control_file.h"
@@ -98,6 +99,7 @@ class WalLayerRun {
       throw Error(sqlstate::kUndefinedFile,
                   fmt::format("backup \"{}\" does not exist any more", past().layer()));
     }
+    collection::require_scope_in(*base, spec_.scope());
     layer_ = *base;
     layer_.set_holdfast_version(environment_.holdfast_version);
     layer_.set_backup_uuid(std::string(as_text(new_uuid())));

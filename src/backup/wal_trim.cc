@@ -46,6 +46,8 @@ std::map<std::uint64_t, Needs> needs_of(const collection::Survey& survey) {
       if (bytes == 0 || bytes != needs.segment_bytes || start == 0) needs.unsure = true;
       needs.oldest_start = std::min(needs.oldest_start, start);
       needs.newest_stop = std::max(needs.newest_stop, layer.stop().position());
+      // A layer with WAL of its own needs none of the archive's.
+      if (!layer.wal_directory().empty()) continue;
       for (const auto& segment : layer.wal()) {
         needs.segments.emplace(segment.timeline(), segment.segment());
       }

@@ -258,7 +258,7 @@ TEST_F(ChainTest, APartialFrameOfAPackSurvivesItsIndex) {
   EXPECT_TRUE(pack.entries[0].blocks().test(63));
   EXPECT_TRUE(pack.entries[0].blocks().test(64));
   EXPECT_EQ(layer_manifest.packs(0).plain_bytes(), 4U * 8192);
-  EXPECT_EQ(read_manifest(store_, layer(1), stop_)->format_version(), kIncrementalFormatVersion);
+  EXPECT_EQ(read_manifest(store_, layer(1), stop_)->format_version(), kChainFormatVersion);
   EXPECT_EQ(read_manifest(store_, kFull, stop_)->format_version(), kPlainFormatVersion);
 }
 

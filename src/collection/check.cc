@@ -134,15 +134,12 @@ class PackChecker {
 void check_wal(ObjectStore& store, const proto::Manifest& manifest,
                const proto::WalSegment& segment, Depth depth, Problems& problems,
                const Stop& stop) {
-  const WalSegmentId id{.system_identifier = manifest.instance().system_identifier(),
-                        .timeline = segment.timeline(),
-                        .segment = segment.segment(),
-                        .segment_bytes = manifest.instance().wal_segment_bytes()};
+  const WalSegmentId id = wal_segment_of(manifest, segment);
   if (id.segment_bytes == 0) {
     problems.add(manifest_key(manifest.subdirectory()), "names WAL without a segment size");
     return;
   }
-  const ObjectKey key = wal_key(id.system_identifier, id.timeline, id.segment, id.segment_bytes);
+  const ObjectKey key = wal_segment_key(id);
   try {
     const auto stored = stat_wal_segment(store, id, stop);
     if (!stored) {

@@ -12,8 +12,11 @@ inline constexpr std::uint32_t kFormatVersion = 3;
 /// What needs nothing newer is written so that older builds go on reading it: manifests of full
 /// backups, and packs in which every frame is whole.
 inline constexpr std::uint32_t kPlainFormatVersion = 1;
-/// Manifests of incremental layers, and packs with frames of single blocks.
-inline constexpr std::uint32_t kIncrementalFormatVersion = 2;
+/// Manifests of incremental layers, and packs with frames of which only some blocks are there.
+inline constexpr std::uint32_t kChainFormatVersion = 2;
+/// Manifests of layers that do not hold the whole cluster: an older build would take them for one
+/// that does, and look for their WAL in the archive.
+inline constexpr std::uint32_t kScopedFormatVersion = 3;
 /// Manifests with a recovery target: who does not know it would restore another moment.
 inline constexpr std::uint32_t kRecoveryTargetFormatVersion = 3;
 

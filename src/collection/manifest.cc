@@ -6,6 +6,7 @@
 #include "collection/envelope_internal.h"
 #include "collection/format.h"
 #include "collection/manifest_internal.h"
+#include "collection/scope.h"
 
 namespace holdfast::collection {
 
@@ -47,6 +48,15 @@ std::string find_problem(const proto::Manifest& manifest) {
       return fmt::format("A directory has the path \"{}\".", directory.path());
     }
   }
+  if (!manifest.wal_directory().empty() &&
+      (!stays_below(manifest.wal_directory()) ||
+       !manifest.wal_directory().starts_with(
+           fmt::format("{}/{}/", manifest.subdirectory(), kWalDirectory)))) {
+    return fmt::format("Its WAL is in \"{}\".", manifest.wal_directory());
+  }
+  if (is_scoped(manifest) && manifest.scope_databases().empty()) {
+    return "It does not say what its scope is.";
+  }
   if (manifest.type() == proto::BACKUP_TYPE_INCREMENTAL &&
       (!parse_subdirectory(manifest.full()) || !is_layer_directory(manifest.base().directory()) ||
        manifest.base().backup_uuid().size() != sizeof(BackupUuid))) {
@@ -76,8 +86,9 @@ std::string find_problem(const proto::Manifest& manifest) {
 }
 
 std::uint32_t version_of(const proto::Manifest& manifest) {
+  if (is_scoped(manifest)) return kScopedFormatVersion;
   if (manifest.has_recovery_target()) return kRecoveryTargetFormatVersion;
-  return manifest.type() == proto::BACKUP_TYPE_INCREMENTAL ? kIncrementalFormatVersion
+  return manifest.type() == proto::BACKUP_TYPE_INCREMENTAL ? kChainFormatVersion
                                                            : kPlainFormatVersion;
 }
 

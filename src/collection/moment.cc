@@ -3,9 +3,11 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <set>
 
 #include "base/assert.h"
 #include "base/error.h"
+#include "collection/scope.h"
 #include "postgres/versions.h"
 
 namespace holdfast::collection {
@@ -46,6 +48,15 @@ MomentFinder::MomentFinder(storage::ObjectStore& store, const std::vector<Manife
     : store_(store), layers_(layers), stop_(stop), purpose_(purpose) {
   HF_ASSERT(!layers.empty());
   const auto& instance = layers.front().instance();
+  if (is_scoped(layers.front())) {
+    // Each such layer has WAL of its own, up to its end. What the archive keeps for others would
+    // lead on, but whether it does is no promise of this chain's.
+    std::set<TimelineId> timelines;
+    for (const Manifest& layer : layers) timelines.insert(layer.stop().timeline());
+    holdings_ = WalHoldings::without_wal(store, instance.system_identifier(),
+                                         instance.wal_segment_bytes(), timelines, stop);
+    return;
+  }
   try {
     holdings_ =
         WalHoldings::read(store, instance.system_identifier(), instance.wal_segment_bytes(), stop);

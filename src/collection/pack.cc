@@ -269,7 +269,7 @@ const FrameEntry& PackBuilder::append(FrameEncoder& encoder, FrameEntry entry, B
 
 std::uint32_t PackBuilder::version() const {
   const bool partial = std::ranges::any_of(entries_, &FrameEntry::partial);
-  return partial ? kIncrementalFormatVersion : kPlainFormatVersion;
+  return partial ? kChainFormatVersion : kPlainFormatVersion;
 }
 
 PackSummary PackBuilder::finish() {

@@ -195,17 +195,9 @@ void Surveyor::read_layers(const std::vector<std::string>& directories, Surveyed
 }
 
 std::string Surveyor::first_missing_wal(const proto::Manifest& layer, const Stop& stop) {
-  const auto& instance = layer.instance();
   for (const proto::WalSegment& segment : layer.wal()) {
-    if (!stat_wal_segment(store_,
-                          {.system_identifier = instance.system_identifier(),
-                           .timeline = segment.timeline(),
-                           .segment = segment.segment(),
-                           .segment_bytes = instance.wal_segment_bytes()},
-                          stop)) {
-      return wal_key(instance.system_identifier(), segment.timeline(), segment.segment(),
-                     instance.wal_segment_bytes());
-    }
+    const WalSegmentId id = wal_segment_of(layer, segment);
+    if (!stat_wal_segment(store_, id, stop)) return wal_segment_key(id);
   }
   return {};
 }

@@ -42,7 +42,9 @@ void check_id(const WalSegmentId& id) {
 }
 
 ObjectKey part_key(const WalSegmentId& id, std::uint32_t part) {
-  return wal_part_key(id.system_identifier, id.timeline, id.segment, id.segment_bytes, part);
+  const ObjectKey key =
+      wal_part_key(id.system_identifier, id.timeline, id.segment, id.segment_bytes, part);
+  return id.directory.empty() ? key : fmt::format("{}/{}", id.directory, key);
 }
 
 std::uint32_t part_count(const WalSegmentId& id) {
@@ -55,6 +57,16 @@ Error corrupt(const ObjectKey& key, std::string_view why) {
 }
 
 }  // namespace
+
+WalSegmentId wal_segment_of(const proto::Manifest& manifest, const proto::WalSegment& segment) {
+  return {.system_identifier = manifest.instance().system_identifier(),
+          .timeline = segment.timeline(),
+          .segment = segment.segment(),
+          .segment_bytes = manifest.instance().wal_segment_bytes(),
+          .directory = manifest.wal_directory()};
+}
+
+ObjectKey wal_segment_key(const WalSegmentId& id) { return part_key(id, 0); }
 
 std::uint64_t put_wal_segment(ObjectStore& store, const WalSegmentId& id, const WalReader& read,
                               const Compression& compression, const Stop& stop,

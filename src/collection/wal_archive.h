@@ -9,6 +9,7 @@
 #include "base/bytes.h"
 #include "base/stop.h"
 #include "collection/frame.h"
+#include "manifest.pb.h"
 #include "postgres/timeline_path.h"
 #include "storage/object_store.h"
 
@@ -20,7 +21,14 @@ struct WalSegmentId {
   std::uint32_t timeline = 0;
   std::uint64_t segment = 0;        ///< start LSN / segment_bytes
   std::uint64_t segment_bytes = 0;  ///< wal_segment_size, a power of two from 1 MiB to 1 GiB
+  /// Of a layer that keeps WAL of its own: below where it is; empty: in the collection's archive.
+  std::string directory{};
 };
+
+/// A segment that a manifest lists, in the archive or in the layer's own directory.
+WalSegmentId wal_segment_of(const proto::Manifest& manifest, const proto::WalSegment& segment);
+/// The key of the object with which the segment exists.
+storage::ObjectKey wal_segment_key(const WalSegmentId& id);
 
 /// Fills `into` with the segment's bytes at `offset`.
 using WalReader = std::function<void(std::uint64_t offset, MutableByteView into)>;

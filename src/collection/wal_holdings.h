@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <set>
 #include <vector>
 
 #include "base/stop.h"
@@ -27,6 +28,11 @@ class WalHoldings {
   /// missing in the archive is left out.
   static WalHoldings read(storage::ObjectStore& store, std::uint64_t system_identifier,
                           std::uint64_t wal_segment_bytes, const Stop& stop);
+
+  /// Of layers that the archive's WAL does not belong to: these timelines, and no WAL.
+  static WalHoldings without_wal(storage::ObjectStore& store, std::uint64_t system_identifier,
+                                 std::uint64_t wal_segment_bytes,
+                                 const std::set<postgres::TimelineId>& timelines, const Stop& stop);
 
   /// In the order of their numbers.
   const std::vector<ArchivedTimeline>& timelines() const { return timelines_; }

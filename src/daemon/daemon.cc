@@ -340,7 +340,9 @@ void Daemon::Parts::authorize(restore::proto::RestoreJobSpec& spec, const Stop& 
 
 void Daemon::Parts::register_statements() {
   const Clock& clock = Clock::system();
-  auto backup = std::make_unique<statements::BackupStatement>(stores, runner, clock, &archives);
+  auto backup = std::make_unique<statements::BackupStatement>(
+      stores, runner, clock,
+      [this] { return postgres::ConnectOptions{.conninfo = instance.conninfo()}; }, &archives);
   auto restore = std::make_unique<statements::RestoreStatement>(stores, runner, instance);
   statements::add_singlestore_statements(dispatcher,
                                          {.stores = stores,

@@ -108,14 +108,31 @@ void WalFilter::flush(const Output& output) {
   pending_.clear();
 }
 
+std::size_t WalFilter::header_bytes(Lsn position) const {
+  return position.value % options_.wal_segment_bytes == 0 ? kLongHeaderBytes : kShortHeaderBytes;
+}
+
+void WalFilter::blank(std::size_t place, std::size_t from) { blank(place, from, kWalPageBytes); }
+
+// Of the page at `place` in pending_, if what is not looked at is not to be kept.
+void WalFilter::blank(std::size_t place, std::size_t from, std::size_t to) {
+  if (options_.outside == WalFilterOptions::Outside::Blank && from < to) {
+    std::memset(pending_.data() + place + from, 0, to - from);
+  }
+}
+
 // One page, which lies at `place` in pending_.
 void WalFilter::page(Lsn position, std::size_t place) {
-  if (done_ || position.value + kWalPageBytes <= options_.start.value ||
-      position.value < skip_until_) {
-    return;
+  if (done_) return blank(place, 0);
+  if (position.value + kWalPageBytes <= options_.start.value || position.value < skip_until_) {
+    return blank(place, header_bytes(position));
   }
   std::size_t offset = 0;
-  if (!begin_page(position, ByteView(pending_).subspan(place, kWalPageBytes), offset)) return;
+  const bool first = !started_;
+  if (!begin_page(position, ByteView(pending_).subspan(place, kWalPageBytes), offset)) {
+    return blank(place, done_ ? 0 : header_bytes(position));
+  }
+  if (first) blank(place, header_bytes(position), offset);
   while (!done_ && offset < kWalPageBytes) {
     if (!in_record_) {
       // Records begin at multiples of 8, so their length at least lies on one page.
@@ -124,7 +141,7 @@ void WalFilter::page(Lsn position, std::size_t place) {
       const Lsn start{position.value + offset};
       if (start >= options_.end) {
         done_ = true;
-        return;
+        return blank(place, offset);
       }
       const auto total = load<std::uint32_t>(pending_, place + offset);
       if (total < kRecordHeaderBytes || total > kMaxRecordBytes) {
@@ -137,7 +154,7 @@ void WalFilter::page(Lsn position, std::size_t place) {
     take(place + offset, bytes);
     offset += bytes;
     if (record_.seen == record_.total) end_record(position.value + offset);
-    if (position.value + offset < skip_until_) return;
+    if (position.value + offset < skip_until_) return blank(place, offset);
   }
 }
 

@@ -14,11 +14,17 @@ struct WalFilterOptions {
   int major = 0;
   std::uint64_t wal_segment_bytes = 0;
   /// Where a record starts, as WalReaderOptions::start: the backup's start LSN. WAL before it, in
-  /// the segment that it lies in, goes through as it is.
+  /// the segment that it lies in, is not looked at.
   Lsn start{};
-  /// Every record that begins before it must be whole and valid. What begins at or after it goes
-  /// through as it is: nothing will replay it.
+  /// Every record that begins before it must be whole and valid. What begins at or after it is
+  /// not looked at: nothing will replay it.
   Lsn end{};
+  /// What becomes of WAL that is not looked at.
+  enum class Outside {
+    Keep,  ///< it goes through
+    Blank  ///< zeros, but for the headers of pages before `end`: for WAL that is handed on
+  };
+  Outside outside = Outside::Keep;
 };
 
 /// Replaces WAL records outside a scope by records that do nothing (XLOG_NOOP) of the same length,
@@ -43,6 +49,11 @@ class WalFilter {
   void push(ByteView pages, const Output& output);
   /// No more will come. Throws kDataCorrupted when options.end was not reached.
   void finish(const Output& output);
+
+  /// Whether every record that begins before options.end has come whole.
+  bool complete() const {
+    return done_ || (position_ >= options_.end && !(in_record_ && record_.start < options_.end));
+  }
 
   /// Whole records so far, and how many of them were replaced.
   std::uint64_t records() const { return records_; }
@@ -69,6 +80,9 @@ class WalFilter {
   };
 
   void page(Lsn position, std::size_t place);
+  void blank(std::size_t place, std::size_t from);
+  void blank(std::size_t place, std::size_t from, std::size_t to);
+  std::size_t header_bytes(Lsn position) const;
   bool begin_page(Lsn position, ByteView page, std::size_t& offset);
   void begin_record(Lsn start, std::uint32_t total);
   void take(std::size_t place, std::size_t bytes);

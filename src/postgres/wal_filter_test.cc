@@ -3,6 +3,7 @@
 #include <fmt/core.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <random>
 
 #include "base/error.h"
@@ -395,6 +396,52 @@ TEST(WalFilter, LeavesNothingOfAReplacedRecord) {
   const Bytes out = filter(subject, builder.whole_segments());
   EXPECT_EQ(subject.replaced(), 601U);
   EXPECT_EQ(std::search_n(out.begin(), out.end(), 8, std::byte{0x5A}), out.end());
+}
+
+TEST(WalFilter, BlanksWhatLiesOutsideWhenAskedTo) {
+  WalBuilder builder(15, kStart, kSegment);
+  const WalBuilder::Record secret{.resource_manager = 10, .blocks = {{kOtherRelation, 1, 4000}}};
+  const WalBuilder::Record wanted{.resource_manager = 10, .blocks = {{kWantedRelation, 1, 100}}};
+  for (int i = 0; i < 30; ++i) builder.add(secret);
+  const Lsn start = builder.add(wanted);
+  for (int i = 0; i < 30; ++i) builder.add(secret);
+  const Lsn last = builder.add(wanted);
+  for (int i = 0; i < 30; ++i) builder.add(secret);
+  const Lsn end{last.value + 1};
+  const Bytes wal = builder.whole_segments();
+  WalFilter subject({.major = 15,
+                     .wal_segment_bytes = kSegment,
+                     .start = start,
+                     .end = end,
+                     .outside = WalFilterOptions::Outside::Blank},
+                    one_table());
+  EXPECT_FALSE(subject.complete());
+  const Bytes out = filter(subject, wal);
+  EXPECT_TRUE(subject.complete());
+  // Only the two wanted records' data is left of all that was written.
+  EXPECT_EQ(std::ranges::count(out, std::byte{0x5A}), 200);
+  // Readers get as far as before: the first record that counts, the last one, and no further.
+  const auto records = read(15, out, start);
+  ASSERT_EQ(records.size(), 32U);
+  EXPECT_EQ(records.front().start, start);
+  EXPECT_EQ(records.back().start, last);
+  EXPECT_FALSE(records.back().noop());
+  EXPECT_TRUE(records[1].noop());
+}
+
+TEST(WalFilter, BlanksTheRestOfARecordFromBeforeTheStart) {
+  WalBuilder builder(15, kStart, kSegment);
+  builder.add({.resource_manager = 10, .blocks = {{kOtherRelation, 1, 20000}}});
+  const Lsn start = builder.add({.resource_manager = 10, .blocks = {{kWantedRelation, 1, 100}}});
+  WalFilter subject({.major = 15,
+                     .wal_segment_bytes = kSegment,
+                     .start = start,
+                     .end = builder.position(),
+                     .outside = WalFilterOptions::Outside::Blank},
+                    one_table());
+  const Bytes out = filter(subject, builder.whole_segments(), 8192);
+  EXPECT_EQ(std::ranges::count(out, std::byte{0x5A}), 100);
+  EXPECT_EQ(read(15, out, start).size(), 1U);
 }
 
 TEST(WalFilter, FindsDamageBeforeTheEndAndIgnoresItAfter) {

@@ -13,6 +13,7 @@
 #include "base/worker_pool.h"
 #include "collection/chain.h"
 #include "collection/collection.h"
+#include "collection/scope.h"
 #include "collection/wal_archive.h"
 #include "collection/wal_tail.h"
 #include "io/file.h"
@@ -47,8 +48,8 @@ bool readable(const std::string& path) {
 
 }  // namespace
 
-std::vector<Manifest> read_cluster_chain(storage::ObjectStore& store, const std::string& directory,
-                                         const Stop& stop) {
+std::vector<Manifest> read_restorable_chain(storage::ObjectStore& store,
+                                            const std::string& directory, const Stop& stop) {
   if (!store.stat(collection::manifest_key(directory), stop)) {
     throw Error(sqlstate::kUndefinedFile, fmt::format("backup \"{}\" does not exist in \"{}\"",
                                                       directory, store.description()))
@@ -56,9 +57,10 @@ std::vector<Manifest> read_cluster_chain(storage::ObjectStore& store, const std:
   }
   auto chain = collection::read_chain(store, directory, stop);
   const Manifest& target = chain.back();
-  if (target.scope() != collection::proto::SCOPE_CLUSTER) {
-    throw Error(sqlstate::kInvalidParameterValue,
-                "full cluster RESTORE can only be used on full cluster BACKUP files");
+  if (target.scope() != collection::proto::SCOPE_CLUSTER && !collection::is_scoped(target)) {
+    throw Error(
+        sqlstate::kFeatureNotSupported,
+        fmt::format("backup \"{}\" has a scope that this holdfast does not know", directory));
   }
   const auto controls = std::ranges::count(target.files(), collection::proto::FILE_KIND_CONTROL,
                                            &collection::proto::File::kind);
@@ -76,6 +78,16 @@ std::vector<Manifest> read_cluster_chain(storage::ObjectStore& store, const std:
     layer.clear_directories();
     layer.clear_objects();
     layer.clear_wal();
+  }
+  return chain;
+}
+
+std::vector<Manifest> read_cluster_chain(storage::ObjectStore& store, const std::string& directory,
+                                         const Stop& stop) {
+  auto chain = read_restorable_chain(store, directory, stop);
+  if (chain.back().scope() != collection::proto::SCOPE_CLUSTER) {
+    throw Error(sqlstate::kInvalidParameterValue,
+                "full cluster RESTORE can only be used on full cluster BACKUP files");
   }
   return chain;
 }
@@ -117,17 +129,12 @@ void check_pack(storage::ObjectStore& store, const std::string& directory,
 void check_wal_segment(storage::ObjectStore& store, const Manifest& manifest,
                        const collection::proto::WalSegment& wal, bool may_be_tail,
                        const Stop& stop) {
-  const collection::WalSegmentId id{.system_identifier = manifest.instance().system_identifier(),
-                                    .timeline = wal.timeline(),
-                                    .segment = wal.segment(),
-                                    .segment_bytes = manifest.instance().wal_segment_bytes()};
+  const collection::WalSegmentId id = collection::wal_segment_of(manifest, wal);
   if (collection::stat_wal_segment(store, id, stop)) return;
   if (may_be_tail && !collection::list_wal_tails(store, id, stop).empty()) return;
   throw Error(sqlstate::kUndefinedFile,
               fmt::format("WAL object \"{}\" of the backup is missing in {}",
-                          collection::wal_key(id.system_identifier, id.timeline, id.segment,
-                                              id.segment_bytes),
-                          store.description()))
+                          collection::wal_segment_key(id), store.description()))
       .detail("The backup is incomplete. Nothing was written.");
 }
 

@@ -14,9 +14,14 @@ namespace holdfast::restore {
 
 // What is checked before a restore writes anything. All throw Error.
 
-/// The manifests that restoring a layer of a cluster backup needs, the full first, the layer
+/// The manifests that restoring (from) a layer needs, the full first, the layer
 /// itself last (collection::read_chain); the others keep only what a restore needs of them.
 /// kUndefinedFile when one is not there.
+std::vector<collection::proto::Manifest> read_restorable_chain(storage::ObjectStore& store,
+                                                               const std::string& directory,
+                                                               const Stop& stop);
+/// The same for the restore of a whole cluster. Throws kInvalidParameterValue for backups of
+/// databases or tables.
 std::vector<collection::proto::Manifest> read_cluster_chain(storage::ObjectStore& store,
                                                             const std::string& directory,
                                                             const Stop& stop);

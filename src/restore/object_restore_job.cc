@@ -108,7 +108,7 @@ class Attempt {
   void open() {
     store_ = collection::with_keys(services_.open_store(spec_.collection_uri(), run_.stop()),
                                    collection::parse_keys(spec_.keys()));
-    chain_ = read_cluster_chain(*store_, spec_.subdirectory(), run_.stop());
+    chain_ = read_restorable_chain(*store_, spec_.subdirectory(), run_.stop());
     adopt_target(chain_.back(), spec_);
     if (target() != nullptr) add_wal_up_to(*target(), *store_, chain_.back(), run_.stop());
     const auto& manifest = chain_.back();

@@ -4,10 +4,7 @@
 #include <fmt/core.h>
 
 #include <algorithm>
-#include <array>
-#include <charconv>
 #include <map>
-#include <optional>
 #include <set>
 #include <string_view>
 
@@ -17,7 +14,7 @@
 #include "collection/wal_recovery.h"
 #include "io/file.h"
 #include "postgres/lsn.h"
-#include "postgres/relation_path.h"
+#include "postgres/scope_files.h"
 #include "postgres/versions.h"
 #include "postgres/wal_filter.h"
 
@@ -26,46 +23,9 @@ namespace {
 
 using collection::proto::Manifest;
 
-/// What all databases share, but for relations.
-constexpr std::array<std::string_view, 5> kSharedPrefixes = {"global/", "pg_xact/", "pg_multixact/",
-                                                             "pg_commit_ts/", "pg_subtrans/"};
-
-std::optional<std::uint32_t> number(std::string_view text) {
-  std::uint32_t value = 0;
-  const auto [end, failure] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (failure != std::errc() || end != text.data() + text.size()) return std::nullopt;
-  return value;
-}
-
-/// The database whose directory the path is, or lies in: base/5/… or pg_tblspc/16400/PG_…/5/….
-std::optional<std::uint32_t> database_of(std::string_view path) {
-  std::size_t skip = 0;
-  if (path.starts_with("base/")) {
-    skip = 1;
-  } else if (path.starts_with("pg_tblspc/")) {
-    skip = 3;
-  } else {
-    return std::nullopt;
-  }
-  for (; skip > 0; --skip) {
-    const std::size_t slash = path.find('/');
-    if (slash == std::string_view::npos) return std::nullopt;
-    path.remove_prefix(slash + 1);
-  }
-  return number(path.substr(0, path.find('/')));
-}
-
 bool wanted(const collection::proto::File& file, const postgres::WalScope& scope) {
   if (file.kind() == collection::proto::FILE_KIND_EXTERNAL_CONFIG) return false;
-  if (file.kind() == collection::proto::FILE_KIND_CONTROL) return true;
-  const std::string_view path = file.path();
-  if (const auto relation = postgres::parse_relation_path(path)) {
-    return scope.wants(relation->relation);
-  }
-  if (const auto database = database_of(path)) return scope.wants_database(*database);
-  return path == "PG_VERSION" || std::ranges::any_of(kSharedPrefixes, [&](std::string_view prefix) {
-           return path.starts_with(prefix);
-         });
+  return postgres::file_in_scope(file.path(), scope);
 }
 
 }  // namespace
@@ -93,8 +53,8 @@ Layout make_partial_layout(const Manifest& manifest, const std::string& root,
   layout.files = std::move(files);
   std::erase_if(layout.directories, [&](const DirectoryTarget& directory) {
     if (!directory.path.starts_with(root + "/")) return false;
-    const auto database = database_of(std::string_view(directory.path).substr(root.size() + 1));
-    return database && !scope.wants_database(*database);
+    return !postgres::directory_in_scope(std::string_view(directory.path).substr(root.size() + 1),
+                                         scope);
   });
   for (auto& directory : layout.directories) directory.mode = 0700;
   return layout;
@@ -143,10 +103,7 @@ void restore_scoped_wal(const Manifest& manifest, const proto::RecoveryTarget* t
   };
   for (const auto& wal : manifest.wal()) {
     stop.check();
-    const collection::WalSegmentId id{.system_identifier = instance.system_identifier(),
-                                      .timeline = wal.timeline(),
-                                      .segment = wal.segment(),
-                                      .segment_bytes = bytes};
+    const collection::WalSegmentId id = collection::wal_segment_of(manifest, wal);
     bool found = false;
     if (target != nullptr && &wal == &*manifest.wal().rbegin()) {
       // The archive may have only its beginning, of any length.

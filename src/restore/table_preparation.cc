@@ -1,6 +1,6 @@
 #include "restore/table_preparation.h"
 
-#include <fmt/core.h>
+#include <fmt/format.h>
 
 #include <set>
 
@@ -385,26 +385,36 @@ std::vector<std::string> TableSet::staging_schemas() const {
   return names;
 }
 
-TableSet resolve_tables(const ObjectRestoreRun& run, Connection& workshop) {
+TableSet resolve_tables(const ObjectRestoreRun& run, Connection& workshop,
+                        const collection::proto::ScopeDatabase* scope) {
+  const bool some = scope != nullptr && !scope->tables().empty();
+  std::set<std::int64_t> held;
+  std::string in_scope = "true";
+  if (some) {
+    held.insert(scope->relations().begin(), scope->relations().end());
+    in_scope = fmt::format("c.oid IN (0{}{})", held.empty() ? "" : ", ", fmt::join(held, ", "));
+  }
   TableSet tables;
   std::set<std::string> seen;
   for (const auto& pattern : run.spec.tables()) {
     const auto found = workshop.query(
-        "WITH RECURSIVE named AS ("
-        " SELECT c.oid FROM pg_catalog.pg_class c "
-        " JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace "
-        " WHERE c.relpersistence <> 't' AND n.nspname !~ '^pg_' "
-        " AND n.nspname <> 'information_schema' "
-        " AND (c.relkind IN ('r', 'p', 'f') OR (c.relkind = 'S' AND $2 <> '')) "
-        " AND ($1 = '' OR n.nspname = $1) AND ($2 = '' OR c.relname = $2) "
-        " AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.deptype = 'e' "
-        "  AND d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.objid = c.oid)), "
-        "whole AS (SELECT oid FROM named UNION SELECT i.inhrelid FROM whole "
-        " JOIN pg_catalog.pg_inherits i ON i.inhparent = whole.oid "
-        " JOIN pg_catalog.pg_class c ON c.oid = i.inhrelid AND c.relispartition) "
-        "SELECT c.oid, n.nspname, c.relname, c.relkind FROM whole "
-        "JOIN pg_catalog.pg_class c ON c.oid = whole.oid "
-        "JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace ORDER BY 2, 3",
+        fmt::format(
+            "WITH RECURSIVE named AS ("
+            " SELECT c.oid FROM pg_catalog.pg_class c "
+            " JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace "
+            " WHERE {} AND c.relpersistence <> 't' AND n.nspname !~ '^pg_' "
+            " AND n.nspname <> 'information_schema' "
+            " AND (c.relkind IN ('r', 'p', 'f') OR (c.relkind = 'S' AND $2 <> '')) "
+            " AND ($1 = '' OR n.nspname = $1) AND ($2 = '' OR c.relname = $2) "
+            " AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.deptype = 'e' "
+            "  AND d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.objid = c.oid)), "
+            "whole AS (SELECT oid FROM named UNION SELECT i.inhrelid FROM whole "
+            " JOIN pg_catalog.pg_inherits i ON i.inhparent = whole.oid "
+            " JOIN pg_catalog.pg_class c ON c.oid = i.inhrelid AND c.relispartition) "
+            "SELECT c.oid, n.nspname, c.relname, c.relkind FROM whole "
+            "JOIN pg_catalog.pg_class c ON c.oid = whole.oid "
+            "JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace ORDER BY 2, 3",
+            in_scope),
         {pattern.schema(), pattern.name()}, run.stop());
     if (found.rows() == 0) {
       throw Error(
@@ -417,6 +427,13 @@ TableSet resolve_tables(const ObjectRestoreRun& run, Connection& workshop) {
     }
     for (std::size_t row = 0; row < found.rows(); ++row) {
       if (!seen.insert(found.text(row, 0)).second) continue;
+      if (some && !held.contains(found.integer(row, 0))) {
+        throw Error(sqlstate::kDataCorrupted,
+                    fmt::format("the backup lacks partition \"{}\" of a table that it holds",
+                                found.text(row, 2)))
+            .detail("It was made in the moment in which the backup ended.")
+            .hint("Restore an earlier or later backup.");
+      }
       tables.oids += (tables.oids.empty() ? "" : ", ") + found.text(row, 0);
       const std::string kind = found.text(row, 3);
       tables.objects.push_back({.kind = kind == "S"   ? StagedObject::Kind::Sequence

@@ -29,9 +29,12 @@ struct TableSet {
   std::vector<std::string> staging_schemas() const;
 };
 
-/// Finds the tables that the patterns name, with the partitions of partitioned ones. Throws the
-/// reference's "failed to resolve targets …" for a pattern without any.
-TableSet resolve_tables(const ObjectRestoreRun& run, postgres::Connection& workshop);
+/// Finds the tables that the patterns name, with the partitions of partitioned ones, of those that
+/// the backup holds: `scope` says which, null that it holds all. Throws the reference's "failed to
+/// resolve targets …" for a pattern without any, and kDataCorrupted when a partition of one that
+/// the backup holds is not in it.
+TableSet resolve_tables(const ObjectRestoreRun& run, postgres::Connection& workshop,
+                        const collection::proto::ScopeDatabase* scope);
 
 /// The files that reading these tables takes: a whole relation scope for Workshop::start().
 postgres::WalScope::Relations files_of(const ObjectRestoreRun& run, postgres::Connection& workshop,

@@ -5,6 +5,7 @@
 #include <optional>
 
 #include "base/error.h"
+#include "collection/scope.h"
 #include "restore/copy_tables.h"
 #include "restore/deferred_checks.h"
 #include "restore/dump_tools.h"
@@ -36,7 +37,9 @@ class TableRestore final : public ObjectRestore {
       : run_(run),
         spec_(run.spec),
         database_(spec_.tables(0).database()),
-        database_oid_(database_oid(manifest, database_)) {}
+        database_oid_(database_oid(manifest, database_)) {
+    if (const auto* scope = collection::find_scope(manifest, database_oid_)) scope_ = *scope;
+  }
 
   void check_live() override {
     Connection live = run_.open_live("");
@@ -63,7 +66,7 @@ class TableRestore final : public ObjectRestore {
     postgres::WalScope scope;
     {
       Connection catalogs = workshop.open(database_, run_.stop());
-      tables = resolve_tables(run_, catalogs);
+      tables = resolve_tables(run_, catalogs, scope_ ? &*scope_ : nullptr);
       require_harmless(run_, catalogs, tables.oids);
       scope.databases[database_oid_] = files_of(run_, catalogs, tables);
     }
@@ -397,6 +400,7 @@ class TableRestore final : public ObjectRestore {
   const proto::ObjectRestoreSpec& spec_;
   std::string database_;
   std::uint32_t database_oid_;
+  std::optional<collection::proto::ScopeDatabase> scope_;  // absent: a backup of the cluster
   std::vector<std::string> notices_;
 };
 

@@ -17,6 +17,7 @@
 #include "postgres/child_process.h"
 #include "postgres/control_file.h"
 #include "postgres/instance.h"
+#include "postgres/page.h"
 #include "postgres/relation_path.h"
 #include "postgres/versions.h"
 #include "restore/fill.h"
@@ -132,7 +133,40 @@ Layout Workshop::fill(const postgres::WalScope& scope, const Stop& stop) {
                          .progress = [](std::uint64_t) {},
                          .before_pack = [] {}},
                         stop);
+  make_blank_files(scope);
   return layout;
+}
+
+/// Where the database's own files are, below the data directory: one, unless it was being moved.
+std::vector<std::string> Workshop::directories_of(std::uint32_t database) const {
+  constexpr std::string_view kMap = "/pg_filenode.map";
+  std::vector<std::string> found;
+  for (const auto& file : options_.chain.back().files()) {
+    const std::string_view path = file.path();
+    if (path.ends_with(fmt::format("/{}{}", database, kMap))) {
+      found.emplace_back(path.substr(0, path.size() - kMap.size()));
+    }
+  }
+  return found;
+}
+
+/// A page of zeros has no rows, so that whoever follows an index to it finds none. Nobody reads
+/// these catalogs whole; the file takes no room.
+void Workshop::make_blank_files(const postgres::WalScope& scope) {
+  constexpr std::uint64_t kBytes =
+      std::uint64_t{postgres::kRelationSegmentBlocks} * postgres::kPageBytes;
+  for (const auto& database : options_.chain.back().scope_databases()) {
+    if (!scope.wants_database(database.oid())) continue;
+    for (const std::string& directory : directories_of(database.oid())) {
+      for (const auto file : database.blank_files()) {
+        const std::string path = fmt::format("{}/{}/{}", data_, directory, file);
+        const UniqueFd fd = io::open_file(options_.files, path, O_WRONLY | O_CREAT, 0600);
+        if (options_.files.truncate(fd.get(), static_cast<off_t>(kBytes)) != 0) {
+          throw_errno(fmt::format("set size of file \"{}\"", path));
+        }
+      }
+    }
+  }
 }
 
 postgres::WalScope Workshop::catalogs_of(std::uint32_t database, const Stop& stop) {
@@ -140,22 +174,14 @@ postgres::WalScope Workshop::catalogs_of(std::uint32_t database, const Stop& sto
   // The shared files, and the database's map of its own catalogs.
   const postgres::WalScope none = {.databases = {{database, {.all = false, .files = {}}}}};
   fill(none, stop);
-  const std::string directory = fmt::format("base/{}", database);
-  std::string map_path;
-  for (const auto& file : options_.chain.back().files()) {
-    const std::string_view path = file.path();
-    if (path == directory + "/pg_filenode.map" ||
-        (path.starts_with("pg_tblspc/") &&
-         path.ends_with(fmt::format("/{}/pg_filenode.map", database)))) {
-      map_path = file.path();
-    }
-  }
-  if (map_path.empty()) {
+  const auto directories = directories_of(database);
+  if (directories.empty()) {
     throw Error(sqlstate::kFeatureNotSupported,
                 "restoring from a database that was created while the backup ran is not supported "
                 "yet");
   }
-  const auto map = postgres::parse_relation_map(as_bytes(read_file(map_path)), major_);
+  const auto map = postgres::parse_relation_map(
+      as_bytes(read_file(directories.back() + "/pg_filenode.map")), major_);
   const auto found = map.find(kClassOid);
   if (found == map.end()) throw Error(sqlstate::kDataCorrupted, "relation map lacks pg_class");
   const postgres::WalScope with_class = {

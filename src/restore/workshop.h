@@ -24,7 +24,7 @@ struct WorkshopOptions {
   /// Made with mode 0700 and removed with everything in it.
   std::string directory;
   std::filesystem::path pg_bin;  ///< programs of the backup's major version
-  /// The layers of the backup, the full first (read_cluster_chain()).
+  /// The layers of the backup, the full first (read_restorable_chain()).
   std::span<const collection::proto::Manifest> chain;
   /// Null: the backup's end; else WAL up to there was added to the chain's last layer
   /// (add_wal_up_to()). Outlives the workshop.
@@ -71,6 +71,8 @@ class Workshop {
 
  private:
   Layout fill(const postgres::WalScope& scope, const Stop& stop);
+  void make_blank_files(const postgres::WalScope& scope);
+  std::vector<std::string> directories_of(std::uint32_t database) const;
   void clear();
   void stop_server();
   void configure(const Layout& layout, const Bytes& control) const;

@@ -15,7 +15,7 @@ namespace holdfast::retention {
 struct Rule {
   /// Chains whose newest layer ends before this.
   std::optional<Time> older_than = std::nullopt;
-  /// All but this many of the newest that can be restored.
+  /// All but this many of the newest that can be restored, of each scope.
   std::optional<std::uint32_t> keep_fulls = std::nullopt;
 };
 
@@ -28,7 +28,7 @@ struct Verdict {
 using InUse = std::map<std::string, std::string, std::less<>>;
 
 /// A verdict for each of `chains`, which are in the order of their age, oldest first. Of those that
-/// can be restored at least one stays.
+/// can be restored at least one of each scope (the cluster; the same databases and tables) stays.
 std::vector<Verdict> judge(const std::vector<collection::SurveyedChain>& chains, const Rule& rule,
                            const InUse& in_use);
 

@@ -51,6 +51,19 @@ TEST(Policy, KeepsAsManyFullsAsItIsTold) {
   EXPECT_THAT(gone(chains({4, 3}), keep(2)), ElementsAre(false, false));
 }
 
+TEST(Policy, ChainsOfAnotherScopeDoNotCount) {
+  auto all = chains({6, 5, 4, 3, 2, 1});
+  for (const std::size_t i : {2, 3, 4, 5}) {
+    auto& database = *all[i].layers.front().add_scope_databases();
+    database.set_oid(5);
+    if (i != 5) database.add_tables()->set_oid(20000);
+  }
+  EXPECT_THAT(gone(all, keep(1)), ElementsAre(true, false, true, true, false, false));
+  EXPECT_THAT(gone(all, keep(2)), ElementsAre(false, false, true, false, false, false));
+  // Of each the last one stays, however old.
+  EXPECT_THAT(gone(all, older(0)), ElementsAre(true, false, true, true, false, false));
+}
+
 TEST(Policy, DamagedChainsDoNotCountAmongThoseThatAreKept) {
   auto all = chains({4, 3, 2, 1});
   all[3].missing = "1.pack";

@@ -28,12 +28,15 @@ void refuse_unsupported(const sql::Backup& statement) {
     case sql::Targets::Kind::Cluster:
       break;
     case sql::Targets::Kind::Databases:
-      refuse_missing("BACKUP DATABASE",
-                     "the backup of single databases; BACKUP INTO takes the whole cluster");
-      break;
     case sql::Targets::Kind::Tables:
-      refuse_missing("BACKUP TABLE",
-                     "the backup of single tables; BACKUP INTO takes the whole cluster");
+      if (statement.options.flag("revision_history")) {
+        refuse_missing("BACKUP of databases or tables with option revision_history",
+                       "a WAL archive of a part of the cluster");
+      }
+      if (statement.as_of) {
+        refuse_missing("BACKUP of databases or tables AS OF SYSTEM TIME",
+                       "a WAL archive of a part of the cluster");
+      }
       break;
     case sql::Targets::Kind::SystemUsers:
     case sql::Targets::Kind::VirtualCluster:
@@ -49,6 +52,10 @@ void refuse_unsupported(const sql::Backup& statement) {
             "OF SYSTEM TIME adds an earlier moment to a chain that has revision history.");
   }
   refuse_unsupported_options(statement.options, "BACKUP");
+}
+
+bool of_cluster(const sql::Backup& statement) {
+  return statement.targets.kind == sql::Targets::Kind::Cluster;
 }
 
 backup::proto::BackupJobSpec make_spec(const sql::Backup& statement) {
@@ -179,8 +186,9 @@ void BackupStatement::run_as(const sql::Backup& statement, std::string text,
   Detached detached = statement.options.flag("detached") ? Detached::Yes : Detached::No;
   require_detached_in_transaction("BACKUP", detached, session);
   refuse_unsupported(statement);
-  require_cluster_privilege(session, ClusterPrivilege::Backup);
+  if (of_cluster(statement)) require_cluster_privilege(session, ClusterPrivilege::Backup);
   backup::proto::BackupJobSpec spec = make_spec(statement);
+  if (!of_cluster(statement)) require_prepared_storage(spec.collection_uri(), session);
   std::unique_ptr<storage::ObjectStore> store =
       open_for_user(stores_, spec.collection_uri(), session);
   if (!session.server_available()) {
@@ -189,6 +197,11 @@ void BackupStatement::run_as(const sql::Backup& statement, std::string text,
   }
   const Time now = clock_.now();
   if (statement.as_of) require_past(*statement.as_of, now);
+  if (!of_cluster(statement)) {
+    *spec.mutable_scope() = resolve_backup_scope(statement.targets, live_, session, stop);
+    // PostgreSQL keeps WAL for an archive: who is no administrator may not have it do so for good.
+    if (!is_administrator(session)) spec.set_unprotected(true);
+  }
   choose_place(statement, *store, now, spec, sink, stop);
   backup::check_spec(spec);
   auto keys = choose_keys(statement, spec, *store, stores_, session, stop);

@@ -1,22 +1,29 @@
 #pragma once
 
+#include <utility>
+
 #include "backup/wal_archives.h"
 #include "base/clock.h"
 #include "jobs/runner.h"
 #include "sql/statements.h"
+#include "statements/backup_scope.h"
 #include "statements/dispatcher.h"
 #include "statements/stores.h"
 
 namespace holdfast::statements {
 
-/// BACKUP INTO [… IN]: checks what can be checked before a job exists, chooses the directory of the
-/// full or incremental layer, creates the job.
+/// BACKUP [DATABASE …|TABLE …] INTO [… IN]: checks what can be checked before a job exists, chooses
+/// the directory of the full or incremental layer, creates the job.
 class BackupStatement final : public Handler<sql::Backup> {
  public:
   /// Everything outlives the handler. Without archives no moment is waited for.
-  BackupStatement(Stores& stores, jobs::Runner& runner, const Clock& clock,
+  BackupStatement(Stores& stores, jobs::Runner& runner, const Clock& clock, LiveServer live,
                   const backup::WalArchives* archives = nullptr)
-      : stores_(stores), runner_(runner), clock_(clock), archives_(archives) {}
+      : stores_(stores),
+        runner_(runner),
+        clock_(clock),
+        live_(std::move(live)),
+        archives_(archives) {}
 
   void run(const sql::Backup& statement, sql::SessionContext& session, sql::RowSink& sink,
            const Stop& stop) override;
@@ -29,6 +36,7 @@ class BackupStatement final : public Handler<sql::Backup> {
   Stores& stores_;
   jobs::Runner& runner_;
   const Clock& clock_;
+  const LiveServer live_;
   const backup::WalArchives* archives_;
 };
 

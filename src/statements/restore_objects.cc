@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "collection/scope.h"
 #include "statements/option_checks.h"
 #include "statements/privileges.h"
 
@@ -68,6 +69,13 @@ class Resolver {
       found.set_database(parts[0]);
     }
     if (!has_database(found.database())) missing(fmt::format("database \"{}\"", found.database()));
+    if (found.schema().empty() &&
+        collection::holds_tables_only(manifest_, std::string_view(found.database()))) {
+      // CockroachDB's words (reference, section 3.7).
+      throw Error(sqlstate::kInvalidParameterValue,
+                  "cannot RESTORE <database>.* from a backup of individual tables (use SHOW BACKUP "
+                  "to determine available tables)");
+    }
     if (!found.schema().empty() && !has_schema(found.database(), found.schema())) {
       missing(fmt::format("schema \"{}\"", found.schema()));
     }
@@ -189,6 +197,11 @@ void add_databases(const sql::Restore& statement, const Manifest& manifest,
                   fmt::format("{}: database \"{}\" does not exist, or invalid RESTORE timestamp: "
                               "supplied backups do not cover requested time",
                               kUnresolved, name));
+    }
+    if (collection::holds_tables_only(manifest, std::string_view(name))) {
+      throw Error(sqlstate::kInvalidParameterValue,
+                  "cannot RESTORE DATABASE from a backup of individual tables (use SHOW BACKUP to "
+                  "determine available tables)");
     }
     if (std::ranges::find(spec.databases(), name) == spec.databases().end()) {
       spec.add_databases(name);

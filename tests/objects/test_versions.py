@@ -2,6 +2,7 @@
 import pytest
 
 from harness.postgres import bin_directory
+from .scope import holding
 from .zoo import leftovers
 
 COLLECTION = "nodelocal://self/archive"
@@ -18,12 +19,17 @@ CREATE TABLE other AS SELECT i FROM generate_series(1, 5000) i;
 ROWS = "SELECT md5(string_agg(t::text, '|' ORDER BY id)) FROM t"
 
 
-def back_up(lab, version):
+def back_up(lab, version, scope=""):
     source = lab.postgres(f"pg{version}", version=version)
     source.sql("CREATE DATABASE old")
     source.sql(SMALL, "old")
     daemon = lab.holdfast(source, f"hf{version}")
-    daemon.sql(f"BACKUP INTO '{COLLECTION}'")
+    daemon.sql(f"BACKUP {scope} INTO '{COLLECTION}'")
+    if scope:
+        for statement in ("UPDATE t SET v = v || '!'", "VACUUM FULL t", "ANALYZE"):
+            source.sql(statement, "old")
+        daemon.sql(f"BACKUP {scope} INTO LATEST IN '{COLLECTION}'")
+        assert daemon.sql(f"SHOW BACKUP VALIDATE FROM LATEST IN '{COLLECTION}'").rows == [["No problems found!"]]
     content = source.value(ROWS, "old")
     daemon.stop()
     source.stop()
@@ -72,3 +78,37 @@ def test_newer_into_older_is_refused(lab, live, version):
         assert (error.sqlstate, error.message) == (
             "0A000", f"backup from version {version} is newer than current version 15"), error
     assert leftovers(live, daemon) == []
+
+
+@pytest.mark.parametrize("scope", ("DATABASE old", "TABLE old.public.t"))
+@pytest.mark.parametrize("version", (13, 14))
+def test_backups_of_databases_and_tables_of_older_versions(lab, live, version, scope):
+    io, content = back_up(lab, version, scope)
+    daemon = lab.holdfast(live, "hf", start=False, arguments=["--pg-bin", str(bin_directory(version))])
+    daemon.io = io
+    daemon.start()
+    daemon.sql(f"RESTORE TABLE old.public.t FROM LATEST IN '{COLLECTION}' WITH into_db = 'rescue'")
+    assert live.value(ROWS, "rescue") == content
+    daemon.stop()
+    live.sql("DROP TABLE t; DROP TYPE mood", "rescue")
+
+
+@pytest.mark.parametrize("version", (16, 17, 18))
+def test_backups_of_databases_and_tables_of_newer_versions(lab, version):
+    for scope in ("DATABASE old", "TABLE old.public.t"):
+        source = lab.postgres(f"pg{version}{scope[0]}", version=version)
+        source.sql("CREATE DATABASE old")
+        source.sql(SMALL.replace("'v' ||", "'pineapple-own' ||").replace("SELECT i FROM", "SELECT i, 'papaya-sibling' AS v FROM") + "ANALYZE", "old")
+        source.sql("CREATE TABLE u AS SELECT 'plum-stranger-4713' AS v FROM generate_series(1, 5000)")
+        daemon = lab.holdfast(source, f"hf{version}{scope[0]}")
+        daemon.sql(f"BACKUP {scope} INTO '{COLLECTION}' WITH compression = 'none'")
+        for statement in ("UPDATE t SET v = v || '!'; UPDATE other SET v = v || '!'", "VACUUM FULL", "ANALYZE"):
+            source.sql(statement, "old")
+        source.sql("UPDATE u SET v = v || '!'")
+        daemon.sql(f"BACKUP {scope} INTO LATEST IN '{COLLECTION}' WITH compression = 'none'")
+        assert daemon.sql(f"SHOW BACKUP VALIDATE FROM LATEST IN '{COLLECTION}'").rows == [["No problems found!"]]
+        root = daemon.collection("archive")
+        assert holding(root, "pineapple-own1") and holding(root, "plum-stranger") == []
+        assert bool(holding(root, "papaya-sibling")) == scope.startswith("DATABASE")
+        daemon.stop()
+        source.stop()
