@@ -340,7 +340,7 @@ void Daemon::Parts::register_statements() {
       std::make_unique<statements::RestoreStatement>(stores, runner, instance));
   dispatcher.add<sql::ShowBackups>(std::make_unique<statements::ShowBackupsStatement>(stores));
   dispatcher.add<sql::ShowBackup>(std::make_unique<statements::ShowBackupStatement>(stores));
-  dispatcher.add<sql::AlterBackupKms>(std::make_unique<statements::AlterBackupStatement>(stores));
+  dispatcher.add<sql::AlterBackupKeys>(std::make_unique<statements::AlterBackupStatement>(stores));
   statements::add_job_statements(dispatcher, registry, runner);
   statements::add_external_connection_statements(dispatcher, {.connections = &connections,
                                                               .stores = &stores,
