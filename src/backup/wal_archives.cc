@@ -98,6 +98,14 @@ void WalArchives::require_same_key(
           "archive with DROP WAL ARCHIVE.");
 }
 
+bool WalArchives::retains(std::string_view collection_uri, std::string_view object_lock,
+                          std::uint64_t retain_for_seconds) const {
+  const auto job = find(collection_uri);
+  if (!job) return false;
+  const auto spec = parse_spec(registry_.specification(job->id));
+  return spec.object_lock() == object_lock && spec.retain_for_seconds() >= retain_for_seconds;
+}
+
 jobs::JobId WalArchives::ensure(const Wanted& wanted, const Stop& stop) {
   MutexLock lock(changes_);
   const std::string slot = archive_slot_name(wanted.collection_uri);
@@ -135,6 +143,8 @@ jobs::JobId WalArchives::ensure(const Wanted& wanted, const Stop& stop) {
   spec.set_timeline(position->timeline);
   spec.set_start(from.value);
   spec.set_keys(collection::serialize_keys({.chain = std::nullopt, .wal = wanted.key}));
+  spec.set_object_lock(wanted.object_lock);
+  spec.set_retain_for_seconds(wanted.retain_for_seconds);
   const std::string bytes = spec.SerializeAsString();
   const ByteView view = as_bytes(bytes);
   return runner_.submit({.type = std::string(jobs::kWalArchiveType),

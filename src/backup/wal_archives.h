@@ -37,6 +37,9 @@ class WalArchives {
     std::string user_name;
     /// What the collection's WAL is encrypted with.
     std::optional<collection::CollectionKeys::Wal> key = std::nullopt;
+    /// As in BackupJobSpec. An archive that is there already keeps its own.
+    std::string object_lock = {};
+    std::uint64_t retain_for_seconds = 0;
   };
   /// Makes the collection's archive if there is none, and raises it from Maps to Full. When it
   /// returns, the slot holds WAL back from `start` on and the job's row is durable. Throws
@@ -50,6 +53,10 @@ class WalArchives {
   /// otherwise than with `key` (absent: not at all).
   void require_same_key(std::string_view collection_uri,
                         const std::optional<collection::CollectionKeys::Wal>& key) const;
+
+  /// Whether the collection's archive puts objects with this retention, or a longer one.
+  bool retains(std::string_view collection_uri, std::string_view object_lock,
+               std::uint64_t retain_for_seconds) const;
 
   /// The unfinished job of the collection's archive.
   std::optional<jobs::Job> find(std::string_view collection_uri) const;
