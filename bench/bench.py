@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""./run bench [backup] [restore] [delta] [proxy] [archive] [cloud] [incremental]: holdfast beside pgBackRest, pg_basebackup and PgBouncer.
+"""./run bench [backup] [restore] [delta] [proxy] [archive] [cloud] [incremental] [encryption] [latency]: holdfast beside pgBackRest, pg_basebackup and PgBouncer.
 
 One run, interleaved, medians. The table goes to standard output and to bench/results/latest.md.
 
@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE), str(HERE.parent / "tests/lib")]
+sys.path[:0] = [str(HERE), str(HERE.parent / "tests/lib"), str(HERE.parent / "tests")]
 
 from archive import ArchiveBench  # noqa: E402
 from cluster import bench_directory, cluster  # noqa: E402
@@ -24,6 +24,7 @@ from harness import environment as env  # noqa: E402
 from harness.daemon import Holdfast  # noqa: E402
 from harness.emulators import BUCKET, Minio, make_certificate  # noqa: E402
 from harness.postgres import Postgres, wait_until  # noqa: E402
+import network  # noqa: E402
 from incremental import IncrementalBench  # noqa: E402
 from measure import Sample, measure, settle, stored_bytes  # noqa: E402
 
@@ -330,6 +331,12 @@ repo1-bundle=y""")
         finally:
             minio.stop()
 
+    def encryption(self):
+        network.encryption(self, ROUNDS)
+
+    def latency(self):
+        network.latency(self, ROUNDS)
+
     # -- the report
 
     def report(self):
@@ -341,7 +348,9 @@ repo1-bundle=y""")
                  "server's included. Memory: private memory of the tool's processes; for holdfast the daemon's whole resident set (VmHWM).", ""]
         titles = {"backup": "Full backup", "restore": "Restore to a directory", "delta": "Delta restore over an intact directory",
                   "archive": "Archiving a burst of about 1 GB of WAL",
-                  "cloud backup": "Full backup into MinIO (S3, TLS, same machine)", "cloud restore": "Restore from MinIO"}
+                  "cloud backup": "Full backup into MinIO (S3, TLS, same machine)", "cloud restore": "Restore from MinIO",
+                  "encryption": "Full backup, plain and encrypted", "latency backup": "Full backup into MinIO through a bad network",
+                  "latency restore": "Restore from MinIO through a bad network"}
         titles |= {group: f"Incremental backup, {group.removeprefix('incremental: ')}" for group in self.samples if group.startswith("incremental: ")}
         titles["chain restore"] = "Restore of a full and its incrementals"
         for group, title in titles.items():
@@ -380,7 +389,7 @@ def cpu_name():
 
 
 def main():
-    known = ["backup", "restore", "delta", "proxy", "archive", "cloud", "incremental"]
+    known = ["backup", "restore", "delta", "proxy", "archive", "cloud", "incremental", "encryption", "latency"]
     names = sys.argv[1:] or known
     for name in names:
         if name not in known:
