@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""./run bench [backup] [restore] [delta] [proxy] [archive] [cloud] [incremental] [chain]: holdfast beside pgBackRest, pg_basebackup and PgBouncer.
+"""./run bench [name…]: holdfast beside pgBackRest, pg_basebackup and PgBouncer; `KNOWN` has the names.
 
 One run, interleaved, medians. The tables go to standard output and to bench/results/<benchmark>.md.
 
@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE), str(HERE.parent / "tests/lib")]
+sys.path[:0] = [str(HERE), str(HERE.parent / "tests/lib"), str(HERE.parent / "tests")]
 
 import report  # noqa: E402
 from archive import ArchiveBench  # noqa: E402
@@ -25,6 +25,7 @@ from harness import environment as env  # noqa: E402
 from harness.daemon import Holdfast  # noqa: E402
 from harness.emulators import BUCKET, Minio, make_certificate  # noqa: E402
 from harness.postgres import Postgres, wait_until  # noqa: E402
+import network  # noqa: E402
 from incremental import ChainBench, IncrementalBench  # noqa: E402
 from measure import Sample, measure, settle, stored_bytes  # noqa: E402
 
@@ -338,12 +339,20 @@ repo1-bundle=y""")
         finally:
             minio.stop()
 
+    def encryption(self):
+        network.encryption(self, ROUNDS)
+
+    def latency(self):
+        network.latency(self, ROUNDS)
+
+
+KNOWN = ["backup", "restore", "delta", "proxy", "archive", "cloud", "incremental", "chain", "encryption", "latency"]
+
 
 def main():
-    known = ["backup", "restore", "delta", "proxy", "archive", "cloud", "incremental", "chain"]
-    names = sys.argv[1:] or known
+    names = sys.argv[1:] or KNOWN
     for name in names:
-        if name not in known:
+        if name not in KNOWN:
             raise SystemExit(f"no such benchmark: {name}")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated"))
     bench = Bench()

@@ -12,6 +12,8 @@ TITLES = {
     "backup": "Full backup", "restore": "Restore to a directory", "delta": "Delta restore over an intact directory",
     "archive": "Archiving a burst of about 1 GB of WAL", "cloud backup": "Full backup into MinIO (S3, TLS, same machine)",
     "cloud restore": "Restore from MinIO", "chain": "Restore of a full and ten incrementals, each after 1 % of the pages changed",
+    "encryption": "Full backup, plain and encrypted", "latency backup": "Full backup into MinIO through a bad network",
+    "latency restore": "Restore from MinIO through a bad network",
     "chain of random rows": "Restore of a full and ten incrementals, each after a change to half of all pages",
 }
 

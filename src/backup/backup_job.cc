@@ -15,6 +15,7 @@
 #include "collection/collection.h"
 #include "collection/encryption.h"
 #include "collection/frame.h"
+#include "collection/object_lock.h"
 
 namespace holdfast::backup {
 
@@ -141,8 +142,11 @@ void BackupJob::resume(jobs::JobContext& job) {
 void BackupJob::revert(jobs::JobContext& job) {
   const proto::BackupJobSpec spec = specification_of(job);
   std::filesystem::remove_all(spool_of(environment_, job.id()));
-  const auto store = collection::with_keys(environment_.stores->open_store(spec.collection_uri()),
-                                           collection::parse_keys(spec.keys()));
+  const auto store =
+      collection::with_keys(environment_.stores->open_store(
+                                spec.collection_uri(),
+                                collection::locking(spec.object_lock(), spec.retain_for_seconds())),
+                            collection::parse_keys(spec.keys()));
   const Stop& stop = job.stop();
 
   const auto manifest = collection::read_manifest(*store, spec.subdirectory(), stop);

@@ -11,6 +11,7 @@
 #include "base/clock.h"
 #include "jobs/job.h"
 #include "storage/object_store.h"
+#include "storage/store_access.h"
 
 namespace holdfast::backup {
 
@@ -25,7 +26,8 @@ class StoreOpener {
  public:
   virtual ~StoreOpener() = default;
   /// Throws Error when the URI names no store that can be opened.
-  virtual std::unique_ptr<storage::ObjectStore> open_store(std::string_view collection_uri) = 0;
+  virtual std::unique_ptr<storage::ObjectStore> open_store(
+      std::string_view collection_uri, const storage::StoreAccess& access = {}) = 0;
 };
 
 /// What a backup needs to know of the daemon that it runs in.

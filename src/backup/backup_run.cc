@@ -23,6 +23,7 @@
 #include "collection/collection.h"
 #include "collection/deletion_marks.h"
 #include "collection/format.h"
+#include "collection/object_lock.h"
 #include "collection/scope.h"
 #include "io/file.h"
 #include "postgres/instance.h"
@@ -126,7 +127,11 @@ BackupRun::BackupRun(const BackupEnvironment& environment, jobs::JobContext& job
       spec_(parse_spec(job.specification())),
       spool_(spool_of(environment, job.id())),
       keys_(collection::parse_keys(spec_.keys())),
-      store_(collection::with_keys(environment.stores->open_store(spec_.collection_uri()), keys_)),
+      store_(collection::with_keys(
+          environment.stores->open_store(
+              spec_.collection_uri(),
+              collection::locking(spec_.object_lock(), spec_.retain_for_seconds())),
+          keys_)),
       throttle_(spec_.max_rate()),
       row_(parse_row(job.checkpoint())) {}
 

@@ -43,13 +43,23 @@ void BackupRun::begin_history() {
 jobs::JobId BackupRun::ensure_archive(WalArchiveMode mode, postgres::Lsn start) {
   const std::string description =
       fmt::format("WAL ARCHIVE of the backups in {}", store_->description());
+  if (!spec_.object_lock().empty() &&
+      environment_.archives->find(spec_.collection_uri()).has_value() &&
+      !environment_.archives->retains(spec_.collection_uri(), spec_.object_lock(),
+                                      spec_.retain_for_seconds())) {
+    job_.notice(
+        "the WAL archive of this collection puts its objects without this object_lock; make it "
+        "anew with DROP WAL ARCHIVE and CREATE WAL ARCHIVE … WITH object_lock");
+  }
   return environment_.archives->ensure({.collection_uri = spec_.collection_uri(),
                                         .mode = mode,
                                         .start = start,
                                         .description = description,
                                         .statement = description,
                                         .user_name = "node",
-                                        .key = keys_.wal},
+                                        .key = keys_.wal,
+                                        .object_lock = spec_.object_lock(),
+                                        .retain_for_seconds = spec_.retain_for_seconds()},
                                        stop_);
 }
 

@@ -69,8 +69,9 @@ std::vector<Milestones::Archive> Milestones::full_archives() const {
   std::vector<Archive> found;
   for (const auto& archive : archives_.list()) {
     if (archive.mode != WalArchiveMode::Full || jobs::is_terminal(archive.job.status)) continue;
-    auto store = collection::with_keys(environment_.stores->open_store(archive.collection_uri),
-                                       {.chain = std::nullopt, .wal = archive.key});
+    auto store = collection::with_keys(
+        environment_.stores->open_store(archive.collection_uri, {.lock = archive.lock}),
+        {.chain = std::nullopt, .wal = archive.key});
     std::string description = store->description();
     found.push_back({.job = archive.job.id,
                      .description = std::move(description),

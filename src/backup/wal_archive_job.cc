@@ -11,6 +11,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "collection/encryption.h"
+#include "collection/object_lock.h"
 #include "collection/wal_time_mark.h"
 #include "io/file.h"
 #include "io/file_system.h"
@@ -85,8 +86,11 @@ class Stay {
         job_(job),
         stop_(job.stop()),
         wal_directory_(environment.data_directory / "pg_wal"),
-        store_(collection::with_keys(environment.stores->open_store(spec.collection_uri()),
-                                     collection::parse_keys(spec.keys()))),
+        store_(collection::with_keys(
+            environment.stores->open_store(
+                spec.collection_uri(),
+                collection::locking(spec.object_lock(), spec.retain_for_seconds())),
+            collection::parse_keys(spec.keys()))),
         connection_(postgres::Connection::open({.conninfo = environment.conninfo()}, stop_)) {}
 
   /// Returns when the server went on to another timeline.

@@ -98,6 +98,14 @@ void WalArchives::require_same_key(
           "archive with DROP WAL ARCHIVE.");
 }
 
+bool WalArchives::retains(std::string_view collection_uri, std::string_view object_lock,
+                          std::uint64_t retain_for_seconds) const {
+  const auto job = find(collection_uri);
+  if (!job) return false;
+  const auto spec = parse_spec(registry_.specification(job->id));
+  return spec.object_lock() == object_lock && spec.retain_for_seconds() >= retain_for_seconds;
+}
+
 jobs::JobId WalArchives::ensure(const Wanted& wanted, const Stop& stop) {
   MutexLock lock(changes_);
   const std::string slot = archive_slot_name(wanted.collection_uri);
@@ -135,6 +143,8 @@ jobs::JobId WalArchives::ensure(const Wanted& wanted, const Stop& stop) {
   spec.set_timeline(position->timeline);
   spec.set_start(from.value);
   spec.set_keys(collection::serialize_keys({.chain = std::nullopt, .wal = wanted.key}));
+  spec.set_object_lock(wanted.object_lock);
+  spec.set_retain_for_seconds(wanted.retain_for_seconds);
   const std::string bytes = spec.SerializeAsString();
   const ByteView view = as_bytes(bytes);
   return runner_.submit({.type = std::string(jobs::kWalArchiveType),
@@ -244,14 +254,16 @@ std::vector<WalArchives::Listed> WalArchives::list() const {
     }
     const auto first =
         spec.mode() == proto::WAL_ARCHIVE_MODE_FULL ? WalArchiveMode::Full : WalArchiveMode::Maps;
-    listed.push_back({.job = job,
-                      .collection_uri = spec.collection_uri(),
-                      .slot = spec.slot(),
-                      .system_identifier = spec.system_identifier(),
-                      .key = collection::parse_keys(spec.keys()).wal,
-                      .mode = archive_mode(*environment_.database, spec.slot(), first),
-                      .state = environment_.board->find(job.id),
-                      .protected_since = since ? since : job.created});
+    listed.push_back(
+        {.job = job,
+         .collection_uri = spec.collection_uri(),
+         .slot = spec.slot(),
+         .system_identifier = spec.system_identifier(),
+         .key = collection::parse_keys(spec.keys()).wal,
+         .lock = collection::object_lock(spec.object_lock(), spec.retain_for_seconds()),
+         .mode = archive_mode(*environment_.database, spec.slot(), first),
+         .state = environment_.board->find(job.id),
+         .protected_since = since ? since : job.created});
   }
   return listed;
 }

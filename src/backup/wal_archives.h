@@ -38,6 +38,9 @@ class WalArchives {
     std::string user_name;
     /// What the collection's WAL is encrypted with.
     std::optional<collection::CollectionKeys::Wal> key = std::nullopt;
+    /// As in BackupJobSpec. An archive that is there already keeps its own.
+    std::string object_lock = {};
+    std::uint64_t retain_for_seconds = 0;
   };
   /// Makes the collection's archive if there is none, and raises it from Maps to Full. When it
   /// returns, the slot holds WAL back from `start` on and the job's row is durable. Throws
@@ -62,6 +65,10 @@ class WalArchives {
   void require_same_key(std::string_view collection_uri,
                         const std::optional<collection::CollectionKeys::Wal>& key) const;
 
+  /// Whether the collection's archive puts objects with this retention, or a longer one.
+  bool retains(std::string_view collection_uri, std::string_view object_lock,
+               std::uint64_t retain_for_seconds) const;
+
   /// The unfinished job of the collection's archive.
   std::optional<jobs::Job> find(std::string_view collection_uri) const;
 
@@ -75,6 +82,7 @@ class WalArchives {
     std::uint64_t system_identifier = 0;  ///< of the server whose WAL it is
     /// What the collection's WAL is encrypted with.
     std::optional<collection::CollectionKeys::Wal> key;
+    std::optional<storage::ObjectLock> lock;  ///< that its objects are put with
     WalArchiveMode mode = WalArchiveMode::Maps;
     std::optional<WalArchiveState> state;  ///< absent when it does not run
     std::optional<Time> protected_since;   ///< when the slot was last moved on

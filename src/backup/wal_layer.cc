@@ -21,6 +21,7 @@
 #include "collection/commit_search.h"
 #include "collection/deletion_marks.h"
 #include "collection/encryption.h"
+#include "collection/object_lock.h"
 #include "collection/recovery_target.h"
 #include "collection/scope.h"
 #include "collection/wal_archive.h"
@@ -57,8 +58,11 @@ class WalLayerRun {
         job_(job),
         stop_(job.stop()),
         keys_(collection::parse_keys(spec.keys())),
-        store_(
-            collection::with_keys(environment.stores->open_store(spec.collection_uri()), keys_)) {}
+        store_(collection::with_keys(
+            environment.stores->open_store(
+                spec.collection_uri(),
+                collection::locking(spec.object_lock(), spec.retain_for_seconds())),
+            keys_)) {}
 
   bool already_written() {
     auto written = collection::read_manifest(*store_, spec_.subdirectory(), stop_);
@@ -83,13 +87,16 @@ class WalLayerRun {
     enter("waiting for the WAL archive");
     const std::string description =
         fmt::format("WAL ARCHIVE of the backups in {}", store_->description());
-    const auto archive = environment_.archives->ensure({.collection_uri = spec_.collection_uri(),
-                                                        .mode = WalArchiveMode::Full,
-                                                        .description = description,
-                                                        .statement = description,
-                                                        .user_name = "node",
-                                                        .key = keys_.wal},
-                                                       stop_);
+    const auto archive =
+        environment_.archives->ensure({.collection_uri = spec_.collection_uri(),
+                                       .mode = WalArchiveMode::Full,
+                                       .description = description,
+                                       .statement = description,
+                                       .user_name = "node",
+                                       .key = keys_.wal,
+                                       .object_lock = spec_.object_lock(),
+                                       .retain_for_seconds = spec_.retain_for_seconds()},
+                                      stop_);
     environment_.archives->wait_until_full(archive, kArchivePatience, stop_);
   }
 

@@ -322,12 +322,7 @@ void add_guard(ObjectStore& store, std::string_view full, KeyGuard& old, KeyGuar
                const Stop& stop) {
   const auto info = read_info(store, full, stop);
   if (!info) throw not_encrypted(full);
-  if (!old.unwrap(*info, place_of(full), stop)) {
-    // CockroachDB's words (reference, section 4.2).
-    throw Error(sqlstate::kInvalidParameterValue,
-                "no key in OLD_KMS matches a key that was previously used to encrypt the backup")
-        .detail(old.refused().detail());
-  }
+  if (!old.unwrap(*info, place_of(full), stop)) throw old.refused_to_add();
   const CollectionKeys keys = open_info(*info, full, old, stop);
   const std::string wal = wal_directory(keys.wal->system_identifier);
   // Before the chain's own: who can open that one can go on with all.

@@ -28,6 +28,8 @@ class KeyGuard {
                                                   std::string_view place, const Stop& stop) = 0;
   /// For when unwrap() gave nothing.
   virtual Error refused() const = 0;
+  /// The same where it was to let another guard in.
+  virtual Error refused_to_add() const { return refused(); }
 };
 
 /// Data keys under a key that scrypt makes of a passphrase. Used by one thread.

@@ -79,6 +79,13 @@ std::optional<SecretKey> KmsGuard::unwrap(const proto::EncryptionInfo& info, std
   return std::nullopt;
 }
 
+Error KmsGuard::refused_to_add() const {
+  // CockroachDB's words (reference, section 4.2).
+  return Error(sqlstate::kInvalidParameterValue,
+               "no key in OLD_KMS matches a key that was previously used to encrypt the backup")
+      .detail(refused().detail());
+}
+
 Error KmsGuard::refused() const {
   std::string names;
   for (const auto& kms : keys_) names += (names.empty() ? "" : ", ") + kms->id();

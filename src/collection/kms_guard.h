@@ -24,6 +24,7 @@ class KmsGuard final : public KeyGuard {
   std::optional<crypto::SecretKey> unwrap(const proto::EncryptionInfo& info, std::string_view place,
                                           const Stop& stop) override;
   Error refused() const override;
+  Error refused_to_add() const override;
 
  private:
   const std::vector<std::unique_ptr<storage::KmsKey>> keys_;

@@ -9,6 +9,7 @@
 #include <charconv>
 #include <cstdio>
 #include <filesystem>
+#include <functional>
 #include <optional>
 #include <thread>
 
@@ -25,6 +26,7 @@
 #include "daemon/metrics.h"
 #include "daemon/role_session.h"
 #include "daemon/schedule_launcher.h"
+#include "daemon/userfile_store.h"
 #include "jobs/registry.h"
 #include "jobs/runner.h"
 #include "pgwire/server.h"
@@ -64,12 +66,18 @@ constexpr std::chrono::seconds kObserveInterval{2};
 /// One way to open storage, for statements and for both engines.
 class StoreFactory final : public statements::Stores, public backup::StoreOpener {
  public:
-  StoreFactory(const Configuration& configuration, const state::ExternalConnections& connections)
+  /// `connect` reaches the instance, whose tables userfile storage is.
+  StoreFactory(const Configuration& configuration, const state::ExternalConnections& connections,
+               const std::function<postgres::ConnectOptions()>& connect)
       : config_{.external_io_dir = configuration.external_io_dir,
                 .node_id = configuration.node_id,
                 .ca_file = configuration.storage_ca_file,
                 .disable_implicit_credentials = configuration.disable_implicit_credentials,
-                .disable_http = configuration.disable_http},
+                .disable_http = configuration.disable_http,
+                .open_userfile =
+                    [connect](const storage::UserfilePlace& place) {
+                      return open_userfile_store(place, {.connect = connect});
+                    }},
         connections_(connections) {
     const auto reads = parse_storage_rates(configuration.storage_read_rate, "--storage-read-rate");
     const auto writes =
@@ -86,11 +94,13 @@ class StoreFactory final : public statements::Stores, public backup::StoreOpener
     }
   }
 
-  std::unique_ptr<storage::ObjectStore> open(const std::string& uri) override {
-    return storage::open_store(resolve(uri), config_);
+  std::unique_ptr<storage::ObjectStore> open(const std::string& uri,
+                                             const storage::StoreAccess& access) override {
+    return storage::open_store(resolve(uri), config_, access);
   }
-  std::unique_ptr<storage::ObjectStore> open_store(std::string_view uri) override {
-    return open(std::string(uri));
+  std::unique_ptr<storage::ObjectStore> open_store(std::string_view uri,
+                                                   const storage::StoreAccess& access) override {
+    return open(std::string(uri), access);
   }
   std::unique_ptr<storage::KmsKey> open_kms(const std::string& uri) override {
     return storage::open_kms(resolve(uri), config_);
@@ -221,7 +231,8 @@ Daemon::Parts::Parts(Configuration given, const Stop& stop)
       runner(registry, {.concurrency = configuration.jobs_concurrency,
                         .pause_points = configuration.pause_points}),
       connections(database),
-      stores(configuration, connections),
+      stores(configuration, connections,
+             [this] { return postgres::ConnectOptions{.conninfo = instance.conninfo()}; }),
       instance(configuration, database),
       archives(registry, runner, archive_environment()),
       milestones(archives, archive_environment()),
@@ -305,9 +316,9 @@ void Daemon::Parts::register_jobs() {
       std::string(jobs::kRestoreType),
       {.make =
            [this] {
-             const auto open_store = [this](const std::string& uri, const Stop&) {
-               return stores.open(uri);
-             };
+             const auto open_store = [this](const std::string& uri,
+                                            const storage::StoreAccess& access,
+                                            const Stop&) { return stores.open(uri, access); };
              auto body = std::make_unique<restore::AnyRestoreJob>(
                  restore::RestoreServices{.open_store = open_store, .instance = &instance},
                  restore::ObjectRestoreServices{
@@ -354,7 +365,7 @@ void Daemon::Parts::register_statements() {
   dispatcher.add<sql::Restore>(std::move(restore));
   dispatcher.add<sql::ShowBackups>(std::make_unique<statements::ShowBackupsStatement>(stores));
   dispatcher.add<sql::ShowBackup>(std::make_unique<statements::ShowBackupStatement>(stores));
-  dispatcher.add<sql::AlterBackupKms>(std::make_unique<statements::AlterBackupStatement>(stores));
+  dispatcher.add<sql::AlterBackupKeys>(std::make_unique<statements::AlterBackupStatement>(stores));
   statements::add_job_statements(dispatcher, registry, runner);
   statements::add_external_connection_statements(dispatcher, {.connections = &connections,
                                                               .stores = &stores,

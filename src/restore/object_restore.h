@@ -16,12 +16,14 @@
 #include "restore/workshop.h"
 #include "restore_job.pb.h"
 #include "storage/object_store.h"
+#include "storage/store_access.h"
 
 namespace holdfast::restore {
 
 /// What restoring databases and tables needs from the daemon. Everything outlives the job.
 struct ObjectRestoreServices {
-  std::function<std::unique_ptr<storage::ObjectStore>(const std::string& uri, const Stop& stop)>
+  std::function<std::unique_ptr<storage::ObjectStore>(
+      const std::string& uri, const storage::StoreAccess& access, const Stop& stop)>
       open_store;
   /// How to reach the live server. Throws kCannotConnectNow while it is down.
   std::function<postgres::ConnectOptions()> live;

@@ -1,4 +1,5 @@
 #include "restore/object_restore_job.h"
+#include "restore/store_access.h"
 
 #include <fmt/core.h>
 
@@ -106,8 +107,9 @@ class Attempt {
 
  private:
   void open() {
-    store_ = collection::with_keys(services_.open_store(spec_.collection_uri(), run_.stop()),
-                                   collection::parse_keys(spec_.keys()));
+    store_ = collection::with_keys(
+        services_.open_store(spec_.collection_uri(), access_of(spec_), run_.stop()),
+        collection::parse_keys(spec_.keys()));
     chain_ = read_restorable_chain(*store_, spec_.subdirectory(), run_.stop());
     adopt_target(chain_.back(), spec_);
     if (target() != nullptr) add_wal_up_to(*target(), *store_, chain_.back(), run_.stop());

@@ -19,6 +19,7 @@
 #include "restore/marker.h"
 #include "restore/recovery_files.h"
 #include "restore/recovery_target.h"
+#include "restore/store_access.h"
 #include "restore/swap.h"
 #include "restore/target.h"
 
@@ -109,8 +110,9 @@ class Attempt {
   }
 
   void open() {
-    store_ = collection::with_keys(services_.open_store(spec_.collection_uri(), stop()),
-                                   collection::parse_keys(spec_.keys()));
+    store_ = collection::with_keys(
+        services_.open_store(spec_.collection_uri(), access_of(spec_), stop()),
+        collection::parse_keys(spec_.keys()));
     chain_ = read_cluster_chain(*store_, spec_.subdirectory(), stop());
     adopt_target(chain_.back(), spec_);
     if (target() != nullptr) add_wal_up_to(*target(), *store_, chain_.back(), stop());

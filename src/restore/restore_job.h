@@ -13,6 +13,7 @@
 #include "jobs/job.h"
 #include "restore_job.pb.h"
 #include "storage/object_store.h"
+#include "storage/store_access.h"
 
 namespace holdfast::restore {
 
@@ -43,7 +44,8 @@ class TargetInstance {
 /// What a RestoreJob needs from the daemon. Everything outlives the job.
 struct RestoreServices {
   /// Opens the store that a collection URI names.
-  std::function<std::unique_ptr<storage::ObjectStore>(const std::string& uri, const Stop& stop)>
+  std::function<std::unique_ptr<storage::ObjectStore>(
+      const std::string& uri, const storage::StoreAccess& access, const Stop& stop)>
       open_store;
   TargetInstance* instance = nullptr;
   const Clock* clock = &Clock::system();

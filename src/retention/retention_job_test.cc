@@ -282,7 +282,7 @@ TEST_F(RetentionJobTest, ACancelledJobKeepsWhatItHasNotDeleted) {
 
 TEST_F(RetentionJobTest, ADryRunSaysTheSameAndChangesNothing) {
   const auto before = lab_.objects();
-  const auto store = lab_.open_store("");
+  const auto store = lab_.open_store("", {});
   const auto rows = dry_run(lab_.environment(), *store, older(30h), stop_);
   ASSERT_EQ(rows.size(), 3U);
   EXPECT_EQ(rows[0].subdirectory(), first_);

@@ -33,6 +33,9 @@ TEST(Bind, CountsParametersEverywhere) {
                                   "$3 WITH SCHEDULE OPTIONS first_run = $4")),
             4u);
   EXPECT_EQ(parameter_count(parse("ALTER BACKUP $1 IN $2 ADD NEW_KMS = $3 WITH OLD_KMS = $4")), 4u);
+  EXPECT_EQ(parameter_count(
+                parse("ALTER BACKUP $1 IN $2 ADD NEW_PASSPHRASE = $3 WITH OLD_PASSPHRASE = $4")),
+            4u);
   EXPECT_EQ(parameter_count(parse("ALTER EXTERNAL CONNECTION $1 AS $2")), 2u);
   EXPECT_EQ(parameter_count(parse("ALTER JOB $2 OWNER TO x")), 2u);
   EXPECT_EQ(

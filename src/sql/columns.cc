@@ -217,7 +217,7 @@ struct ColumnsOf {
   std::vector<Column> operator()(const DropWalArchive&) const { return {}; }
   std::vector<Column> operator()(const JobControl&) const { return {}; }
   std::vector<Column> operator()(const AlterJobOwner&) const { return {}; }
-  std::vector<Column> operator()(const AlterBackupKms&) const { return {}; }
+  std::vector<Column> operator()(const AlterBackupKeys&) const { return {}; }
   std::vector<Column> operator()(const ScheduleControl&) const { return {}; }
   std::vector<Column> operator()(const ClearBackupHistory&) const { return {}; }
   std::vector<Column> operator()(const GrantOnConnection&) const { return {}; }

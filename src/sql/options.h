@@ -94,6 +94,12 @@ inline constexpr OptionSpec kOptions[] = {
     {"allow_corrupt_pages", OptionType::Flag, Secret::No, kBackup,
      "ours: record corrupt pages in the manifest and go on"},
     {"workers", OptionType::Integer, Secret::No, kBackup | kRestore, "ours: copying threads"},
+    {"object_lock", OptionType::String, Secret::No, kBackup | kWalArchive,
+     "ours: 'governance' or 'compliance': the storage keeps objects for retain_for"},
+    {"retain_for", OptionType::String, Secret::No, kBackup | kWalArchive,
+     "ours: how long object_lock keeps them"},
+    {"restore_from_versions_at", OptionType::String, Secret::No,
+     kRestore | kShowBackup | kShowBackups, "ours: read the storage as it was at this moment"},
 
     {"into_db", OptionType::String, Secret::No, kRestore,
      "existing database to restore tables into"},

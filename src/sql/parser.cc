@@ -293,26 +293,38 @@ Statement parse_alter_job(TokenReader& reader) {
   return alter;
 }
 
-Statement parse_alter_backup_kms(TokenReader& reader) {
-  AlterBackupKms alter;
+BackupKeys parse_backup_keys(TokenReader& reader, std::string_view passphrase,
+                             std::string_view kms) {
+  BackupKeys keys;
+  if (reader.accept({passphrase})) {
+    reader.expect_symbol("=");
+    keys.passphrase = reader.expect_text();
+    return keys;
+  }
+  reader.expect({kms});
+  reader.expect_symbol("=");
+  keys.kms = reader.expect_uris();
+  return keys;
+}
+
+Statement parse_alter_backup_keys(TokenReader& reader) {
+  AlterBackupKeys alter;
   if (reader.at({"latest"}) || reader.peek(1).word("in")) {
     alter.subdirectory = parse_subdirectory(reader);
     reader.expect({"in"});
   }
   alter.in = reader.expect_text();
-  reader.expect({"add", "new_kms"});
-  reader.expect_symbol("=");
-  alter.new_kms = reader.expect_uris();
-  reader.expect({"with", "old_kms"});
-  reader.expect_symbol("=");
-  alter.old_kms = reader.expect_uris();
+  reader.expect({"add"});
+  alter.added = parse_backup_keys(reader, "new_passphrase", "new_kms");
+  reader.expect({"with"});
+  alter.old = parse_backup_keys(reader, "old_passphrase", "old_kms");
   return alter;
 }
 
 Statement parse_alter(TokenReader& reader) {
   if (reader.accept({"job"})) return parse_alter_job(reader);
   if (reader.accept({"backup", "schedule"})) return parse_alter_backup_schedule(reader);
-  if (reader.accept({"backup"})) return parse_alter_backup_kms(reader);
+  if (reader.accept({"backup"})) return parse_alter_backup_keys(reader);
   reader.expect({"external", "connection"});
   AlterExternalConnection alter;
   alter.if_exists = reader.accept({"if", "exists"});

@@ -61,11 +61,11 @@ class Printer {
   void operator()(const AlterJobOwner& s) {
     put("ALTER JOB ").expression(s.job).put(" OWNER TO ").put(quote_identifier(s.owner));
   }
-  void operator()(const AlterBackupKms& s) {
+  void operator()(const AlterBackupKeys& s) {
     put("ALTER BACKUP ");
     if (s.subdirectory) subdirectory(*s.subdirectory).put(" IN ");
-    text(s.in).put(" ADD NEW_KMS = ").uris(s.new_kms, Secret::KmsUri);
-    put(" WITH OLD_KMS = ").uris(s.old_kms, Secret::KmsUri);
+    text(s.in).put(" ADD NEW_").backup_keys(s.added);
+    put(" WITH OLD_").backup_keys(s.old);
   }
   void operator()(const CreateSchedule& s) {
     put("CREATE SCHEDULE ").put(s.if_not_exists ? "IF NOT EXISTS " : "");
@@ -247,6 +247,10 @@ class Printer {
     }
   }
 
+  Printer& backup_keys(const BackupKeys& keys) {
+    if (keys.passphrase) return put("PASSPHRASE = ").text(*keys.passphrase, Secret::Yes);
+    return put("KMS = ").uris(keys.kms, Secret::KmsUri);
+  }
   Printer& uris(const Uris& uris, Secret secret) {
     if (uris.size() == 1) return text(uris.front(), secret);
     std::string_view before = "(";

@@ -77,6 +77,9 @@ TEST(Printer, HidesSecretsWhereverTheyStandInAStatement) {
                "WITH OLD_KMS = 'aws:///b'",
                "ALTER BACKUP LATEST IN 's3://b?AWS_SECRET_ACCESS_KEY=redacted' ADD NEW_KMS = "
                "'aws:///redacted' WITH OLD_KMS = 'aws:///redacted'"},
+          Case{"ALTER BACKUP LATEST IN 'c' ADD NEW_PASSPHRASE = 'p' WITH OLD_PASSPHRASE = 'q'",
+               "ALTER BACKUP LATEST IN 'c' ADD NEW_PASSPHRASE = '*****' WITH OLD_PASSPHRASE = "
+               "'*****'"},
           Case{"CREATE EXTERNAL CONNECTION c AS 'azure://c?AZURE_ACCOUNT_KEY=k'",
                "CREATE EXTERNAL CONNECTION c AS 'azure://c?AZURE_ACCOUNT_KEY=redacted'"},
           Case{"ALTER BACKUP SCHEDULE 1 SET WITH encryption_passphrase = 'p'",

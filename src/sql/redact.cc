@@ -145,6 +145,7 @@ Secret secret_of(std::string_view word) {
   std::string lower(word);
   for (char& c : lower) c = c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c;
   if (lower == "new_kms" || lower == "old_kms") return Secret::KmsUri;
+  if (lower == "new_passphrase" || lower == "old_passphrase") return Secret::Yes;
   const OptionSpec* spec = find_option(lower, ~0u);
   return spec == nullptr ? Secret::No : spec->secret;
 }

@@ -168,6 +168,12 @@ inline constexpr StatementSample kStatementSamples[] = {
      "'e')",
      "ALTER BACKUP '2025/01/31-130501.25' IN 'c' ADD NEW_KMS = ('a', 'b') WITH OLD_KMS = ('d', "
      "'e')"},
+    {"ALTER BACKUP LATEST IN 'c' ADD new_passphrase = 'a' WITH old_passphrase = 'b'",
+     "ALTER BACKUP LATEST IN 'c' ADD NEW_PASSPHRASE = 'a' WITH OLD_PASSPHRASE = 'b'"},
+    {"ALTER BACKUP '2025/01/31-130501.25' IN 'c' ADD NEW_KMS = ('a', 'b') WITH OLD_PASSPHRASE = "
+     "'d'",
+     "ALTER BACKUP '2025/01/31-130501.25' IN 'c' ADD NEW_KMS = ('a', 'b') WITH OLD_PASSPHRASE = "
+     "'d'"},
     {"ALTER BACKUP 'path' ADD NEW_KMS = 'a' WITH OLD_KMS = 'b'",
      "ALTER BACKUP 'path' ADD NEW_KMS = 'a' WITH OLD_KMS = 'b'"},
 

@@ -179,14 +179,23 @@ struct AlterJobOwner {
   friend bool operator==(const AlterJobOwner&, const AlterJobOwner&) = default;
 };
 
-/// ALTER BACKUP [{'subdir'|LATEST} IN] 's' ADD NEW_KMS = uris WITH OLD_KMS = uris
-struct AlterBackupKms {
+/// What opens a backup: keys of a key management service, or a passphrase.
+struct BackupKeys {
+  Uris kms;
+  std::optional<Text> passphrase;  ///< present exactly when `kms` is empty
+
+  friend bool operator==(const BackupKeys&, const BackupKeys&) = default;
+};
+
+/// ALTER BACKUP [{'subdir'|LATEST} IN] 's' ADD {NEW_KMS = uris | NEW_PASSPHRASE = 's'}
+///   WITH {OLD_KMS = uris | OLD_PASSPHRASE = 's'}; passphrases are an extension of ours
+struct AlterBackupKeys {
   std::optional<Subdirectory> subdirectory;  ///< absent: `in` is the backup's own path
   Text in;
-  Uris new_kms;
-  Uris old_kms;
+  BackupKeys added;
+  BackupKeys old;
 
-  friend bool operator==(const AlterBackupKms&, const AlterBackupKms&) = default;
+  friend bool operator==(const AlterBackupKeys&, const AlterBackupKeys&) = default;
 };
 
 /// FULL BACKUP {'cron' | ALWAYS}
@@ -438,7 +447,7 @@ struct ShowWalArchives {
 
 using Statement =
     std::variant<Backup, Restore, ShowBackups, ShowBackup, ShowJobs, JobControl, AlterJobOwner,
-                 AlterBackupKms, CreateSchedule, AlterBackupSchedule, ShowSchedules,
+                 AlterBackupKeys, CreateSchedule, AlterBackupSchedule, ShowSchedules,
                  ShowCreateSchedule, ScheduleControl, CreateExternalConnection,
                  AlterExternalConnection, DropExternalConnection, ShowExternalConnections,
                  ShowCreateExternalConnections, CheckExternalConnection, GrantOnConnection,

@@ -30,10 +30,12 @@ void visit_parts(StatementType& statement, F&& f) {
         if constexpr (requires { s.from; }) f(s.from);
         if constexpr (requires { s.subdirectory; }) optional(s.subdirectory);
         if constexpr (requires { s.into; }) uris(s.into);
-        if constexpr (requires { s.new_kms; }) {
+        if constexpr (requires { s.added; }) {
           f(s.in);
-          uris(s.new_kms);
-          uris(s.old_kms);
+          for (auto* keys : {&s.added, &s.old}) {
+            uris(keys->kms);
+            optional(keys->passphrase);
+          }
         } else if constexpr (requires { s.in; }) {
           uris(s.in);
         }

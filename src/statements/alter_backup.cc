@@ -1,5 +1,6 @@
 #include "statements/alter_backup.h"
 
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -14,15 +15,19 @@ namespace holdfast::statements {
 
 namespace {
 
-std::vector<std::string> texts_of(const sql::Uris& uris) {
-  std::vector<std::string> texts;
-  for (const auto& uri : uris) texts.push_back(uri.value);
-  return texts;
+std::unique_ptr<collection::KeyGuard> guard_of(const sql::BackupKeys& keys, Stores& stores,
+                                               sql::SessionContext& session) {
+  if (keys.passphrase) {
+    return std::make_unique<collection::PassphraseGuard>(keys.passphrase->value);
+  }
+  std::vector<std::string> uris;
+  for (const auto& uri : keys.kms) uris.push_back(uri.value);
+  return kms_guard(uris, stores, session);
 }
 
 }  // namespace
 
-void AlterBackupStatement::run(const sql::AlterBackupKms& statement, sql::SessionContext& session,
+void AlterBackupStatement::run(const sql::AlterBackupKeys& statement, sql::SessionContext& session,
                                sql::RowSink& sink, const Stop& stop) {
   require_administrator(session, "alter backups");
   if (!statement.subdirectory) {
@@ -34,8 +39,8 @@ void AlterBackupStatement::run(const sql::AlterBackupKms& statement, sql::Sessio
   const std::string full = statement.subdirectory->latest
                                ? collection::resolve_latest(*store, stop)
                                : subdirectory_of(*statement.subdirectory);
-  const auto old = kms_guard(texts_of(statement.old_kms), stores_, session);
-  const auto added = kms_guard(texts_of(statement.new_kms), stores_, session);
+  const auto old = guard_of(statement.old, stores_, session);
+  const auto added = guard_of(statement.added, stores_, session);
   collection::add_guard(*store, full, *old, *added, stop);
   sink.complete("ALTER BACKUP");
 }

@@ -5,13 +5,13 @@
 
 namespace holdfast::statements {
 
-/// ALTER BACKUP … ADD NEW_KMS … WITH OLD_KMS …
-class AlterBackupStatement final : public Handler<sql::AlterBackupKms> {
+/// ALTER BACKUP … ADD {NEW_KMS | NEW_PASSPHRASE} … WITH {OLD_KMS | OLD_PASSPHRASE} …
+class AlterBackupStatement final : public Handler<sql::AlterBackupKeys> {
  public:
   /// `stores` outlives it.
   explicit AlterBackupStatement(Stores& stores) : stores_(stores) {}
 
-  void run(const sql::AlterBackupKms& statement, sql::SessionContext& session, sql::RowSink& sink,
+  void run(const sql::AlterBackupKeys& statement, sql::SessionContext& session, sql::RowSink& sink,
            const Stop& stop) override;
 
  private:

@@ -18,6 +18,7 @@
 #include "statements/option_checks.h"
 #include "statements/past_moment.h"
 #include "statements/privileges.h"
+#include "statements/storage_options.h"
 
 namespace holdfast::statements {
 
@@ -167,6 +168,16 @@ collection::CollectionKeys choose_keys(const sql::Backup& statement,
   return collection::make_chain(store, spec.subdirectory(), server, *guard, stop);
 }
 
+/// A WAL archive in the server whose WAL it keeps would never come to an end.
+void keep_out_of_history(backup::proto::BackupJobSpec& spec) {
+  if (spec.revision_history()) {
+    throw Error(sqlstate::kFeatureNotSupported,
+                "option revision_history cannot be used with userfile storage")
+        .detail("What is written there is WAL again, which would have to be archived, too.");
+  }
+  spec.set_unprotected(true);
+}
+
 /// As in CockroachDB, a job's description names the subdirectory that was chosen.
 std::string describe(sql::Backup statement, const std::string& subdirectory) {
   statement.onto =
@@ -188,9 +199,19 @@ void BackupStatement::run_as(const sql::Backup& statement, std::string text,
   refuse_unsupported(statement);
   if (of_cluster(statement)) require_cluster_privilege(session, ClusterPrivilege::Backup);
   backup::proto::BackupJobSpec spec = make_spec(statement);
-  if (!of_cluster(statement)) require_prepared_storage(spec.collection_uri(), session);
+  if (of_cluster(statement)) {
+    refuse_userfile(stores_, spec.collection_uri(), "BACKUP of a whole cluster",
+                    "The backup would be a part of what it backs up, and gone with it.");
+  } else {
+    require_prepared_storage(spec.collection_uri(), session);
+  }
+  if (leads_to_userfile(stores_, spec.collection_uri())) keep_out_of_history(spec);
+  spec.set_collection_uri(own_uri(spec.collection_uri(), session));
+  const LockOption lock = lock_option(statement.options, session);
+  spec.set_object_lock(lock.mode);
+  spec.set_retain_for_seconds(lock.retain_for_seconds);
   std::unique_ptr<storage::ObjectStore> store =
-      open_for_user(stores_, spec.collection_uri(), session);
+      open_for_user(stores_, spec.collection_uri(), session, lock.access());
   if (!session.server_available()) {
     throw Error(sqlstate::kCannotConnectNow, "cannot take a backup while PostgreSQL is down")
         .hint("Start PostgreSQL, or bring it back with RESTORE.");

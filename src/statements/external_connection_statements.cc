@@ -95,7 +95,7 @@ class CreateConnection final : public Handler<sql::CreateExternalConnection> {
     if (!services_.connections->find(name)) {
       try_out(*services_.stores, statement.uri.value, session, stop);
       if (services_.connections->create({.name = name,
-                                         .uri = statement.uri.value,
+                                         .uri = own_uri(statement.uri.value, session),
                                          .owner = current_user(session),
                                          .created = services_.clock->now()})) {
         return sink.complete("CREATE EXTERNAL CONNECTION");
@@ -129,7 +129,7 @@ class AlterConnection final : public Handler<sql::AlterExternalConnection> {
     }
     find_connection(*services_.connections, name, session, ConnectionRight::Update);
     try_out(*services_.stores, statement.uri.value, session, stop);
-    services_.connections->set_uri(name, statement.uri.value);
+    services_.connections->set_uri(name, own_uri(statement.uri.value, session));
     sink.complete("ALTER EXTERNAL CONNECTION");
   }
 

@@ -8,6 +8,7 @@
 #include "collection/chain.h"
 #include "collection/encryption.h"
 #include "restore/recovery_target.h"
+#include "restore/store_access.h"
 #include "restore/tablespace_mapping.h"
 #include "restore/user_objects.h"
 #include "sql/printer.h"
@@ -18,6 +19,7 @@
 #include "statements/option_checks.h"
 #include "statements/privileges.h"
 #include "statements/restore_objects.h"
+#include "statements/storage_options.h"
 
 namespace holdfast::statements {
 
@@ -50,6 +52,9 @@ bool of_objects(const sql::Restore& statement) {
 restore::proto::RestoreJobSpec make_spec(const sql::Restore& statement) {
   restore::proto::RestoreJobSpec spec;
   spec.set_collection_uri(single_uri(statement.in, "RESTORE"));
+  if (const auto at = versions_option(statement.options)) {
+    spec.set_versions_at_us(at->time_since_epoch().count());
+  }
   if (auto directory = statement.options.text("data_directory")) {
     if (!directory->starts_with('/')) {
       throw Error(sqlstate::kInvalidParameterValue,
@@ -133,8 +138,11 @@ void RestoreStatement::run_as(const sql::Restore& statement, std::string text,
   refuse_unsupported_options(statement.options, "RESTORE");
   require_cluster_privilege(session, ClusterPrivilege::Restore);
   restore::proto::RestoreJobSpec spec = make_spec(statement);
+  refuse_userfile(stores_, spec.collection_uri(), "RESTORE of a whole cluster",
+                  "The server that the backup is in would have to be replaced by it.");
+  spec.set_collection_uri(own_uri(spec.collection_uri(), session));
   std::unique_ptr<storage::ObjectStore> store =
-      open_for_user(stores_, spec.collection_uri(), session);
+      open_for_user(stores_, spec.collection_uri(), session, restore::access_of(spec));
   FoundBackup backup = find_backup(*store, statement.from, sink, stop);
   store = open_keys(key_guard(statement.options, stores_, session).get(), std::move(store), backup,
                     spec, stop);
@@ -163,9 +171,13 @@ void RestoreStatement::run_objects(const sql::Restore& statement, std::string te
   check_object_options(statement);
   restore::proto::RestoreJobSpec spec;
   spec.set_collection_uri(single_uri(statement.in, "RESTORE"));
+  if (const auto at = versions_option(statement.options)) {
+    spec.set_versions_at_us(at->time_since_epoch().count());
+  }
+  spec.set_collection_uri(own_uri(spec.collection_uri(), session));
   spec.set_workers(workers_option(statement.options, kMaxWorkers));
   std::unique_ptr<storage::ObjectStore> store =
-      open_for_user(stores_, spec.collection_uri(), session);
+      open_for_user(stores_, spec.collection_uri(), session, restore::access_of(spec));
   const FoundBackup backup = find_backup(*store, statement.from, sink, stop);
   store = open_keys(key_guard(statement.options, stores_, session).get(), std::move(store), backup,
                     spec, stop);

@@ -19,6 +19,7 @@
 #include "statements/encryption.h"
 #include "statements/find_backup.h"
 #include "statements/option_checks.h"
+#include "statements/storage_options.h"
 
 namespace holdfast::statements {
 
@@ -210,7 +211,8 @@ void refuse_unsupported(const sql::ShowBackup& statement) {
 void ShowBackupsStatement::run(const sql::ShowBackups& statement, sql::SessionContext& session,
                                sql::RowSink& sink, const Stop& stop) {
   refuse_unsupported_options(statement.options, "SHOW BACKUPS");
-  auto store = open_for_user(stores_, single_uri(statement.in, "SHOW BACKUPS"), session);
+  auto store = open_for_user(stores_, single_uri(statement.in, "SHOW BACKUPS"), session,
+                             {.versions_at = versions_option(statement.options)});
   std::vector<std::string> fulls = collection::list_fulls(*store, stop);
   const Time now = Clock::system().now();
   const auto drop_unless = [&](const std::optional<sql::Expression>& bound, const auto& fits) {
@@ -231,7 +233,8 @@ void ShowBackupsStatement::run(const sql::ShowBackups& statement, sql::SessionCo
 void ShowBackupStatement::run(const sql::ShowBackup& statement, sql::SessionContext& session,
                               sql::RowSink& sink, const Stop& stop) {
   refuse_unsupported(statement);
-  auto store = open_for_user(stores_, single_uri(statement.in, "SHOW BACKUP"), session);
+  auto store = open_for_user(stores_, single_uri(statement.in, "SHOW BACKUP"), session,
+                             {.versions_at = versions_option(statement.options)});
   FoundBackup backup = find_backup(*store, statement.from, sink, stop);
   auto keys = collection::open_chain(*store, backup.subdirectory,
                                      key_guard(statement.options, stores_, session).get(), stop);

@@ -22,7 +22,7 @@ struct Namer {
     return "CANCEL JOBS";
   }
   std::string_view operator()(const sql::AlterJobOwner&) const { return "ALTER JOB"; }
-  std::string_view operator()(const sql::AlterBackupKms&) const { return "ALTER BACKUP"; }
+  std::string_view operator()(const sql::AlterBackupKeys&) const { return "ALTER BACKUP"; }
   std::string_view operator()(const sql::CreateSchedule&) const { return "CREATE SCHEDULE"; }
   std::string_view operator()(const sql::AlterBackupSchedule&) const {
     return "ALTER BACKUP SCHEDULE";

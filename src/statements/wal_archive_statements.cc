@@ -12,6 +12,7 @@
 #include "statements/encryption.h"
 #include "statements/option_checks.h"
 #include "statements/privileges.h"
+#include "statements/storage_options.h"
 
 namespace holdfast::statements {
 
@@ -56,15 +57,25 @@ class Create final : public Handler<sql::CreateWalArchive> {
     const WalArchiveMode mode = mode_option(statement.options);
     refuse_unsupported_options(statement.options, "CREATE WAL ARCHIVE");
     // Refused now rather than by the job.
-    const auto store = open_for_user(stores_, statement.uri.value, session);
+    refuse_userfile(stores_, statement.uri.value, "CREATE WAL ARCHIVE",
+                    "What is written there is WAL again, which would have to be archived, too.");
+    const LockOption lock = lock_option(statement.options, session);
+    const auto store = open_for_user(stores_, statement.uri.value, session, lock.access());
     const auto key = choose_key(statement, *store, stores_, session, stop);
+    if (!lock.mode.empty() && archives_.find(statement.uri.value) &&
+        !archives_.retains(statement.uri.value, lock.mode, lock.retain_for_seconds)) {
+      sink.notice({.message = "the WAL archive goes on as it is, without this object_lock",
+                   .hint = "End it with DROP WAL ARCHIVE, then make it anew."});
+    }
     const std::string text = sql::print(statement, sql::Redact::Secrets);
     const auto id = archives_.ensure({.collection_uri = statement.uri.value,
                                       .mode = mode,
                                       .description = text,
                                       .statement = text,
                                       .user_name = current_user(session),
-                                      .key = key},
+                                      .key = key,
+                                      .object_lock = lock.mode,
+                                      .retain_for_seconds = lock.retain_for_seconds},
                                      stop);
     sink.columns(sql::columns_of(statement));
     sink.row(sql::Row{fmt::format("{}", id), backup::archive_slot_name(statement.uri.value)});

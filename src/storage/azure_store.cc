@@ -37,6 +37,7 @@ class AzureStore : public ObjectStore {
                                 {"Content-Type", "application/octet-stream"},
                                 {"Content-MD5", crypto::to_base64(crypto::md5(bytes))}};
     if (mode == PutMode::OnlyIfAbsent) headers.emplace_back("If-None-Match", "*");
+    if (parts_.lock && parts_.lock->is_for(key)) add_retention(*parts_.lock, headers);
     const net::HttpResponse response = send({.method = net::HttpMethod::Put,
                                              .key = place_.full(key),
                                              .headers = std::move(headers),
@@ -127,6 +128,14 @@ class AzureStore : public ObjectStore {
   std::string description() const override { return parts_.description; }
 
  private:
+  /// Source: Azure, "Put Blob", headers of version 2020-06-12 and later.
+  void add_retention(const ObjectLock& lock, net::HttpHeaders& headers) const {
+    headers.emplace_back("x-ms-immutability-policy-until-date",
+                         format_http_date(parts_.environment.clock->now() + lock.retain_for));
+    headers.emplace_back("x-ms-immutability-policy-mode",
+                         lock.mode == LockMode::Compliance ? "locked" : "unlocked");
+  }
+
   struct Call {
     net::HttpMethod method = net::HttpMethod::Get;
     std::string key = {};  ///< full; empty: the container

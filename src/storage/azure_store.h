@@ -1,12 +1,14 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "net/http.h"
 #include "storage/azure_auth.h"
 #include "storage/cloud_environment.h"
 #include "storage/object_store.h"
+#include "storage/store_access.h"
 #include "storage/uri.h"
 
 namespace holdfast::storage {
@@ -28,6 +30,7 @@ struct AzureParts {
   std::unique_ptr<net::HttpTransport> http;
   CloudEnvironment environment;  ///< its transport may be `http`
   std::string description;
+  std::optional<ObjectLock> lock = std::nullopt;
 };
 
 /// Objects as block blobs of a container.

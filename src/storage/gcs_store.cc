@@ -47,9 +47,10 @@ class GcsStore : public ObjectStore {
     check_key(key);
     check_size(key, bytes);
     // The digest is part of what is uploaded, so that the server refuses a body that changed.
-    const nlohmann::json metadata = {{"name", place_.full(key)},
-                                     {"contentType", "application/octet-stream"},
-                                     {"md5Hash", crypto::to_base64(crypto::md5(bytes))}};
+    nlohmann::json metadata = {{"name", place_.full(key)},
+                               {"contentType", "application/octet-stream"},
+                               {"md5Hash", crypto::to_base64(crypto::md5(bytes))}};
+    if (parts_.lock && parts_.lock->is_for(key)) metadata["retention"] = retention(*parts_.lock);
     const std::string boundary = "holdfast-" + io::random_suffix();
     const std::string head = fmt::format(
         "--{0}\r\nContent-Type: application/json; charset=UTF-8\r\n\r\n{1}\r\n"
@@ -155,6 +156,12 @@ class GcsStore : public ObjectStore {
   std::string description() const override { return parts_.description; }
 
  private:
+  /// Source: Cloud Storage JSON API, Objects: "retention".
+  nlohmann::json retention(const ObjectLock& lock) const {
+    return {{"mode", lock.mode == LockMode::Compliance ? "Locked" : "Unlocked"},
+            {"retainUntilTime", format_rfc3339(parts_.environment.clock->now() + lock.retain_for)}};
+  }
+
   struct Call {
     net::HttpMethod method = net::HttpMethod::Get;
     std::string path;

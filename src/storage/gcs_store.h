@@ -1,11 +1,13 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "net/http.h"
 #include "storage/gcs_auth.h"
 #include "storage/object_store.h"
+#include "storage/store_access.h"
 #include "storage/uri.h"
 
 namespace holdfast::storage {
@@ -27,6 +29,7 @@ struct GcsParts {
   std::unique_ptr<net::HttpTransport> http;
   CloudEnvironment environment;  ///< its transport may be `http`
   std::string description;
+  std::optional<ObjectLock> lock = std::nullopt;
 };
 
 /// Objects of a Google Cloud Storage bucket, through its JSON interface.

@@ -277,7 +277,8 @@ TEST_F(OpenStoreTest, TellsWhatIsWrongWithAUri) {
             "should access its own local filesystem): nodelocal:///a");
   EXPECT_EQ(failure("nodelocal://2/a").state(), sqlstate::kFeatureNotSupported);
   EXPECT_EQ(failure("nodelocal://1/a?X=1").message(), "unknown nodelocal query parameters: X");
-  EXPECT_EQ(failure("userfile:///a").state(), sqlstate::kFeatureNotSupported);
+  EXPECT_EQ(failure("userfile://db.public.files/a").state(), sqlstate::kFeatureNotSupported);
+  EXPECT_EQ(failure("userfile:///a").state(), sqlstate::kInvalidParameterValue);
   EXPECT_EQ(failure("gopher://a").state(), sqlstate::kInvalidParameterValue);
   EXPECT_EQ(failure("/just/a/path").state(), sqlstate::kInvalidParameterValue);
   EXPECT_EQ(failure("nodelocal://1/%zz").state(), sqlstate::kInvalidParameterValue);

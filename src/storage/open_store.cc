@@ -23,8 +23,15 @@ namespace holdfast::storage {
 
 namespace {
 
+void require_plain_access(const StoreAccess& access, std::string_view driver) {
+  if (access.lock) throw lock_unsupported(driver);
+  if (access.versions_at) throw versions_unsupported(driver);
+}
+
 std::unique_ptr<ObjectStore> open_nodelocal(std::string_view text, const StorageUri& uri,
-                                            const StorageConfig& config) {
+                                            const StorageConfig& config,
+                                            const StoreAccess& access) {
+  require_plain_access(access, "nodelocal");
   const std::string shown = redact_uri(text);
   if (uri.host.empty()) {
     // The wording of CockroachDB (reference, section 6), which scripts look for.
@@ -57,47 +64,58 @@ std::unique_ptr<net::HttpTransport> open_http(const StorageConfig& config, bool 
 }
 
 std::unique_ptr<ObjectStore> open_s3(std::string_view text, const StorageUri& uri,
-                                     const StorageConfig& config) {
+                                     const StorageConfig& config, const StoreAccess& access) {
   const std::string shown = redact_uri(text);
   const S3Options options = parse_s3_uri(uri, shown);
   refuse_endpoint(config, options.endpoint, "s3");
   if (options.auth.implicit) {
     require_implicit_credentials(!config.disable_implicit_credentials, "s3");
   }
-  S3Parts parts = {
-      .http = open_http(config, !options.skip_tls_verify), .environment = {}, .description = shown};
+  S3Parts parts = {.http = open_http(config, !options.skip_tls_verify),
+                   .environment = {},
+                   .description = shown,
+                   .access = access};
   parts.environment = CloudEnvironment::of_process(*parts.http);
   return open_s3_store(options, std::move(parts));
 }
 
 std::unique_ptr<ObjectStore> open_azure(std::string_view text, const StorageUri& uri,
-                                        const StorageConfig& config) {
+                                        const StorageConfig& config, const StoreAccess& access) {
   const std::string shown = redact_uri(text);
+  if (access.versions_at) throw versions_unsupported("azure");
   const AzureOptions options = parse_azure_uri(uri, shown);
   if (options.own_endpoint) refuse_endpoint(config, options.endpoint, "azure");
   if (options.auth.kind == AzureAuthKind::Implicit) {
     require_implicit_credentials(!config.disable_implicit_credentials, "azure");
   }
-  AzureParts parts = {.http = open_http(config, true), .environment = {}, .description = shown};
+  AzureParts parts = {.http = open_http(config, true),
+                      .environment = {},
+                      .description = shown,
+                      .lock = access.lock};
   parts.environment = CloudEnvironment::of_process(*parts.http);
   return open_azure_store(options, std::move(parts));
 }
 
 std::unique_ptr<ObjectStore> open_gs(std::string_view text, const StorageUri& uri,
-                                     const StorageConfig& config) {
+                                     const StorageConfig& config, const StoreAccess& access) {
   const std::string shown = redact_uri(text);
+  if (access.versions_at) throw versions_unsupported("gs");
   const GcsOptions options = parse_gcs_uri(uri, shown);
   if (options.own_endpoint) refuse_endpoint(config, options.endpoint, "gs");
   if (options.auth.implicit) {
     require_implicit_credentials(!config.disable_implicit_credentials, "gs");
   }
-  GcsParts parts = {.http = open_http(config, true), .environment = {}, .description = shown};
+  GcsParts parts = {.http = open_http(config, true),
+                    .environment = {},
+                    .description = shown,
+                    .lock = access.lock};
   parts.environment = CloudEnvironment::of_process(*parts.http);
   return open_gcs_store(options, std::move(parts));
 }
 
 std::unique_ptr<ObjectStore> open_http_uri(std::string_view text, const StorageUri& uri,
-                                           const StorageConfig& config) {
+                                           const StorageConfig& config, const StoreAccess& access) {
+  require_plain_access(access, "http");
   const std::string shown = redact_uri(text);
   if (config.disable_http) {
     throw Error(sqlstate::kInsufficientPrivilege,
@@ -127,8 +145,20 @@ std::unique_ptr<ObjectStore> open_http_uri(std::string_view text, const StorageU
                          open_http(config, true));
 }
 
+std::unique_ptr<ObjectStore> open_userfile(std::string_view text, const StorageUri& /*uri*/,
+                                           const StorageConfig& config, const StoreAccess& access) {
+  require_plain_access(access, "userfile");
+  const UserfilePlace place = parse_userfile_uri(text, "");
+  if (!config.open_userfile) {
+    throw Error(sqlstate::kFeatureNotSupported, "userfile storage is not available here")
+        .detail("Its objects are in PostgreSQL, which only the daemon connects to.");
+  }
+  return config.open_userfile(place);
+}
+
 using OpenDriver = std::unique_ptr<ObjectStore> (*)(std::string_view text, const StorageUri& uri,
-                                                    const StorageConfig& config);
+                                                    const StorageConfig& config,
+                                                    const StoreAccess& access);
 
 /// Null: a scheme of the statements' reference whose driver is missing.
 struct Driver {
@@ -149,7 +179,7 @@ constexpr std::array kDrivers = {
     Driver{.scheme = "https", .name = "http", .open = open_http_uri},
     Driver{.scheme = "file-http", .name = "http", .open = open_http_uri},
     Driver{.scheme = "file-https", .name = "http", .open = open_http_uri},
-    Driver{.scheme = "userfile", .name = "userfile", .open = nullptr, .missing = "userfile"},
+    Driver{.scheme = "userfile", .name = "userfile", .open = open_userfile},
     Driver{.scheme = "external",
            .name = "external",
            .open = nullptr,
@@ -187,7 +217,8 @@ std::string_view normalize_scheme(std::string_view scheme) {
   return driver == nullptr ? std::string_view() : driver->name;
 }
 
-std::unique_ptr<ObjectStore> open_store(std::string_view uri, const StorageConfig& config) {
+std::unique_ptr<ObjectStore> open_store(std::string_view uri, const StorageConfig& config,
+                                        const StoreAccess& access) {
   const StorageUri parsed = parse_uri(uri);
   const Driver* driver = find_driver(parsed.scheme);
   if (driver == nullptr) {
@@ -201,7 +232,7 @@ std::unique_ptr<ObjectStore> open_store(std::string_view uri, const StorageConfi
                             driver->missing, parsed.scheme))
         .hint("Use nodelocal://self/path.");
   }
-  std::unique_ptr<ObjectStore> store = driver->open(uri, parsed, config);
+  std::unique_ptr<ObjectStore> store = driver->open(uri, parsed, config, access);
   const auto limits = config.rate_limits.find(driver->name);
   if (limits != config.rate_limits.end()) {
     store = with_rate_limit(std::move(store), limits->second);

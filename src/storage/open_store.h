@@ -1,5 +1,6 @@
 #pragma once
 
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
@@ -7,6 +8,8 @@
 
 #include "io/file_system.h"
 #include "storage/object_store.h"
+#include "storage/store_access.h"
+#include "storage/userfile_uri.h"
 #include "storage/wrappers.h"
 
 namespace holdfast::storage {
@@ -25,6 +28,9 @@ struct StorageConfig {
   bool disable_implicit_credentials = false;
   /// --external-io-disable-http: http(s) URIs and endpoints of one's own are refused.
   bool disable_http = false;
+  /// Opens userfile URIs: their objects are rows in PostgreSQL, of which storage knows nothing.
+  /// Null: they are refused.
+  std::function<std::unique_ptr<ObjectStore>(const UserfilePlace&)> open_userfile = nullptr;
   /// By scheme, as normalize_scheme() gives it; what is absent has no limit.
   std::map<std::string, std::shared_ptr<RateLimits>, std::less<>> rate_limits = {};
 };
@@ -41,6 +47,8 @@ void refuse_endpoint(const StorageConfig& config, const std::string& endpoint,
 /// Throws kInvalidParameterValue for a URI that cannot be right, kFeatureNotSupported for a scheme
 /// whose driver is missing. Nothing is read or written yet, but the external I/O directory must
 /// exist.
-std::unique_ptr<ObjectStore> open_store(std::string_view uri, const StorageConfig& config);
+/// Throws kFeatureNotSupported also for access that the driver cannot give.
+std::unique_ptr<ObjectStore> open_store(std::string_view uri, const StorageConfig& config,
+                                        const StoreAccess& access = {});
 
 }  // namespace holdfast::storage

@@ -7,6 +7,7 @@
 #include "net/http.h"
 #include "storage/aws_auth.h"
 #include "storage/object_store.h"
+#include "storage/store_access.h"
 #include "storage/uri.h"
 
 namespace holdfast::storage {
@@ -35,6 +36,7 @@ struct S3Parts {
   std::unique_ptr<net::HttpTransport> http;
   CloudEnvironment environment;  ///< its transport may be `http`
   std::string description;
+  StoreAccess access = {};
 };
 
 /// Objects of an S3 bucket. OnlyIfAbsent is If-None-Match: *. A store at an endpoint of its own is

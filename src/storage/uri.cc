@@ -137,7 +137,9 @@ StorageUri parse_uri(std::string_view text) {
 }
 
 bool reaches_as_daemon(const StorageUri& uri) {
-  if (uri.scheme == "nodelocal" || uri.scheme.find("http") != std::string::npos) return true;
+  if (uri.scheme == "nodelocal" || uri.scheme == "userfile" ||
+      uri.scheme.find("http") != std::string::npos)
+    return true;
   return std::any_of(uri.parameters.begin(), uri.parameters.end(), [](const auto& parameter) {
     const auto& [name, value] = parameter;
     return (name == "AUTH" && value == "implicit") || name.ends_with("_ENDPOINT");

@@ -20,7 +20,8 @@ struct StorageUri {
 StorageUri parse_uri(std::string_view text);
 
 /// Whether the URI reaches something that its own secrets do not open: files of the daemon's host,
-/// credentials of the daemon, or a server of the user's choice from inside the daemon's network.
+/// tables that the daemon reads as a superuser, credentials of the daemon, or a server of the
+/// user's choice from inside the daemon's network.
 bool reaches_as_daemon(const StorageUri& uri);
 
 /// The URI as it may be shown and logged: values of parameters that may be secret, and a password

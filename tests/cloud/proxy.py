@@ -1,5 +1,6 @@
 """A proxy between holdfast and an object store that does harm, request by request."""
 import http.client
+import random
 import re
 import socket
 import struct
@@ -20,8 +21,13 @@ class Fault:
 
 
 class FaultProxy:
-    def __init__(self, port):
+    """`latency` seconds pass before each request; of all requests the part `failing` is answered 503, by a fixed seed."""
+
+    def __init__(self, port, latency=0.0, failing=0.0):
         self.upstream = port
+        self.latency, self.failing = latency, failing
+        self.chance = random.Random(4711)
+        self.failed = 0
         self.faults = []
         self.requests = []
         self.lock = threading.Lock()
@@ -71,6 +77,13 @@ class FaultProxy:
     def handle(self, client):
         body = client.rfile.read(int(client.headers.get("Content-Length", 0)))
         fault = self.take_fault(f"{client.command} {client.path}")
+        if self.latency:
+            self.closing.wait(self.latency)
+        with self.lock:
+            fails = self.failing and self.chance.random() < self.failing
+            self.failed += bool(fails)
+        if fails:
+            return self.answer(client, 503, {}, SLOW_DOWN)
         action = fault.action if fault else None
         if action == "answer":
             return self.answer(client, fault.details["status"], fault.details.get("headers", {}), fault.details.get("body", b""))

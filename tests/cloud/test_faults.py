@@ -1,4 +1,5 @@
 """A proxy between holdfast and MinIO does harm; backups and restores go on, or say what is wrong."""
+import email.utils
 import time
 
 import pytest
@@ -72,6 +73,27 @@ def test_a_stalled_request_does_not_hold_a_pause_or_cancel(daemon, minio, proxy)
     # One full backup, and nothing of the cancelled one.
     assert len(daemon.sql(f"SHOW BACKUPS IN '{uri}'").rows) == 1
     assert len({name.split("/data/")[0] for name in minio.objects("stall/20") if "/data/" in name}) == 1
+
+
+def test_a_request_that_stalls_is_given_up_and_made_again(daemon, minio, proxy):
+    """A server that takes a request and says nothing for ten minutes costs a minute."""
+    uri = minio.uri("silence", endpoint=proxy.endpoint)
+    stall = proxy.add("^PUT .*[.]pack", "stall")
+    began = time.monotonic()
+    daemon.sql(f"BACKUP INTO '{uri}'")
+    assert stall.hit == 1 and 50 < time.monotonic() - began < 180
+    daemon.sql(f"SHOW BACKUP FROM LATEST IN '{uri}' WITH check_files")
+
+
+def test_clocks_that_differ(daemon, minio, proxy):
+    """The store's time is taken for signatures, also when it is set right again in mid-job."""
+    skewed = b"<Error><Code>RequestTimeTooSkewed</Code><Message>The difference is too large.</Message></Error>"
+    fault = proxy.add("^PUT .*[.]pack", "answer", status=403, body=skewed,
+                      headers={"Date": email.utils.formatdate(time.time() + 7200, usegmt=True)})
+    daemon.sql(f"BACKUP INTO '{minio.uri('skew', endpoint=proxy.endpoint)}'")
+    assert fault.left == 0
+    # The store, whose clock was right, refused what was signed for two hours later.
+    assert daemon.log_text().count("the clocks of this machine and of the store differ by") >= 2
 
 
 def test_expired_credentials_are_fetched_anew(module_lab, minio, moto, proxy):

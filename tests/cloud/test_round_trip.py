@@ -1,43 +1,11 @@
 """BACKUP, SHOW BACKUP and RESTORE with each kind of cloud storage, through psql."""
-import json
 import urllib.parse
+from pathlib import Path
 
 import pytest
 
-from harness import environment as env
-from harness.bank import make_bank
-from harness.digest import assert_same, digest
+from cloud.bank import Bank
 from harness.emulators import BUCKET, Azurite, FakeGcs, Minio
-from harness.postgres import Postgres, wait_until
-
-
-class Bank:
-    def __init__(self, lab):
-        self.lab = lab
-        self.source = lab.postgres()
-        make_bank(self.source)
-        self.daemon = lab.holdfast(self.source, arguments=["--storage-read-rate", "s3=1GiB", "--storage-write-rate", "s3=1GiB,gs=1GiB"])
-        self.digest = digest(self.source, skip_unlogged=True)
-
-    def psql(self, statement):
-        done = env.run(env.DEBIAN_BIN / "psql", "-X", "-A", "-t", "-q", "-v", "ON_ERROR_STOP=1", "-h", self.daemon.sockets,
-                       "-p", self.daemon.port, "-U", "postgres", "-c", statement, "bank")
-        return done.stdout
-
-    def round_trip(self, uri, name, key=""):
-        """`key` is an option such as "encryption_passphrase = 'x'"."""
-        more = f", {key}" if key else ""
-        assert "succeeded" in self.psql(f"BACKUP INTO '{uri}'" + (f" WITH {key}" if key else ""))
-        assert len(self.psql(f"SHOW BACKUPS IN '{uri}'").split()) == 1
-        assert "accounts" in self.psql(f"SHOW BACKUP FROM LATEST IN '{uri}' WITH check_files{more}")
-        target = self.lab.root / name
-        self.psql(f"RESTORE FROM LATEST IN '{uri}' WITH data_directory = '{target}'{more}")
-        restored = self.lab.adopt(Postgres(self.lab.directory(f"server-{name}", 0o755), version=self.source.version, data=target))
-        restored.configure({"port": restored.port, "unix_socket_directories": f"'{restored.sockets}'"})
-        restored.start()
-        wait_until(restored.ready, 60, "the restored server answering")
-        assert_same(self.digest, digest(restored, skip_unlogged=True))
-        restored.stop()
 
 
 @pytest.fixture(scope="module")
@@ -46,8 +14,17 @@ def bank(module_lab):
 
 
 def assert_hidden(bank, *secrets):
-    """Neither in logs nor in what statements show."""
-    shown = bank.daemon.log_text() + bank.psql("SHOW JOBS")
+    """Neither in logs nor in what statements show, nor in the arguments of a process or in a file of the daemon."""
+    shown = bank.daemon.log_text() + bank.psql("SHOW JOBS") + bank.psql("SELECT * FROM information_schema.mv_backup_history")
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if "psql" not in (arguments := (process / "cmdline").read_text(errors="replace")):
+                shown += arguments
+        except OSError:
+            pass
+    for file in bank.daemon.store.rglob("*"):
+        if file.is_file():
+            shown += file.read_bytes().decode("latin-1")
     for secret in secrets:
         for form in (secret, urllib.parse.quote(secret, safe="")):
             assert form not in shown, f"{form} is shown"
@@ -100,14 +77,7 @@ def test_wrong_keys_and_missing_buckets_are_named(bank, minio, azurite, fake_gcs
 
 def test_sessions_of_the_stores_own_token_service(bank, minio):
     """Keys with a session token and an inline policy, as MinIO's AssumeRole gives them to a user."""
-    policy = json.dumps({"Version": "2012-10-17", "Statement": [
-        {"Effect": "Allow", "Action": ["s3:PutObject", "s3:GetObject"], "Resource": [f"arn:aws:s3:::{BUCKET}/*"]},
-        {"Effect": "Allow", "Action": ["s3:ListBucket"], "Resource": [f"arn:aws:s3:::{BUCKET}"]}]})
-    body = urllib.parse.urlencode({"Action": "AssumeRole", "Version": "2011-06-15", "Policy": policy, "DurationSeconds": "3600"}).encode()
-    status, answer = minio.signed("POST", "/", body=body, service="sts", headers={"content-type": "application/x-www-form-urlencoded"})
-    assert status == 200, answer
-    text = answer.decode()
-    keys = [text.split(f"<{name}>")[1].split("<")[0] for name in ("AccessKeyId", "SecretAccessKey", "SessionToken")]
+    keys = minio.session_keys(["s3:PutObject", "s3:GetObject", "s3:ListBucket"])
     bank.round_trip(minio.uri("session", keys=keys), "session")
     assert any("BACKUP-LOCK" in name for name in minio.objects("session"))
     assert_hidden(bank, *keys[1:])

@@ -142,14 +142,14 @@ def test_every_damage_is_found_and_named(lab):
     assert {".pack", ".wal", ""} <= set(kinds)
     chance = random.Random(4711)
 
-    def assert_found(path):
+    def assert_found(path, backup="LATEST"):
         name = str(path.relative_to(root))
-        validate = daemon.sql(f"SHOW BACKUP VALIDATE FROM LATEST IN '{COLLECTION}' {WITH}").rows[0][0] \
+        validate = daemon.sql(f"SHOW BACKUP VALIDATE FROM {backup} IN '{COLLECTION}' {WITH}").rows[0][0] \
             if not name.endswith("BACKUP_MANIFEST") else \
-            daemon.error(f"SHOW BACKUP VALIDATE FROM LATEST IN '{COLLECTION}' {WITH}").message
+            daemon.error(f"SHOW BACKUP VALIDATE FROM {backup} IN '{COLLECTION}' {WITH}").message
         assert name in validate and "No problems" not in validate, validate
         if chance.random() < 0.2:
-            error = daemon.error(f"RESTORE FROM LATEST IN '{COLLECTION}' {WITH}, data_directory = '{lab.root / 'no'}'")
+            error = daemon.error(f"RESTORE FROM {backup} IN '{COLLECTION}' {WITH}, data_directory = '{lab.root / 'no'}'")
             assert name in error.message + error.detail, error
 
     for paths in kinds.values():
@@ -168,7 +168,34 @@ def test_every_damage_is_found_and_named(lab):
             path.write_bytes(chance.choice(others).read_bytes())
             assert_found(path)
         path.write_bytes(whole)
-    assert daemon.sql(f"SHOW BACKUP VALIDATE FROM LATEST IN '{COLLECTION}' {WITH}").rows == [["No problems found!"]]
+
+    # Every object, once; and each in the place of the one of the same name in a chain of the same passphrase.
+    daemon.sql(f"BACKUP INTO '{COLLECTION}' {WITH}, protect = false")
+    first, second = sorted(daemon.fulls("archive"))
+    for path in sealed:
+        if "progress" in str(path):
+            continue
+        whole = path.read_bytes()
+        position = chance.randrange(len(whole))
+        damages = [whole[:position] + bytes([whole[position] ^ 1]) + whole[position + 1:]]
+        twin = root / str(path.relative_to(root)).replace(first, second)
+        if twin != path and twin.exists():
+            damages.append(twin.read_bytes())
+        for damaged in damages:
+            path.write_bytes(damaged)
+            assert_found(path, f"'{first}'")
+        path.write_bytes(whole)
+    for path in root.rglob("ENCRYPTION-INFO"):
+        if first not in str(path):
+            continue
+        whole = path.read_bytes()
+        for damaged in (whole[:-1], whole[:60] + bytes([whole[60] ^ 1]) + whole[61:], (root / second / path.name).read_bytes()):
+            path.write_bytes(damaged)
+            assert daemon.error(f"RESTORE FROM '{first}' IN '{COLLECTION}' {WITH}, data_directory = '{lab.root / 'no'}'").message
+            assert not (lab.root / "no").exists()
+        path.write_bytes(whole)
+    for backup in (first, second):
+        assert daemon.sql(f"SHOW BACKUP VALIDATE FROM '{backup}' IN '{COLLECTION}' {WITH}").rows == [["No problems found!"]]
 
 
 @pytest.mark.parametrize("point", ["backup.after_lock", "backup.copy", "backup.after_wal", "backup.after_manifest"])
@@ -301,3 +328,34 @@ def test_moments_and_deletion_of_encrypted_chains(lab):
     assert not [path for path in daemon.files("archive") if first in path]
     after = digest(source, skip_unlogged=True)
     assert_same(after, restored(lab, source, daemon, "last"))
+
+
+def test_another_passphrase_is_let_in(lab):
+    source = lab.postgres()
+    make_bank(source)
+    daemon = lab.holdfast(source)
+    daemon.sql(f"BACKUP INTO '{COLLECTION}' {WITH}")
+    before = {path: (daemon.collection("archive") / path).read_bytes() for path in daemon.files("archive") if "ENCRYPTION-INFO" in path}
+    alter = f"ALTER BACKUP LATEST IN '{COLLECTION}' ADD NEW_PASSPHRASE = '%s' WITH OLD_PASSPHRASE = '%s'"
+    new = "a later and longer phrase"
+    error = daemon.error(alter % (new, "not it"))
+    assert (error.sqlstate, error.message) == ("22023", "failed to decrypt — maybe incorrect key"), error
+    assert daemon.error(alter % ("", PASSPHRASE)).sqlstate == "22023"
+    assert daemon.sql(alter % (new, PASSPHRASE)).tag == "ALTER BACKUP"
+    infos = [path for path in daemon.files("archive") if "ENCRYPTION-INFO" in path]
+    assert sum(path.endswith("/ENCRYPTION-INFO-2") for path in infos) == 2, infos
+    for path, content in before.items():
+        assert (daemon.collection("archive") / path).read_bytes() == content, f"{path} was overwritten"
+
+    # The new one does everything, the old one still opens what it opened.
+    opened = f"WITH encryption_passphrase = '{new}'"
+    source.sql("INSERT INTO customers VALUES (-1, 'later', 'later', now())", "bank")
+    expected = digest(source, skip_unlogged=True)
+    daemon.sql(f"BACKUP INTO LATEST IN '{COLLECTION}' {opened}")
+    assert_same(expected, restored(lab, source, daemon, "new", options=opened))
+    daemon.sql(f"SHOW BACKUP FROM LATEST IN '{COLLECTION}' {WITH}, check_files")
+    daemon.sql(f"BACKUP INTO '{COLLECTION}' {opened}")
+    assert "failed to decrypt" in daemon.error(f"SHOW BACKUP FROM LATEST IN '{COLLECTION}' {WITH}").message
+    shown = daemon.log_text() + str([daemon.sql(f"SHOW JOB {job['job_id']}").one() for job in daemon.jobs()])
+    assert new not in shown and PASSPHRASE not in shown
+    assert containing(daemon.store, new, PASSPHRASE) == []

@@ -120,7 +120,8 @@ BackupLab::BackupLab(postgres::testing::PrivateInstanceOptions options)
       store_(std::make_unique<storage::MemoryStore>()),
       spool_(server_.scratch() / "spool") {}
 
-std::unique_ptr<storage::ObjectStore> BackupLab::open_store(std::string_view /*collection_uri*/) {
+std::unique_ptr<storage::ObjectStore> BackupLab::open_store(
+    std::string_view /*collection_uri*/, const storage::StoreAccess& /*access*/) {
   return std::make_unique<BorrowedStore>(store_);
 }
 

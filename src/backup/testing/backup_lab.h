@@ -77,7 +77,8 @@ class BackupLab : public StoreOpener {
  public:
   explicit BackupLab(postgres::testing::PrivateInstanceOptions options = {});
 
-  std::unique_ptr<storage::ObjectStore> open_store(std::string_view collection_uri) override;
+  std::unique_ptr<storage::ObjectStore> open_store(std::string_view collection_uri,
+                                                   const storage::StoreAccess& access) override;
 
   postgres::testing::PrivateInstance& server() { return server_; }
   storage::FaultStore& store() { return store_; }

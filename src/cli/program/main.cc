@@ -5,10 +5,12 @@
 #include <cstdlib>
 #include <iostream>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "base/version.h"
 #include "cli/sql_client.h"
+#include "cli/userfile.h"
 #include "cli/wal_fetch.h"
 #include "daemon/configuration.h"
 #include "daemon/daemon.h"
@@ -40,6 +42,35 @@ void parse_rest(CLI::App& app, const CLI::App& subcommand) {
   app.parse(arguments);
 }
 
+void declare_userfile(CLI::App& app, holdfast::cli::UserfileOptions& options) {
+  using Command = holdfast::cli::UserfileOptions::Command;
+  app.require_subcommand(1);
+  app.fallthrough();
+  app.add_option("--url", options.url,
+                 "Connection string of the daemon or of PostgreSQL (also HOLDFAST_URL)");
+  app.add_option("-u,--user", options.user, "Connect as this user");
+  app.add_option("--certs-dir", options.certs_dir,
+                 "Directory of ca.crt, client.<user>.crt and client.<user>.key");
+  app.add_flag("--echo-sql", options.echo_sql, "Show the statements that are sent");
+  const auto add = [&](const char* name, const char* about, Command command) {
+    CLI::App* subcommand = app.add_subcommand(name, about);
+    subcommand->callback([&options, command] { options.command = command; });
+    return subcommand;
+  };
+  CLI::App* upload = add("upload", "Copy a file, or a directory, into the tables", Command::Upload);
+  upload->add_option("source", options.source, "A file or directory")->required();
+  upload->add_option("destination", options.pattern,
+                     "A path or userfile:// URI; by default the source's name");
+  upload->add_flag("-r,--recursive", options.recursive, "The source is a directory");
+  CLI::App* list = add("list", "List the files that match", Command::List)->alias("ls");
+  list->add_option("pattern", options.pattern, "A path, pattern or userfile:// URI");
+  CLI::App* get = add("get", "Copy the files that match out of the tables", Command::Get);
+  get->add_option("pattern", options.pattern, "A path, pattern or userfile:// URI")->required();
+  get->add_option("destination", options.destination, "A file or directory");
+  CLI::App* remove = add("delete", "Delete the files that match", Command::Delete)->alias("rm");
+  remove->add_option("pattern", options.pattern, "A path, pattern or userfile:// URI")->required();
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -53,6 +84,9 @@ int main(int argc, char** argv) {
 
   CLI::App* wal_fetch = add_subcommand(
       app, "wal-fetch", "A restore_command: bring WAL out of a collection's archive");
+
+  CLI::App* userfile = add_subcommand(
+      app, "userfile", "Move files into and out of userfile storage (holdfast userfile --help)");
 
   holdfast::daemon::Configuration configuration;
   CLI::App start_app("Run the daemon beside a PostgreSQL instance", "holdfast start");
@@ -77,12 +111,22 @@ int main(int argc, char** argv) {
   fetch_app.add_option("name", fetch.name, "%f")->required();
   fetch_app.add_option("path", fetch.target, "%p")->required();
 
+  holdfast::cli::UserfileOptions files;
+  files.url = default_url();
+  CLI::App files_app("Move files into and out of userfile storage: tables in PostgreSQL",
+                     "holdfast userfile");
+  declare_userfile(files_app, files);
+
   CLI::App* parsing = &app;
   try {
     app.parse(argc, argv);
-    CLI::App* chosen = start->parsed() ? start : sql->parsed() ? sql : wal_fetch;
-    parsing = start->parsed() ? &start_app : sql->parsed() ? &sql_app : &fetch_app;
-    parse_rest(*parsing, *chosen);
+    const std::pair<CLI::App*, CLI::App*> subcommands[] = {
+        {start, &start_app}, {sql, &sql_app}, {wal_fetch, &fetch_app}, {userfile, &files_app}};
+    for (const auto& [chosen, its_app] : subcommands) {
+      if (!chosen->parsed()) continue;
+      parsing = its_app;
+      parse_rest(*parsing, *chosen);
+    }
   } catch (const CLI::ParseError& error) {
     const int status = parsing->exit(error);
     // Whatever is wrong with its arguments must not look like the end of WAL.
@@ -90,5 +134,6 @@ int main(int argc, char** argv) {
   }
   if (wal_fetch->parsed()) return holdfast::cli::run_wal_fetch(fetch);
   if (start->parsed()) return holdfast::daemon::run_daemon(configuration);
+  if (userfile->parsed()) return holdfast::cli::run_userfile(files, std::cout, std::cerr);
   return holdfast::cli::run_sql_client(client, std::cin, std::cout, std::cerr);
 }

@@ -431,7 +431,7 @@ proto::RestoreJobSpec RestoreLab::elsewhere(const std::string& name) {
 }
 
 void RestoreLab::resume(LabJob& job) {
-  RestoreJob({.open_store = [this](const std::string&,
+  RestoreJob({.open_store = [this](const std::string&, const storage::StoreAccess&,
                                    const Stop&) -> std::unique_ptr<storage::ObjectStore> {
                 return std::make_unique<BorrowedStore>(store_);
               },

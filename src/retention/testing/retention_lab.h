@@ -127,7 +127,10 @@ class RetentionLab : public backup::StoreOpener {
     return std::make_unique<SharedStore>(store);
   };
 
-  std::unique_ptr<storage::ObjectStore> open_store(std::string_view) override { return open(); }
+  std::unique_ptr<storage::ObjectStore> open_store(std::string_view,
+                                                   const storage::StoreAccess&) override {
+    return open();
+  }
   jobs::Registry& registry() { return *registry_; }
   RetentionEnvironment environment() { return {.stores = this, .registry = registry_.get()}; }
 

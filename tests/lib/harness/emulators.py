@@ -94,21 +94,31 @@ class S3(Server):
         sent["Authorization"] = f"AWS4-HMAC-SHA256 Credential={access}/{scope}, SignedHeaders={names}, Signature={signature}"
         return self.request(method, path + ("?" + query_text if query_text else ""), body, sent)
 
-    def make_bucket(self, name=BUCKET):
-        status, body = self.signed("PUT", f"/{name}")
+    def make_bucket(self, name=BUCKET, object_lock=False):
+        status, body = self.signed("PUT", f"/{name}", headers={"x-amz-bucket-object-lock-enabled": "true"} if object_lock else None)
         assert status == 200, body
 
-    def uri(self, path="", endpoint=None, keys=None, more=""):
+    def uri(self, path="", endpoint=None, keys=None, more="", bucket=BUCKET):
         access, secret, *token = keys or self.keys
-        return (f"s3://{BUCKET}/{path}?AWS_ACCESS_KEY_ID={quote(access)}&AWS_SECRET_ACCESS_KEY={quote(secret)}"
+        return (f"s3://{bucket}/{path}?AWS_ACCESS_KEY_ID={quote(access)}&AWS_SECRET_ACCESS_KEY={quote(secret)}"
                 + (f"&AWS_SESSION_TOKEN={quote(token[0])}" if token else "")
                 + f"&AWS_ENDPOINT={quote(endpoint or self.endpoint)}&AWS_REGION=us-east-1{more}")
 
-    def objects(self, prefix=""):
+    def objects(self, prefix="", bucket=BUCKET):
         """Names of the objects; at most a thousand."""
-        status, body = self.signed("GET", f"/{BUCKET}", {"list-type": "2", "prefix": prefix})
+        status, body = self.signed("GET", f"/{bucket}", {"list-type": "2", "prefix": prefix})
         assert status == 200, body
         return re.findall(r"<Key>(.*?)</Key>", body.decode())
+
+    def session_keys(self, actions, bucket=BUCKET):
+        """Keys with a session token that allow these actions only, as MinIO's AssumeRole gives them to a user."""
+        policy = json.dumps({"Version": "2012-10-17", "Statement": [
+            {"Effect": "Allow", "Action": actions, "Resource": [f"arn:aws:s3:::{bucket}", f"arn:aws:s3:::{bucket}/*"]}]})
+        body = urllib.parse.urlencode({"Action": "AssumeRole", "Version": "2011-06-15", "Policy": policy, "DurationSeconds": "3600"}).encode()
+        status, answer = self.signed("POST", "/", body=body, service="sts", headers={"content-type": "application/x-www-form-urlencoded"})
+        assert status == 200, answer
+        text = answer.decode()
+        return [text.split(f"<{name}>")[1].split("<")[0] for name in ("AccessKeyId", "SecretAccessKey", "SessionToken")]
 
 
 class Minio(S3):
