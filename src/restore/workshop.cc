@@ -19,6 +19,7 @@
 #include "postgres/instance.h"
 #include "postgres/relation_path.h"
 #include "postgres/versions.h"
+#include "restore/checks.h"
 #include "restore/fill.h"
 #include "restore/partial_layout.h"
 #include "restore/recovery_files.h"
@@ -120,6 +121,7 @@ std::string Workshop::read_file(const std::string& path) const {
 
 Layout Workshop::fill(const postgres::WalScope& scope, const Stop& stop) {
   Layout layout = make_partial_layout(options_.chain.back(), data_, tablespaces_, scope);
+  check_space(layout, options_.chain.back());
   io::make_directories(options_.files, data_);
   for (const auto& space : layout.tablespaces) io::make_directories(options_.files, space.build);
   const auto may_hold = create_files(layout, options_.files, options_.workers, stop);
@@ -235,7 +237,8 @@ void Workshop::configure(const Layout& layout, const Bytes& control) const {
       "max_prepared_transactions = {}\n"
       "max_connections = 100\n"
       "max_locks_per_transaction = {}\n"
-      "logging_collector = off\n",
+      "logging_collector = off\n"
+      "lc_messages = 'C'\n",
       kPort, quote_setting(sockets_), facts.max_prepared_transactions + 100,
       std::max(facts.max_locks_per_transaction, 256));
   if (major_ >= 17) text += "event_triggers = off\nsummarize_wal = off\n";
@@ -246,8 +249,8 @@ void Workshop::configure(const Layout& layout, const Bytes& control) const {
   io::make_directories(options_.files, sockets_);
 }
 
-void Workshop::start(const postgres::WalScope& scope, const std::string& database,
-                     const Stop& stop) {
+std::string Workshop::start(const postgres::WalScope& scope,
+                            const std::vector<std::string>& databases, const Stop& stop) {
   clear();
   const auto& manifest = options_.chain.back();
   const Layout layout = fill(scope, stop);
@@ -269,12 +272,13 @@ void Workshop::start(const postgres::WalScope& scope, const std::string& databas
     throw Error(sqlstate::kSystemError, "could not start the workshop instance")
         .detail(started.output + log_tail());
   }
-  wait_ready(database, stop);
+  return wait_ready(databases, stop);
 }
 
-void Workshop::wait_ready(const std::string& database, const Stop& stop) {
+std::string Workshop::wait_ready(const std::vector<std::string>& databases, const Stop& stop) {
   const auto deadline = std::chrono::steady_clock::now() + kStartPatience;
   std::size_t candidate = 0;
+  std::size_t database = 0;
   bool seen = false;
   while (true) {
     stop.check();
@@ -290,9 +294,19 @@ void Workshop::wait_ready(const std::string& database, const Stop& stop) {
     }
     superuser_ = superusers_[candidate];
     try {
-      postgres::Connection connection = postgres::Connection::open(connect(database), stop);
-      if (!connection.query("SELECT pg_catalog.pg_is_in_recovery()", stop).boolean(0, 0)) return;
+      postgres::Connection connection =
+          postgres::Connection::open(connect(databases.at(database)), stop);
+      if (!connection.query("SELECT pg_catalog.pg_is_in_recovery()", stop).boolean(0, 0)) {
+        return databases[database];
+      }
     } catch (const Error& error) {
+      // It was dropped or renamed, or takes no connections.
+      if ((error.state() == sqlstate::kInvalidCatalogName ||
+           error.state() == sqlstate::kObjectNotInPrerequisiteState) &&
+          database + 1 < databases.size()) {
+        ++database;
+        continue;
+      }
       if (error.state() == sqlstate::kInvalidAuthorization ||
           error.state() == sqlstate::kInvalidPassword) {
         // A name that the role no longer has, or does not have yet, at this moment.

@@ -51,8 +51,10 @@ Value number(const std::optional<std::int64_t>& value) {
 
 Row history_row(const state::HistoryEntry& entry) {
   const BackupPlace place = place_of(entry.description, entry.statement);
-  const bool restore = entry.type == jobs::kRestoreType;
-  const std::string_view type = restore ? "RESTORE" : place.incremental ? "INCR_DIFF" : "FULL";
+  const bool backup = entry.type == jobs::kBackupType;
+  std::string_view type = place.incremental ? "INCR_DIFF" : "FULL";
+  if (entry.type == jobs::kRestoreType) type = "RESTORE";
+  if (entry.type == jobs::kVerifyType) type = "VERIFY";
   return {fmt::format("{}", entry.id),
           std::nullopt,  // cluster_name: PostgreSQL's clusters have none
           std::nullopt,
@@ -69,7 +71,7 @@ Row history_row(const state::HistoryEntry& entry) {
           std::nullopt,  // tags
           entry.server_version,
           std::nullopt,  // memory_usage
-          restore ? Value() : Value("Lockfree"),
+          backup ? Value("Lockfree") : Value(),
           std::nullopt,  // lockfree_timestamp
           entry.succeeded() ? Value() : entry.error_state,
           entry.succeeded() ? Value() : entry.error_message,
@@ -190,6 +192,9 @@ BackupPlace place_of(const std::string& description, const std::string& statemen
     place.databases = names_in(restore->targets);
     place.collection = restore->in.front().value;
     place.path = path_of(*place.collection, restore->from);
+  } else if (const auto* verify = std::get_if<sql::VerifyBackup>(&*resolved)) {
+    place.collection = verify->in.front().value;
+    place.path = path_of(*place.collection, verify->from);
   }
   return place;
 }

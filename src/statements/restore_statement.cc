@@ -10,7 +10,6 @@
 #include "sql/printer.h"
 #include "statements/as_of.h"
 #include "statements/encryption.h"
-#include "statements/find_backup.h"
 #include "statements/job_result.h"
 #include "statements/option_checks.h"
 #include "statements/privileges.h"
@@ -71,18 +70,23 @@ restore::proto::RestoreJobSpec make_spec(const sql::Restore& statement) {
   return spec;
 }
 
-/// Sets which layer is restored, and how far the WAL behind it is replayed: the one that ends last,
-/// or what AS OF SYSTEM TIME asks for. Gives the layer.
-std::string choose_moment(const sql::Restore& statement, storage::ObjectStore& store,
+std::string describe(sql::Restore statement, const std::string& subdirectory) {
+  statement.from =
+      sql::Subdirectory{.latest = false, .path = {.value = "/" + subdirectory, .parameter = {}}};
+  return sql::print(statement, sql::Redact::Secrets);
+}
+
+}  // namespace
+
+std::string choose_moment(const std::optional<sql::Expression>& as_of, storage::ObjectStore& store,
                           const FoundBackup& backup, restore::proto::RestoreJobSpec& spec,
                           const Stop& stop) {
   collection::Moment moment{.layer = backup.layers.front(), .target = {}};
-  if (statement.as_of || backup.layers.size() > 1) {
+  if (as_of || backup.layers.size() > 1) {
     const auto layers = collection::read_manifests(store, backup.layers, stop);
-    moment = statement.as_of
-                 ? find_moment(*statement.as_of, collection::MomentFinder(store, layers, stop),
-                               Clock::system().now())
-                 : collection::Moment{collection::latest_layer(layers).subdirectory(), {}};
+    moment = as_of ? find_moment(*as_of, collection::MomentFinder(store, layers, stop),
+                                 Clock::system().now())
+                   : collection::Moment{collection::latest_layer(layers).subdirectory(), {}};
   }
   spec.set_subdirectory(moment.layer);
   if (moment.target) {
@@ -93,7 +97,6 @@ std::string choose_moment(const sql::Restore& statement, storage::ObjectStore& s
   return moment.layer;
 }
 
-/// Notes the backup's keys in `spec`, and gives the store that uses them.
 std::unique_ptr<storage::ObjectStore> open_keys(collection::KeyGuard* guard,
                                                 std::unique_ptr<storage::ObjectStore> store,
                                                 const FoundBackup& backup,
@@ -103,14 +106,6 @@ std::unique_ptr<storage::ObjectStore> open_keys(collection::KeyGuard* guard,
   spec.set_keys(collection::serialize_keys(keys));
   return collection::with_keys(std::move(store), std::move(keys));
 }
-
-std::string describe(sql::Restore statement, const std::string& subdirectory) {
-  statement.from =
-      sql::Subdirectory{.latest = false, .path = {.value = "/" + subdirectory, .parameter = {}}};
-  return sql::print(statement, sql::Redact::Secrets);
-}
-
-}  // namespace
 
 void RestoreStatement::run(const sql::Restore& statement, sql::SessionContext& session,
                            sql::RowSink& sink, const Stop& stop) {
@@ -126,7 +121,7 @@ void RestoreStatement::run(const sql::Restore& statement, sql::SessionContext& s
   FoundBackup backup = find_backup(*store, statement.from, sink, stop);
   store = open_keys(key_guard(statement.options, stores_, session).get(), std::move(store), backup,
                     spec, stop);
-  const std::string directory = choose_moment(statement, *store, backup, spec, stop);
+  const std::string directory = choose_moment(statement.as_of, *store, backup, spec, stop);
   const auto layer = collection::read_manifest(*store, directory, stop);
   if (layer && layer->scope() != collection::proto::SCOPE_CLUSTER) {
     throw Error(sqlstate::kInvalidParameterValue,
@@ -157,7 +152,7 @@ void RestoreStatement::run_objects(const sql::Restore& statement, Detached detac
   const FoundBackup backup = find_backup(*store, statement.from, sink, stop);
   store = open_keys(key_guard(statement.options, stores_, session).get(), std::move(store), backup,
                     spec, stop);
-  const std::string layer = choose_moment(statement, *store, backup, spec, stop);
+  const std::string layer = choose_moment(statement.as_of, *store, backup, spec, stop);
   const auto manifest = collection::read_manifest(*store, layer, stop);
   if (!manifest) {
     throw Error(sqlstate::kUndefinedFile,
