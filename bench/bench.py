@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""./run bench [backup] [restore] [delta] [proxy] [archive] [cloud] [incremental]: holdfast beside pgBackRest, pg_basebackup and PgBouncer.
+"""./run bench [backup] [restore] [delta] [proxy] [archive] [cloud] [incremental] [table]: holdfast beside pgBackRest, pg_basebackup and PgBouncer.
 
 One run, interleaved, medians. The table goes to standard output and to bench/results/latest.md.
 
@@ -26,6 +26,7 @@ from harness.emulators import BUCKET, Minio, make_certificate  # noqa: E402
 from harness.postgres import Postgres, wait_until  # noqa: E402
 from incremental import IncrementalBench  # noqa: E402
 from measure import Sample, measure, settle, stored_bytes  # noqa: E402
+from table import TableBench  # noqa: E402
 
 SCALE = int(os.environ.get("HOLDFAST_BENCH_SCALE", "200"))
 ROUNDS = int(os.environ.get("HOLDFAST_BENCH_ROUNDS", "5"))
@@ -285,6 +286,14 @@ ignore_startup_parameters = extra_float_digits
         finally:
             bench.close()
 
+    def table_restore(self):
+        bench = TableBench(self, SCALE)
+        try:
+            for _ in range(ROUNDS):
+                bench.round()
+        finally:
+            bench.close()
+
     def cloud(self):
         """Through one MinIO, over TLS, which pgBackRest insists on."""
         minio = Minio(self.work)
@@ -343,6 +352,7 @@ repo1-bundle=y""")
                   "archive": "Archiving a burst of about 1 GB of WAL",
                   "cloud backup": "Full backup into MinIO (S3, TLS, same machine)", "cloud restore": "Restore from MinIO"}
         titles |= {group: f"Incremental backup, {group.removeprefix('incremental: ')}" for group in self.samples if group.startswith("incremental: ")}
+        titles["table"] = "One table out of the cluster, into the running server"
         titles["chain restore"] = "Restore of a full and its incrementals"
         for group, title in titles.items():
             if group in self.samples:
@@ -380,7 +390,7 @@ def cpu_name():
 
 
 def main():
-    known = ["backup", "restore", "delta", "proxy", "archive", "cloud", "incremental"]
+    known = ["backup", "restore", "delta", "proxy", "archive", "cloud", "incremental", "table"]
     names = sys.argv[1:] or known
     for name in names:
         if name not in known:
@@ -391,7 +401,7 @@ def main():
         bench.start()
         for name in names:
             print(f"{name}:", flush=True)
-            getattr(bench, name)()
+            getattr(bench, {"table": "table_restore"}.get(name, name))()
         bench.report()
     finally:
         bench.close()
