@@ -289,8 +289,7 @@ std::string Workshop::wait_ready(const std::vector<std::string>& databases, cons
         !postmaster && (seen || std::chrono::steady_clock::now() >
                                     deadline - kStartPatience + std::chrono::seconds(10));
     if (gone || std::chrono::steady_clock::now() >= deadline) {
-      throw Error(sqlstate::kSystemError, "the workshop instance could not recover the backup")
-          .detail(log_tail());
+      throw not_recovered();
     }
     superuser_ = superusers_[candidate];
     try {
@@ -351,6 +350,18 @@ postgres::Connection Workshop::open(const std::string& database, const Stop& sto
   connection.simple_query(
       "UPDATE pg_catalog.pg_event_trigger SET evtenabled = 'D' WHERE evtenabled <> 'D'", stop);
   return connection;
+}
+
+Error Workshop::not_recovered() const {
+  std::string tail = log_tail();
+  if (tail.find("No space left on device") != std::string::npos) {
+    return Error(sqlstate::kDiskFull,
+                 fmt::format("not enough free space for the workshop instance in \"{}\"",
+                             options_.directory))
+        .detail(std::move(tail));
+  }
+  return Error(sqlstate::kSystemError, "the workshop instance could not recover the backup")
+      .detail(std::move(tail));
 }
 
 std::string Workshop::log_tail() const {

@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "base/error.h"
 #include "base/stop.h"
 #include "io/file_system.h"
 #include "manifest.pb.h"
@@ -83,6 +84,8 @@ class Workshop {
   void configure(const Layout& layout, const Bytes& control) const;
   void find_superusers(const Stop& stop);
   std::string wait_ready(const std::vector<std::string>& databases, const Stop& stop);
+  /// Why the server ended, by its log.
+  Error not_recovered() const;
   std::string log_tail() const;
   std::string read_file(const std::string& path) const;
 
