@@ -28,6 +28,7 @@ from harness.postgres import Postgres, wait_until  # noqa: E402
 import network  # noqa: E402
 from incremental import ChainBench, IncrementalBench  # noqa: E402
 from measure import Sample, measure, settle, stored_bytes  # noqa: E402
+from table import TableBench  # noqa: E402
 
 SCALE = int(os.environ.get("HOLDFAST_BENCH_SCALE", "200"))
 ROUNDS = int(os.environ.get("HOLDFAST_BENCH_ROUNDS", "5"))
@@ -294,6 +295,14 @@ ignore_startup_parameters = extra_float_digits
         finally:
             bench.close()
 
+    def table_restore(self):
+        bench = TableBench(self, SCALE)
+        try:
+            for _ in range(ROUNDS):
+                bench.round()
+        finally:
+            bench.close()
+
     def cloud(self):
         """Through one MinIO, over TLS, which pgBackRest insists on."""
         minio = Minio(self.work)
@@ -346,7 +355,7 @@ repo1-bundle=y""")
         network.latency(self, ROUNDS)
 
 
-KNOWN = ["backup", "restore", "delta", "proxy", "archive", "cloud", "incremental", "chain", "encryption", "latency"]
+KNOWN = ["backup", "restore", "delta", "proxy", "archive", "cloud", "incremental", "chain", "encryption", "latency", "table"]
 
 
 def main():
@@ -361,7 +370,7 @@ def main():
         for name in names:
             print(f"{name}:", flush=True)
             bench.samples = {}
-            getattr(bench, name)()
+            getattr(bench, {"table": "table_restore"}.get(name, name))()
             report.write(name, report.machine(bench.source, env.run("pgbackrest", "version").stdout.strip(), ROUNDS), bench.samples)
     finally:
         bench.close()

@@ -14,6 +14,7 @@ TITLES = {
     "cloud restore": "Restore from MinIO", "chain": "Restore of a full and ten incrementals, each after 1 % of the pages changed",
     "encryption": "Full backup, plain and encrypted", "latency backup": "Full backup into MinIO through a bad network",
     "latency restore": "Restore from MinIO through a bad network",
+    "table": "One table out of the cluster, into the running server",
     "chain of random rows": "Restore of a full and ten incrementals, each after a change to half of all pages",
 }
 

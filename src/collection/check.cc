@@ -12,6 +12,7 @@
 #include "collection/format.h"
 #include "collection/pack_internal.h"
 #include "collection/wal_archive.h"
+#include "postgres/relation_path.h"
 
 namespace holdfast::collection {
 
@@ -72,6 +73,7 @@ class PackChecker {
               Problems& problems)
       : store_(store),
         directory_(manifest.subdirectory()),
+        manifest_(manifest),
         uuid_(uuid_of(manifest)),
         depth_(depth),
         coverage_(coverage),
@@ -114,14 +116,32 @@ class PackChecker {
       try {
         decoder_.decode(entry, ByteView(stored_).subspan(entry.offset, entry.stored_bytes),
                         MutableByteView(plain_).first(entry.plain_bytes), key);
-      } catch (const Error& error) {
+      } catch (Error& error) {
+        error.detail(fmt::format("{} {}", error.detail(), content_of(entry)));
         problems_.add(key, error);
       }
     }
   }
 
+  /// What is lost with a frame, in words.
+  std::string content_of(const FrameEntry& entry) const {
+    const auto file =
+        std::ranges::lower_bound(manifest_.files(), entry.file_id, {}, &proto::File::id);
+    if (file == manifest_.files().end() || file->id() != entry.file_id) return {};
+    const auto relation = postgres::parse_relation_path(file->path());
+    if (!relation || file->kind() != proto::FILE_KIND_RELATION) {
+      return fmt::format("It is part of file \"{}\".", file->path());
+    }
+    const std::uint64_t first =
+        std::uint64_t{relation->segment} * manifest_.instance().relation_segment_blocks() +
+        std::uint64_t{entry.frame} * kFrameBlocks;
+    return fmt::format("It holds blocks {} to {} of relation file \"{}\".", first,
+                       first + kFrameBlocks - 1, file->path());
+  }
+
   ObjectStore& store_;
   const std::string directory_;
+  const proto::Manifest& manifest_;
   const BackupUuid uuid_;
   const Depth depth_;
   Coverage& coverage_;

@@ -32,6 +32,7 @@
 #include "pgwire/server.h"
 #include "restore/object_restore_job.h"
 #include "restore/restore_job.h"
+#include "restore/verify_job.h"
 #include "restore/workshop.h"
 #include "retention/restore_guard.h"
 #include "retention/retention_job.h"
@@ -47,11 +48,13 @@
 #include "statements/history_statements.h"
 #include "statements/job_statements.h"
 #include "statements/milestone_statements.h"
+#include "statements/privileges.h"
 #include "statements/restore_objects.h"
 #include "statements/restore_statement.h"
 #include "statements/schedule_services.h"
 #include "statements/show_backup_statement.h"
 #include "statements/singlestore_statements.h"
+#include "statements/verify_statement.h"
 #include "statements/wal_archive_statements.h"
 #include "storage/external_uri.h"
 #include "storage/kms.h"
@@ -199,6 +202,7 @@ struct Daemon::Parts {
   void start_listening();
   /// A job may start long after its statement.
   void authorize(restore::proto::RestoreJobSpec& spec, const Stop& stop);
+  void authorize_verification(const restore::proto::RestoreJobSpec& spec, const Stop& stop);
   /// Where restores of single objects have their private instances.
   std::string workshops() const { return configuration.store + "/workshop"; }
 
@@ -335,6 +339,17 @@ void Daemon::Parts::register_jobs() {
            },
        // Whoever makes room can let it go on; failing would throw away what is already in place.
        .on_disk_full = jobs::OnDiskFull::Pause});
+  runner.register_kind(
+      std::string(jobs::kVerifyType), {.make = [this] {
+        auto body = std::make_unique<restore::VerifyJob>(restore::ObjectRestoreServices{
+            .open_store = [this](const std::string& uri, const Stop&) { return stores.open(uri); },
+            .live = {},
+            .programs = [this](const Stop& until) { return instance.programs(until); },
+            .authorize = [this](restore::proto::RestoreJobSpec& spec,
+                                const Stop& until) { authorize_verification(spec, until); },
+            .workshops = workshops()});
+        return std::make_unique<retention::GuardedRestore>(std::move(body), registry);
+      }});
 }
 
 retention::RetentionEnvironment Daemon::Parts::retention_environment() {
@@ -346,6 +361,14 @@ void Daemon::Parts::authorize(restore::proto::RestoreJobSpec& spec, const Stop& 
   if (objects.local_administrator()) return;
   RoleSession session(instance, {.role = objects.user(), .database = {}}, stop);
   statements::check_object_privileges(session, objects);
+  statements::check_storage_use(stores, spec.collection_uri(), session);
+}
+
+void Daemon::Parts::authorize_verification(const restore::proto::RestoreJobSpec& spec,
+                                           const Stop& stop) {
+  if (spec.verify().local_administrator()) return;
+  RoleSession session(instance, {.role = spec.verify().user(), .database = {}}, stop);
+  statements::require_administrator(session, statements::kVerifyRight);
   statements::check_storage_use(stores, spec.collection_uri(), session);
 }
 
@@ -363,8 +386,13 @@ void Daemon::Parts::register_statements() {
                                           .external_io_dir = configuration.external_io_dir});
   dispatcher.add<sql::Backup>(std::move(backup));
   dispatcher.add<sql::Restore>(std::move(restore));
+  dispatcher.add<sql::VerifyBackup>(
+      std::make_unique<statements::VerifyStatement>(stores, registry, runner));
   dispatcher.add<sql::ShowBackups>(std::make_unique<statements::ShowBackupsStatement>(stores));
-  dispatcher.add<sql::ShowBackup>(std::make_unique<statements::ShowBackupStatement>(stores));
+  dispatcher.add<sql::ShowBackup>(std::make_unique<statements::ShowBackupStatement>(
+      stores, restore::WorkshopServices{
+                  .programs = [this](const Stop& until) { return instance.programs(until); },
+                  .root = workshops()}));
   dispatcher.add<sql::AlterBackupKeys>(std::make_unique<statements::AlterBackupStatement>(stores));
   statements::add_job_statements(dispatcher, registry, runner);
   statements::add_external_connection_statements(dispatcher, {.connections = &connections,

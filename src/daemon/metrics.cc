@@ -13,7 +13,8 @@ namespace holdfast::daemon {
 
 namespace {
 
-constexpr std::array kTypes = {jobs::kBackupType, jobs::kRestoreType, jobs::kWalArchiveType};
+constexpr std::array kTypes = {jobs::kBackupType, jobs::kRestoreType, jobs::kVerifyType,
+                               jobs::kWalArchiveType};
 
 struct OfType {
   std::map<jobs::JobStatus, int> by_status;

@@ -21,6 +21,7 @@ inline constexpr std::string_view kBackupType = "BACKUP";
 inline constexpr std::string_view kRestoreType = "RESTORE";
 inline constexpr std::string_view kWalArchiveType = "WAL ARCHIVE";
 inline constexpr std::string_view kDeleteBackupsType = "DELETE BACKUPS";
+inline constexpr std::string_view kVerifyType = "VERIFY BACKUP";
 
 /// What a job is created from. Secrets are redacted by the caller, everywhere but in
 /// `specification`, which is stored encrypted.

@@ -311,6 +311,22 @@ TEST_P(EveryVersion, KeepsTheRecordsOfARealServerReadable) {
   EXPECT_LT(replaced, before.size());
 }
 
+TEST_P(EveryVersion, KeepsAllDatabasesButNoTablespaceWhereEverythingIsInScope) {
+  const int major = GetParam();
+  const WalScope everything{.databases = {}, .everything = true};
+  const auto decide_on = [&](std::uint8_t manager, std::uint8_t info, const Bytes& data) {
+    return decide({.resource_manager = manager, .info = info, .main_data = data}, everything,
+                  major);
+  };
+  EXPECT_EQ(decide_on(2, 0x10, words({1663, kForeign, kWanted, 0})), WalDecision::Keep);
+  EXPECT_EQ(decide_on(4, 0x00, words({kForeign, 1663, 1, 1663})), WalDecision::Keep);
+  EXPECT_EQ(decide_on(1, 0x10, words({0, 0, 0, kForeign})), WalDecision::Keep);
+  EXPECT_EQ(decide_on(7, 0x00, words({kForeign, 1663, 512})), WalDecision::Keep);
+  EXPECT_EQ(decide_on(5, 0x00, words({16400})), WalDecision::Replace);
+  EXPECT_TRUE(everything.wants(kForeignRelation));
+  EXPECT_TRUE(everything.wants_database(kForeign));
+}
+
 INSTANTIATE_TEST_SUITE_P(All, EveryVersion, ::testing::Range(kOldestMajor, kNewestMajor + 1),
                          [](const auto& test) { return std::to_string(test.param); });
 

@@ -96,7 +96,7 @@ WalDecision decide_without_blocks(const WalRecordHead& head, const WalScope& sco
       return WalDecision::Keep;
     case kXact:
       if ((head.info & kXactOperation) != kXactPrepare) return WalDecision::Keep;
-      return keep_if(scope.databases.contains(word(data, kPrepareDatabaseOffset)));
+      return keep_if(scope.holds(word(data, kPrepareDatabaseOffset)));
     case kStorage:
       if (head.info == kStorageCreate) return keep_if(scope.wants(locator(data, 0)));
       if (head.info == kStorageTruncate) {
@@ -105,7 +105,7 @@ WalDecision decide_without_blocks(const WalRecordHead& head, const WalScope& sco
       unknown(head, major);
     case kDatabase:
       // The database is the first field of all of them.
-      return keep_if(scope.databases.contains(word(data, 0)));
+      return keep_if(scope.holds(word(data, 0)));
     case kRelationMap:
       return keep_if(scope.wants_database(word(data, 0)));
     case kBtree:
@@ -185,7 +185,7 @@ bool read_block(Fields& fields, const VersionFacts& facts, std::uint64_t& payloa
 }  // namespace
 
 bool WalScope::wants(const RelationLocator& relation) const {
-  if (relation.database == 0) return true;
+  if (relation.database == 0 || everything) return true;
   const auto found = databases.find(relation.database);
   return found != databases.end() && found->second.wants(relation.relation);
 }

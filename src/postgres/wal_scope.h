@@ -22,10 +22,11 @@ struct WalScope {
     bool wants(std::uint32_t file) const { return all != files.contains(file); }
   };
   std::map<std::uint32_t, Relations> databases;  ///< by OID
+  /// Every database, also those that the WAL creates; `databases` does not count then.
+  bool everything = false;
 
-  bool wants_database(std::uint32_t database) const {
-    return database == 0 || databases.contains(database);
-  }
+  bool holds(std::uint32_t database) const { return everything || databases.contains(database); }
+  bool wants_database(std::uint32_t database) const { return database == 0 || holds(database); }
   bool wants(const RelationLocator& relation) const;
 };
 

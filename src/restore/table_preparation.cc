@@ -5,13 +5,13 @@
 #include <set>
 
 #include "base/error.h"
+#include "restore/prepared_transactions.h"
 
 namespace holdfast::restore {
 namespace {
 
 using postgres::Connection;
 using postgres::quote_identifier;
-using postgres::quote_literal;
 
 std::string qualified(const std::string& schema, const std::string& name) {
   return quote_identifier(schema) + "." + quote_identifier(name);
@@ -34,7 +34,7 @@ class Preparation {
       : run_(run), spec_(run.spec), workshop_(workshop), live_(live), tables_(tables) {}
 
   void run() {
-    release_prepared();
+    release_prepared(workshop_, stop());
     detach();
     check_functions();
     settle_foreign_keys();
@@ -50,16 +50,6 @@ class Preparation {
   const Stop& stop() const { return run_.stop(); }
   void execute(const std::string& sql) { workshop_.simple_query(sql, stop()); }
   postgres::QueryResult ask(const std::string& sql) { return workshop_.query(sql, stop()); }
-
-  /// They had changed nothing that others could see, and would keep their locks.
-  void release_prepared() {
-    const auto open =
-        ask("SELECT gid FROM pg_catalog.pg_prepared_xacts "
-            "WHERE database = pg_catalog.current_database()");
-    for (std::size_t row = 0; row < open.rows(); ++row) {
-      execute("ROLLBACK PREPARED " + quote_literal(open.text(row, 0)));
-    }
-  }
 
   /// From parents that are not restored.
   void detach() {

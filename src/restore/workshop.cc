@@ -20,6 +20,7 @@
 #include "postgres/page.h"
 #include "postgres/relation_path.h"
 #include "postgres/versions.h"
+#include "restore/checks.h"
 #include "restore/fill.h"
 #include "restore/partial_layout.h"
 #include "restore/recovery_files.h"
@@ -121,6 +122,7 @@ std::string Workshop::read_file(const std::string& path) const {
 
 Layout Workshop::fill(const postgres::WalScope& scope, const Stop& stop) {
   Layout layout = make_partial_layout(options_.chain.back(), data_, tablespaces_, scope);
+  check_space(layout, options_.chain.back());
   io::make_directories(options_.files, data_);
   for (const auto& space : layout.tablespaces) io::make_directories(options_.files, space.build);
   const auto may_hold = create_files(layout, options_.files, options_.workers, stop);
@@ -261,7 +263,8 @@ void Workshop::configure(const Layout& layout, const Bytes& control) const {
       "max_prepared_transactions = {}\n"
       "max_connections = 100\n"
       "max_locks_per_transaction = {}\n"
-      "logging_collector = off\n",
+      "logging_collector = off\n"
+      "lc_messages = 'C'\n",
       kPort, quote_setting(sockets_), facts.max_prepared_transactions + 100,
       std::max(facts.max_locks_per_transaction, 256));
   if (major_ >= 17) text += "event_triggers = off\nsummarize_wal = off\n";
@@ -272,8 +275,8 @@ void Workshop::configure(const Layout& layout, const Bytes& control) const {
   io::make_directories(options_.files, sockets_);
 }
 
-void Workshop::start(const postgres::WalScope& scope, const std::string& database,
-                     const Stop& stop) {
+std::string Workshop::start(const postgres::WalScope& scope,
+                            const std::vector<std::string>& databases, const Stop& stop) {
   clear();
   const auto& manifest = options_.chain.back();
   const Layout layout = fill(scope, stop);
@@ -295,12 +298,13 @@ void Workshop::start(const postgres::WalScope& scope, const std::string& databas
     throw Error(sqlstate::kSystemError, "could not start the workshop instance")
         .detail(started.output + log_tail());
   }
-  wait_ready(database, stop);
+  return wait_ready(databases, stop);
 }
 
-void Workshop::wait_ready(const std::string& database, const Stop& stop) {
+std::string Workshop::wait_ready(const std::vector<std::string>& databases, const Stop& stop) {
   const auto deadline = std::chrono::steady_clock::now() + kStartPatience;
   std::size_t candidate = 0;
+  std::size_t database = 0;
   bool seen = false;
   while (true) {
     stop.check();
@@ -311,14 +315,23 @@ void Workshop::wait_ready(const std::string& database, const Stop& stop) {
         !postmaster && (seen || std::chrono::steady_clock::now() >
                                     deadline - kStartPatience + std::chrono::seconds(10));
     if (gone || std::chrono::steady_clock::now() >= deadline) {
-      throw Error(sqlstate::kSystemError, "the workshop instance could not recover the backup")
-          .detail(log_tail());
+      throw not_recovered();
     }
     superuser_ = superusers_[candidate];
     try {
-      postgres::Connection connection = postgres::Connection::open(connect(database), stop);
-      if (!connection.query("SELECT pg_catalog.pg_is_in_recovery()", stop).boolean(0, 0)) return;
+      postgres::Connection connection =
+          postgres::Connection::open(connect(databases.at(database)), stop);
+      if (!connection.query("SELECT pg_catalog.pg_is_in_recovery()", stop).boolean(0, 0)) {
+        return databases[database];
+      }
     } catch (const Error& error) {
+      // It was dropped or renamed, or takes no connections.
+      if ((error.state() == sqlstate::kInvalidCatalogName ||
+           error.state() == sqlstate::kObjectNotInPrerequisiteState) &&
+          database + 1 < databases.size()) {
+        ++database;
+        continue;
+      }
       if (error.state() == sqlstate::kInvalidAuthorization ||
           error.state() == sqlstate::kInvalidPassword) {
         // A name that the role no longer has, or does not have yet, at this moment.
@@ -363,6 +376,18 @@ postgres::Connection Workshop::open(const std::string& database, const Stop& sto
   connection.simple_query(
       "UPDATE pg_catalog.pg_event_trigger SET evtenabled = 'D' WHERE evtenabled <> 'D'", stop);
   return connection;
+}
+
+Error Workshop::not_recovered() const {
+  std::string tail = log_tail();
+  if (tail.find("No space left on device") != std::string::npos) {
+    return Error(sqlstate::kDiskFull,
+                 fmt::format("not enough free space for the workshop instance in \"{}\"",
+                             options_.directory))
+        .detail(std::move(tail));
+  }
+  return Error(sqlstate::kSystemError, "the workshop instance could not recover the backup")
+      .detail(std::move(tail));
 }
 
 std::string Workshop::log_tail() const {

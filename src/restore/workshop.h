@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "base/error.h"
 #include "base/stop.h"
 #include "io/file_system.h"
 #include "manifest.pb.h"
@@ -50,7 +51,14 @@ class Workshop {
   postgres::WalScope catalogs_of(std::uint32_t database, const Stop& stop);
   /// Lays out what is in scope, recovers it, and waits until the server answers in `database`.
   /// May be called again, with another scope.
-  void start(const postgres::WalScope& scope, const std::string& database, const Stop& stop);
+  void start(const postgres::WalScope& scope, const std::string& database, const Stop& stop) {
+    start(scope, std::vector<std::string>{database}, stop);
+  }
+  /// The same where it is not known which databases there are at the moment: waits until the first
+  /// of these that takes connections answers, and gives its name. Throws kInvalidCatalogName when
+  /// none is there.
+  std::string start(const postgres::WalScope& scope, const std::vector<std::string>& databases,
+                    const Stop& stop);
 
   /// How to reach it. Whatever the backup's ALTER ROLE or ALTER DATABASE … SET say does not hold
   /// for libraries, role, search path, event triggers.
@@ -77,7 +85,9 @@ class Workshop {
   void stop_server();
   void configure(const Layout& layout, const Bytes& control) const;
   void find_superusers(const Stop& stop);
-  void wait_ready(const std::string& database, const Stop& stop);
+  std::string wait_ready(const std::vector<std::string>& databases, const Stop& stop);
+  /// Why the server ended, by its log.
+  Error not_recovered() const;
   std::string log_tail() const;
   std::string read_file(const std::string& path) const;
 

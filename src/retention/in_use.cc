@@ -53,6 +53,11 @@ InUse chains_of_jobs(const jobs::Registry& registry) {
         parse<restore::proto::RestoreJobSpec>(registry.specification(job.id), jobs::kRestoreType);
     used.emplace(full_of(spec.subdirectory()), fmt::format("restore job {} reads it", job.id));
   }
+  for (const jobs::Job& job : unfinished(registry, jobs::kVerifyType)) {
+    const auto spec =
+        parse<restore::proto::RestoreJobSpec>(registry.specification(job.id), jobs::kVerifyType);
+    used.emplace(full_of(spec.subdirectory()), fmt::format("verify job {} reads it", job.id));
+  }
   return used;
 }
 

@@ -8,7 +8,7 @@
 
 namespace holdfast::retention {
 
-/// A RESTORE job that is refused while its backup is being deleted: see
+/// A RESTORE or VERIFY BACKUP job that is refused while its backup is being deleted: see
 /// require_not_being_deleted(). Everything else is the body's own.
 class GuardedRestore final : public jobs::JobBody {
  public:

@@ -31,6 +31,10 @@ constexpr FixedColumn kOnlineRestore[] = {
     {"job_id", kInt}, {"tables", kInt}, {"approx_rows", kInt}, {"approx_bytes", kInt},
     {"background_download_job_id", kInt}};
 
+constexpr FixedColumn kVerifiedBackup[] = {
+    {"job_id", kInt}, {"status", kText}, {"path", kText}, {"databases", kInt}, {"tables", kInt},
+    {"indexes", kInt}, {"unchecked", kInt}, {"bytes", kInt}};
+
 constexpr FixedColumn kBackupPaths[] = {{"path", kText}};
 constexpr FixedColumn kBackupIds[] = {
     {"id", kText}, {"backup_time", kTime}, {"revision_start_time", kTime}};
@@ -153,6 +157,9 @@ struct ColumnsOf {
     bool online =
         s.options.flag("experimental deferred copy") || s.options.flag("experimental copy");
     return fixed(online ? Fixed(kOnlineRestore) : Fixed(kFinishedJob));
+  }
+  std::vector<Column> operator()(const VerifyBackup& s) const {
+    return fixed(s.options.flag("detached") ? Fixed(kDetachedJob) : Fixed(kVerifiedBackup));
   }
   std::vector<Column> operator()(const ShowBackups& s) const {
     return fixed(s.options.flag("revision start time") ? Fixed(kBackupIds) : Fixed(kBackupPaths));

@@ -82,6 +82,9 @@ TEST(Columns, OfDeleteBackups) {
   EXPECT_EQ(names("DELETE BACKUPS KEEP 1 FULLS IN 'x'"),
             "job_id subdirectory start_time end_time layers bytes action reason");
   EXPECT_EQ(names("DELETE BACKUPS KEEP 1 FULLS IN 'x' WITH detached"), "job_id");
+  EXPECT_EQ(names("VERIFY BACKUP LATEST IN 'x'"),
+            "job_id status path databases tables indexes unchecked bytes");
+  EXPECT_EQ(names("VERIFY BACKUP LATEST IN 'x' WITH detached"), "job_id");
 }
 
 TEST(Columns, OfSingleStoresStatements) {

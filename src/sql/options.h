@@ -51,6 +51,7 @@ enum OptionList : unsigned {
   kWalArchive = 1u << 7,
   kDeleteBackups = 1u << 8,
   kShowMilestones = 1u << 9,
+  kVerifyBackup = 1u << 12,
 };
 
 struct OptionSpec {
@@ -67,12 +68,14 @@ inline constexpr OptionSpec kOptions[] = {
     {"revision_history", OptionType::Boolean, Secret::No, kBackup,
      "keep all WAL, so that any moment inside can be restored"},
     {"encryption_passphrase", OptionType::String, Secret::Yes,
-     kBackup | kRestore | kShowBackup | kWalArchive | kDeleteBackups | kShowMilestones,
+     kBackup | kRestore | kShowBackup | kWalArchive | kDeleteBackups | kShowMilestones |
+         kVerifyBackup,
      "passphrase that the data key is derived from"},
     {"kms", OptionType::UriList, Secret::KmsUri,
-     kBackup | kRestore | kShowBackup | kWalArchive | kDeleteBackups | kShowMilestones,
+     kBackup | kRestore | kShowBackup | kWalArchive | kDeleteBackups | kShowMilestones |
+         kVerifyBackup,
      "master keys that wrap the data key"},
-    {"detached", OptionType::Boolean, Secret::No, kBackup | kDeleteBackups,
+    {"detached", OptionType::Boolean, Secret::No, kBackup | kDeleteBackups | kVerifyBackup,
      "return the job id at once"},
     {"detached", OptionType::Flag, Secret::No, kRestore, "return the job id at once"},
     {"incremental_location", OptionType::UriList, Secret::Uri, kBackup | kRestore | kShowBackup,
@@ -93,7 +96,8 @@ inline constexpr OptionSpec kOptions[] = {
      "ours: keep what tells the next incremental the changes; on unless = false"},
     {"allow_corrupt_pages", OptionType::Flag, Secret::No, kBackup,
      "ours: record corrupt pages in the manifest and go on"},
-    {"workers", OptionType::Integer, Secret::No, kBackup | kRestore, "ours: copying threads"},
+    {"workers", OptionType::Integer, Secret::No, kBackup | kRestore | kVerifyBackup,
+     "ours: copying threads"},
     {"object_lock", OptionType::String, Secret::No, kBackup | kWalArchive,
      "ours: 'governance' or 'compliance': the storage keeps objects for retain_for"},
     {"retain_for", OptionType::String, Secret::No, kBackup | kWalArchive,

@@ -93,6 +93,18 @@ Statement parse_restore(TokenReader& reader) {
   return restore;
 }
 
+Statement parse_verify(TokenReader& reader) {
+  VerifyBackup verify;
+  reader.expect({"backup"});
+  reader.accept({"from"});
+  verify.from = parse_subdirectory(reader);
+  reader.expect({"in"});
+  verify.in = reader.expect_uris();
+  verify.as_of = parse_as_of(reader);
+  verify.options = parse_options(reader, kVerifyBackup);
+  return verify;
+}
+
 Statement parse_show_backups(TokenReader& reader) {
   auto at_clause = [](const TokenReader& at) {
     return at_with(at) || at.at({"newer", "than"}) || at.at({"older", "than"});
@@ -452,6 +464,7 @@ Statement parse_statement(TokenReader& reader) {
   if (reader.accept({"revoke"})) return parse_grant(reader, GrantOnConnection::Action::Revoke);
   if (reader.accept({"clear"})) return parse_clear(reader);
   if (reader.accept({"delete"})) return parse_delete(reader);
+  if (reader.accept({"verify"})) return parse_verify(reader);
   if (reader.accept({"information_schema"})) return parse_view(reader);
   reader.fail();
 }

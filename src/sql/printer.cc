@@ -23,6 +23,10 @@ class Printer {
     put("RESTORE").targets(s.targets).put(" FROM ").subdirectory(s.from).put(" IN ");
     uris(s.in, Secret::Uri).as_of(s.as_of).options(s.options);
   }
+  void operator()(const VerifyBackup& s) {
+    put("VERIFY BACKUP FROM ").subdirectory(s.from).put(" IN ");
+    uris(s.in, Secret::Uri).as_of(s.as_of).options(s.options);
+  }
   void operator()(const ShowBackups& s) {
     put("SHOW BACKUPS IN ").uris(s.in, Secret::Uri);
     if (s.newer_than) put(" NEWER THAN ").expression(*s.newer_than);

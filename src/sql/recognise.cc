@@ -169,6 +169,7 @@ StatementKind recognise(std::string_view text) noexcept {
       if (is("update")) return query_kind(text);
       break;
     case 'v':
+      if (is("verify")) return ours_if(one_of(skimmer.next(), text, {"backup"}));
       if (is("values")) return query_kind(text);
       break;
     case 'w':

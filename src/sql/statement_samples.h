@@ -99,6 +99,13 @@ inline constexpr StatementSample kStatementSamples[] = {
      "'16384=/a,/old=/b', delta, workers = 4, max_rate = '1GB', into_schema = 's', new_table_name "
      "= 't', kms = 'k')"},
 
+    // VERIFY BACKUP
+    {"VERIFY BACKUP LATEST IN 'external://coll'", "VERIFY BACKUP FROM LATEST IN 'external://coll'"},
+    {"verify backup from '/2025/01/31-130501.25' in $1 as of system time '-1h' with detached, "
+     "workers = 2, encryption_passphrase = 'p'",
+     "VERIFY BACKUP FROM '/2025/01/31-130501.25' IN $1 AS OF SYSTEM TIME '-1h' WITH OPTIONS "
+     "(detached, workers = 2, encryption_passphrase = 'p')"},
+
     // SHOW BACKUPS, SHOW BACKUP
     {"SHOW BACKUPS IN 'external://coll'", "SHOW BACKUPS IN 'external://coll'"},
     {"SHOW BACKUPS IN ('a', 'b') WITH INDEX", "SHOW BACKUPS IN ('a', 'b') WITH OPTIONS (index)"},

@@ -101,6 +101,17 @@ struct Restore {
   friend bool operator==(const Restore&, const Restore&) = default;
 };
 
+/// VERIFY BACKUP [FROM] {'subdir' | LATEST} IN uris [AS OF SYSTEM TIME e] [opts(kVerifyBackup)],
+/// an extension of ours
+struct VerifyBackup {
+  Subdirectory from;
+  Uris in;
+  std::optional<Expression> as_of;
+  Options options;
+
+  friend bool operator==(const VerifyBackup&, const VerifyBackup&) = default;
+};
+
 /// SHOW BACKUPS IN uris [NEWER THAN e] [OLDER THAN e] [opts(kShowBackups)]
 struct ShowBackups {
   Uris in;
@@ -452,7 +463,7 @@ using Statement =
                  AlterExternalConnection, DropExternalConnection, ShowExternalConnections,
                  ShowCreateExternalConnections, CheckExternalConnection, GrantOnConnection,
                  ClearBackupHistory, InformationSchemaView, CreateWalArchive, DropWalArchive,
-                 ShowWalArchives, DeleteBackups, CreateMilestone, ShowMilestones, SingleStoreBackup,
-                 SingleStoreRestore>;
+                 ShowWalArchives, DeleteBackups, VerifyBackup, CreateMilestone, ShowMilestones,
+                 SingleStoreBackup, SingleStoreRestore>;
 
 }  // namespace holdfast::sql

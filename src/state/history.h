@@ -10,11 +10,11 @@
 
 namespace holdfast::state {
 
-/// A backup or restore that has ended. Texts are without secrets.
+/// A backup, restore or verification that has ended. Texts are without secrets.
 struct HistoryEntry {
   std::int64_t id = 0;                 ///< 1, 2, 3, …; never given twice
   std::optional<std::int64_t> job_id;  ///< absent: it failed before there was a job
-  std::string type;                    ///< BACKUP or RESTORE
+  std::string type;                    ///< BACKUP, RESTORE or VERIFY BACKUP
   std::string description;
   std::string statement;
   std::string user_name;
@@ -31,8 +31,8 @@ struct HistoryEntry {
   bool succeeded() const { return status == "succeeded"; }
 };
 
-/// What has become of every backup and restore, in the daemon's database. Jobs leave their rows by
-/// themselves, in the transaction that ends them (state/schema.cc). Thread-safe.
+/// What has become of every backup, restore and verification, in the daemon's database. Jobs leave
+/// their rows by themselves, in the transaction that ends them (state/schema.cc). Thread-safe.
 class History {
  public:
   explicit History(Database& database) : database_(database) {}

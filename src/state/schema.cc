@@ -154,8 +154,20 @@ ALTER TABLE schedules ADD COLUMN retention TEXT NOT NULL DEFAULT '';
 ALTER TABLE schedules ADD COLUMN keep_fulls INTEGER NOT NULL DEFAULT 0;
 )sql";
 
-constexpr const char* kMigrations[] = {kJobs,    kExternalConnections, kSchedules,
-                                       kHistory, kConnectionGrants,    kScheduledRetention};
+// A verification leaves its row in the history, too.
+constexpr const char* kVerifications = R"sql(
+DROP VIEW ended_jobs;
+CREATE VIEW ended_jobs AS
+  SELECT id AS job_id, type, description, statement, user_name, status, created AS started,
+    finished, error_state, error_message, result_rows, result_bytes,
+    created_by_schedule AS schedule_id,
+    (SELECT value FROM settings WHERE name = 'instance.server_version') AS server_version
+  FROM jobs WHERE finished IS NOT NULL AND type IN ('BACKUP', 'RESTORE', 'VERIFY BACKUP');
+)sql";
+
+constexpr const char* kMigrations[] = {kJobs,         kExternalConnections, kSchedules,
+                                       kHistory,      kConnectionGrants,    kScheduledRetention,
+                                       kVerifications};
 
 }  // namespace
 

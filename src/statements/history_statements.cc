@@ -52,10 +52,12 @@ Value number(const std::optional<std::int64_t>& value) {
 
 Row history_row(const state::HistoryEntry& entry) {
   const BackupPlace place = place_of(entry.description, entry.statement);
-  const bool restore = entry.type == jobs::kRestoreType;
-  const std::string_view type = restore ? "RESTORE" : place.type;
+  const bool backup = entry.type == jobs::kBackupType;
+  std::string_view type = place.type;
+  if (entry.type == jobs::kRestoreType) type = "RESTORE";
+  if (entry.type == jobs::kVerifyType) type = "VERIFY";
   // The manifest has the job's id too: RESTORE … WITH FILE finds the layer by it.
-  const bool in_set = !restore && place.type != "FULL";
+  const bool in_set = backup && place.type != "FULL";
   return {fmt::format("{}", entry.id),
           std::nullopt,  // cluster_name: PostgreSQL's clusters have none
           std::nullopt,
@@ -72,7 +74,7 @@ Row history_row(const state::HistoryEntry& entry) {
           place.tags,
           entry.server_version,
           std::nullopt,  // memory_usage
-          restore ? Value() : Value("Lockfree"),
+          backup ? Value("Lockfree") : Value(),
           std::nullopt,  // lockfree_timestamp
           entry.succeeded() ? Value() : entry.error_state,
           entry.succeeded() ? Value() : entry.error_message,
@@ -225,6 +227,9 @@ BackupPlace place_of(const std::string& description, const std::string& statemen
     place.databases = names_in(restore->targets);
     place.collection = restore->in.front().value;
     place.path = path_of(*place.collection, restore->from);
+  } else if (const auto* verify = std::get_if<sql::VerifyBackup>(&*resolved)) {
+    place.collection = verify->in.front().value;
+    place.path = path_of(*place.collection, verify->from);
   }
   return place;
 }

@@ -13,7 +13,6 @@
 #include "restore/user_objects.h"
 #include "sql/printer.h"
 #include "statements/encryption.h"
-#include "statements/find_backup.h"
 #include "statements/job_result.h"
 #include "statements/milestone_statements.h"
 #include "statements/option_checks.h"
@@ -79,21 +78,28 @@ restore::proto::RestoreJobSpec make_spec(const sql::Restore& statement) {
   return spec;
 }
 
-/// Sets which layer is restored, and how far the WAL behind it is replayed: the one that ends last,
-/// or what AS OF SYSTEM TIME asks for. Gives the layer.
-std::string choose_moment(const sql::Restore& statement, storage::ObjectStore& store,
-                          const FoundBackup& backup, restore::proto::RestoreJobSpec& spec,
-                           const sql::SessionContext& session, const Stop& stop) {
+std::string describe(sql::Restore statement, const std::string& subdirectory) {
+  statement.from =
+      sql::Subdirectory{.latest = false, .path = {.value = "/" + subdirectory, .parameter = {}}};
+  return sql::print(statement, sql::Redact::Secrets);
+}
+
+}  // namespace
+
+std::string choose_moment(const std::optional<sql::Expression>& as_of, const sql::Targets& targets,
+                          storage::ObjectStore& store, const FoundBackup& backup,
+                          restore::proto::RestoreJobSpec& spec, const sql::SessionContext& session,
+                          const Stop& stop) {
   const auto layers = collection::read_manifests(store, backup.layers, stop);
   collection::Moment moment = collection::end_of(collection::latest_layer(layers));
-  if (statement.as_of) {
+  if (as_of) {
     const collection::MomentFinder finder(store, layers, stop);
     moment = find_moment_or_milestone(
-        *statement.as_of,
+        *as_of,
         {.store = store,
          .system_identifier = layers.front().instance().system_identifier(),
          .finder = finder,
-         .targets = statement.targets,
+         .targets = targets,
          .database = session.database(),
          .now = Clock::system().now()},
         stop);
@@ -103,7 +109,6 @@ std::string choose_moment(const sql::Restore& statement, storage::ObjectStore& s
   return moment.layer;
 }
 
-/// Notes the backup's keys in `spec`, and gives the store that uses them.
 std::unique_ptr<storage::ObjectStore> open_keys(collection::KeyGuard* guard,
                                                 std::unique_ptr<storage::ObjectStore> store,
                                                 const FoundBackup& backup,
@@ -113,14 +118,6 @@ std::unique_ptr<storage::ObjectStore> open_keys(collection::KeyGuard* guard,
   spec.set_keys(collection::serialize_keys(keys));
   return collection::with_keys(std::move(store), std::move(keys));
 }
-
-std::string describe(sql::Restore statement, const std::string& subdirectory) {
-  statement.from =
-      sql::Subdirectory{.latest = false, .path = {.value = "/" + subdirectory, .parameter = {}}};
-  return sql::print(statement, sql::Redact::Secrets);
-}
-
-}  // namespace
 
 void RestoreStatement::run(const sql::Restore& statement, sql::SessionContext& session,
                            sql::RowSink& sink, const Stop& stop) {
@@ -146,7 +143,8 @@ void RestoreStatement::run_as(const sql::Restore& statement, std::string text,
   FoundBackup backup = find_backup(*store, statement.from, sink, stop);
   store = open_keys(key_guard(statement.options, stores_, session).get(), std::move(store), backup,
                     spec, stop);
-  const std::string directory = choose_moment(statement, *store, backup, spec, session, stop);
+  const std::string directory =
+      choose_moment(statement.as_of, statement.targets, *store, backup, spec, session, stop);
   const auto layer = collection::read_manifest(*store, directory, stop);
   if (layer && layer->scope() != collection::proto::SCOPE_CLUSTER) {
     throw Error(sqlstate::kInvalidParameterValue,
@@ -181,7 +179,8 @@ void RestoreStatement::run_objects(const sql::Restore& statement, std::string te
   const FoundBackup backup = find_backup(*store, statement.from, sink, stop);
   store = open_keys(key_guard(statement.options, stores_, session).get(), std::move(store), backup,
                     spec, stop);
-  const std::string layer = choose_moment(statement, *store, backup, spec, session, stop);
+  const std::string layer =
+      choose_moment(statement.as_of, statement.targets, *store, backup, spec, session, stop);
   const auto manifest = collection::read_manifest(*store, layer, stop);
   if (!manifest) {
     throw Error(sqlstate::kUndefinedFile,

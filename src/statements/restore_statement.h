@@ -1,13 +1,33 @@
 #pragma once
 
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "collection/key_guard.h"
 #include "jobs/runner.h"
 #include "restore/restore_job.h"
+#include "restore_job.pb.h"
 #include "sql/statements.h"
 #include "statements/dispatcher.h"
+#include "statements/find_backup.h"
 #include "statements/job_result.h"
 #include "statements/stores.h"
 
 namespace holdfast::statements {
+
+/// Sets which layer is recovered, and how far the WAL behind it is replayed: the one that ends
+/// last, or what AS OF SYSTEM TIME asks for. Gives the layer.
+std::string choose_moment(const std::optional<sql::Expression>& as_of, const sql::Targets& targets,
+                          storage::ObjectStore& store, const FoundBackup& backup,
+                          restore::proto::RestoreJobSpec& spec, const sql::SessionContext& session,
+                          const Stop& stop);
+/// Notes the backup's keys in `spec`, and gives the store that uses them.
+std::unique_ptr<storage::ObjectStore> open_keys(collection::KeyGuard* guard,
+                                                std::unique_ptr<storage::ObjectStore> store,
+                                                const FoundBackup& backup,
+                                                restore::proto::RestoreJobSpec& spec,
+                                                const Stop& stop);
 
 /// RESTORE [DATABASE … | TABLE …] FROM … IN: finds the backup, refuses at once what the job would
 /// have to refuse, creates the job.

@@ -19,6 +19,7 @@
 #include "statements/encryption.h"
 #include "statements/find_backup.h"
 #include "statements/option_checks.h"
+#include "statements/privileges.h"
 #include "statements/storage_options.h"
 
 namespace holdfast::statements {
@@ -73,7 +74,11 @@ Value name_or_null(const std::string& name) { return name.empty() ? Value() : Va
 /// The values of one layer's columns, in the order that sql::columns_of() has them for the options.
 class ObjectRows {
  public:
-  ObjectRows(const sql::ShowBackup& statement, const Manifest& manifest) : manifest_(manifest) {
+  using Definitions = std::map<std::uint32_t, restore::Definitions>;
+
+  /// `definitions`: by database; empty where they are not asked for.
+  ObjectRows(const sql::ShowBackup& statement, const Manifest& manifest, Definitions definitions)
+      : manifest_(manifest), definitions_(std::move(definitions)) {
     for (const sql::Column& column : sql::columns_of(statement)) names_.push_back(column.name);
     skip_size_ = statement.options.flag("skip size");
     // What a table takes on storage is estimated from what its layer's files shrank to on average.
@@ -113,6 +118,7 @@ class ObjectRows {
     }
     if (column == "is_full_cluster")
       return manifest_.scope() == collection::proto::SCOPE_CLUSTER ? "t" : "f";
+    if (column == "create_statement") return definition(object);
     if (column == "owner") return object.owner();
     if (column == "privileges") {
       std::string grants;
@@ -131,19 +137,28 @@ class ObjectRows {
     return Value();
   }
 
+  Value definition(const collection::proto::CatalogObject& object) const {
+    const bool database = object.type() == "database";
+    const auto of_database = definitions_.find(database ? object.oid() : object.database_oid());
+    if (of_database == definitions_.end()) return Value();
+    const auto found = of_database->second.find(restore::row_of(object));
+    return found == of_database->second.end() ? Value() : Value(found->second);
+  }
+
   static Value id_or_null(std::uint32_t oid) {
     return oid == 0 ? Value() : Value(std::to_string(oid));
   }
 
   const Manifest& manifest_;
+  const Definitions definitions_;
   std::vector<std::string> names_;
   bool skip_size_ = false;
   double shrink_ = 1;
 };
 
 std::size_t show_objects(const sql::ShowBackup& statement, const Manifest& manifest,
-                         sql::RowSink& sink) {
-  ObjectRows rows(statement, manifest);
+                         ObjectRows::Definitions definitions, sql::RowSink& sink) {
+  ObjectRows rows(statement, manifest, std::move(definitions));
   for (const auto& object : manifest.objects()) sink.row(rows.row(object));
   return static_cast<std::size_t>(manifest.objects_size());
 }
@@ -197,8 +212,6 @@ std::size_t show_windows(storage::ObjectStore& store, const std::vector<Manifest
 }
 
 void refuse_unsupported(const sql::ShowBackup& statement) {
-  if (statement.what == sql::ShowBackup::What::Schemas)
-    refuse_missing("SHOW BACKUP SCHEMAS", "the definitions of the objects");
   if (statement.what == sql::ShowBackup::What::Ranges) {
     refuse_missing("SHOW BACKUP RANGES",
                    "ranges, which PostgreSQL does not have; use SHOW BACKUP FILES");
@@ -233,6 +246,10 @@ void ShowBackupsStatement::run(const sql::ShowBackups& statement, sql::SessionCo
 void ShowBackupStatement::run(const sql::ShowBackup& statement, sql::SessionContext& session,
                               sql::RowSink& sink, const Stop& stop) {
   refuse_unsupported(statement);
+  if (statement.what == sql::ShowBackup::What::Schemas && !statement.options.flag("as_json")) {
+    // The catalogs of a backup are code that a workshop runs.
+    require_administrator(session, "see the definitions in backups");
+  }
   auto store = open_for_user(stores_, single_uri(statement.in, "SHOW BACKUP"), session,
                              {.versions_at = versions_option(statement.options)});
   FoundBackup backup = find_backup(*store, statement.from, sink, stop);
@@ -264,7 +281,11 @@ void ShowBackupStatement::run(const sql::ShowBackup& statement, sql::SessionCont
       } else if (statement.what == sql::ShowBackup::What::Files) {
         rows += show_files(statement, layer, sink);
       } else {
-        rows += show_objects(statement, layer, sink);
+        const bool schemas = statement.what == sql::ShowBackup::What::Schemas;
+        rows += show_objects(statement, layer,
+                             schemas ? restore::read_definitions(workshops_, *store, layer, stop)
+                                     : ObjectRows::Definitions(),
+                             sink);
       }
     }
   }

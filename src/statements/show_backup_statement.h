@@ -1,5 +1,8 @@
 #pragma once
 
+#include <utility>
+
+#include "restore/definitions.h"
 #include "sql/statements.h"
 #include "statements/dispatcher.h"
 #include "statements/stores.h"
@@ -17,15 +20,18 @@ class ShowBackupsStatement final : public Handler<sql::ShowBackups> {
   Stores& stores_;
 };
 
-/// SHOW BACKUP [FILES | VALIDATE] FROM … IN: what one backup holds, and whether it is whole.
+/// SHOW BACKUP [SCHEMAS | FILES | VALIDATE | WINDOWS] FROM … IN: what one backup holds, and whether
+/// it is whole. SCHEMAS recovers the catalogs in a workshop, which is for administrators.
 class ShowBackupStatement final : public Handler<sql::ShowBackup> {
  public:
-  explicit ShowBackupStatement(Stores& stores) : stores_(stores) {}
+  ShowBackupStatement(Stores& stores, restore::WorkshopServices workshops)
+      : stores_(stores), workshops_(std::move(workshops)) {}
   void run(const sql::ShowBackup& statement, sql::SessionContext& session, sql::RowSink& sink,
            const Stop& stop) override;
 
  private:
   Stores& stores_;
+  const restore::WorkshopServices workshops_;
 };
 
 }  // namespace holdfast::statements

@@ -7,6 +7,7 @@ namespace {
 struct Namer {
   std::string_view operator()(const sql::Backup&) const { return "BACKUP"; }
   std::string_view operator()(const sql::Restore&) const { return "RESTORE"; }
+  std::string_view operator()(const sql::VerifyBackup&) const { return "VERIFY BACKUP"; }
   std::string_view operator()(const sql::ShowBackups&) const { return "SHOW BACKUPS"; }
   std::string_view operator()(const sql::ShowBackup&) const { return "SHOW BACKUP"; }
   std::string_view operator()(const sql::ShowJobs&) const { return "SHOW JOBS"; }

@@ -120,6 +120,11 @@ def test_refused_before_anything_is_made(backed_up):
 def test_who_may(backed_up):
     server, daemon = backed_up
     # Over TCP: whoever comes through the Unix socket as the daemon's own OS user is an administrator.
+    # The owner of a table, and of a database: what a backup's catalogs define would run with holdfast's rights.
+    server.sql("CREATE DATABASE hers OWNER alice")
+    for statement in ("TABLE zoo.public.alices", "DATABASE zoo"):
+        error = daemon.error(f"RESTORE {statement} FROM LATEST IN '{COLLECTION}'", user="alice", tcp=True)
+        assert (error.sqlstate, "restore databases and tables" in error.message) == ("42501", True), error
     # A member of holdfast_admin, who is no superuser: the table is hers.
     server.sql("CREATE ROLE holdfast_admin; GRANT holdfast_admin TO alice")
     server.sql("GRANT CREATE ON DATABASE rescue TO alice; GRANT ALL ON SCHEMA public TO alice", "rescue")
