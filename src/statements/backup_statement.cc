@@ -165,7 +165,8 @@ void BackupStatement::run(const sql::Backup& statement, sql::SessionContext& ses
       open_for_user(stores_, spec.collection_uri(), session);
   if (!session.server_available()) {
     throw Error(sqlstate::kCannotConnectNow, "cannot take a backup while PostgreSQL is down")
-        .hint("Start PostgreSQL, or bring it back with RESTORE.");
+        .hint(
+            "Start PostgreSQL, or bring it back with RESTORE. A standby must have hot_standby on.");
   }
   choose_place(statement, *store, clock_.now(), spec, sink, stop);
   backup::check_spec(spec);
