@@ -100,9 +100,9 @@ TEST(Catalog, DoesNotWaitForLockedTables) {
   server.execute("CREATE DATABASE bank");
   server.execute(
       "CREATE TABLE locked (id int PRIMARY KEY, v text);"
-      "INSERT INTO locked SELECT i, repeat('x', 200) FROM generate_series(1, 1000) i;"
-      "VACUUM locked",
+      "INSERT INTO locked SELECT i, repeat('x', 200) FROM generate_series(1, 1000) i",
       "bank");
+  server.execute("VACUUM locked", "bank");
   Connection holder =
       Connection::open({.conninfo = server.conninfo(), .database = "bank"}, Stop::never());
   holder.query("BEGIN", Stop::never());

