@@ -315,6 +315,10 @@ void BackupRun::copy_files() {
   last_checkpoint_us_ = microseconds(environment_.clock->now());
   copy_frames(copy_request(), copy_, *this, stop_);
   read_until_ = server_position(session_->connection(), stop_);
+  // A standby does not know what its primary's transactions are at.
+  databases_copied_ =
+      session_->from_standby() ||
+      databases_may_be_copied(session_->connection(), manifest_.oldest_transaction(), stop_);
 }
 
 void BackupRun::stop_backup() {
@@ -322,10 +326,6 @@ void BackupRun::stop_backup() {
   // Before, because what is committed behind the stop LSN is not in the backup.
   manifest_.set_end_time_us(microseconds(environment_.clock->now()));
   const auto stopped = session_->finish(stop_);
-  // A standby does not know what its primary's transactions are at.
-  databases_copied_ =
-      session_->from_standby() ||
-      databases_may_be_copied(session_->connection(), manifest_.oldest_transaction(), stop_);
   *manifest_.mutable_stop() = to_proto(stopped.stop, stopped.timeline);
   manifest_.set_backup_label(stopped.backup_label);
   manifest_.set_tablespace_map(stopped.tablespace_map);

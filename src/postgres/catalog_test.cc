@@ -103,8 +103,7 @@ TEST(Catalog, DoesNotWaitForLockedTables) {
       "INSERT INTO locked SELECT i, repeat('x', 200) FROM generate_series(1, 1000) i",
       "bank");
   server.execute("VACUUM locked", "bank");
-  Connection holder =
-      Connection::open({.conninfo = server.conninfo(), .database = "bank"}, Stop::never());
+  Connection holder = server.connect("bank");
   holder.query("BEGIN", Stop::never());
   holder.query("LOCK TABLE locked IN ACCESS EXCLUSIVE MODE", Stop::never());
   const CatalogListing listing = list_catalog({.conninfo = server.conninfo()}, Stop::never());
