@@ -339,6 +339,11 @@ void BackupRun::copy_files() {
   enter("copying files");
   last_checkpoint_us_ = microseconds(environment_.clock->now());
   copy_frames(copy_request(), copy_, *this, stop_);
+  read_until_ = server_position(session_->connection(), stop_);
+  // A standby does not know what its primary's transactions are at.
+  databases_copied_ =
+      session_->from_standby() ||
+      databases_may_be_copied(session_->connection(), manifest_.oldest_transaction(), stop_);
 }
 
 void BackupRun::stop_backup() {

@@ -101,6 +101,8 @@ class BackupRun final : private CopyObserver {
   void write_out_replayed_pages();
   void store_control_file(std::size_t position, ByteView content);
   void judge_suspects(const postgres::WalRange& range);
+  void require_sound_copies(postgres::WalRange range);
+  bool has_all_files(const postgres::DatabaseFiles& files) const;
   std::optional<Time> last_commit(const postgres::WalRange& range);
   std::uint32_t highest_stored_pack(const Stop& stop) const;
   postgres::ConnectOptions connect_options() const;
@@ -135,8 +137,10 @@ class BackupRun final : private CopyObserver {
   ScopeListing scope_at_end_;
   ScopeListing scope_after_;
   CopyState copy_;
-  bool reused_ = false;  // the ledger has all that earlier attempts left
-  std::string phase_;    // changes only while no worker runs
+  postgres::Lsn read_until_;      // where the server was when the last file had been read
+  bool databases_copied_ = true;  // meanwhile, as files; false: surely not
+  bool reused_ = false;           // the ledger has all that earlier attempts left
+  std::string phase_;             // changes only while no worker runs
 
   std::atomic<std::uint64_t> bytes_done_{0};
   std::uint64_t bytes_total_ = 0;

@@ -8,6 +8,7 @@
 
 #include "backup/backup_run.h"
 #include "backup/backup_run_internal.h"
+#include "backup/copied_databases.h"
 #include "backup/corrupt_pages.h"
 #include "backup/scoped_wal.h"
 #include "backup/wal_archives.h"
@@ -113,8 +114,42 @@ void BackupRun::examine_wal() {
                                             .start = postgres::Lsn{manifest_.start().position()},
                                             .system_identifier = control_.system_identifier},
                                  .end = postgres::Lsn{manifest_.stop().position()}};
+  if (databases_copied_) require_sound_copies(range);
   judge_suspects(range);
   if (const auto time = last_commit(range)) manifest_.set_end_time_us(microseconds(*time));
+}
+
+/// What cannot be replayed as it was is taken again: most of it is in finished packs by then.
+void BackupRun::require_sound_copies(postgres::WalRange range) {
+  range.end = std::min(range.end, read_until_);
+  const auto copy = find_unsound_copy(
+      range, wal_->input(stop_), [this](const auto& files) { return has_all_files(files); }, stop_);
+  if (!copy) return;
+  throw Error(sqlstate::kObjectNotInPrerequisiteState,
+              fmt::format("the files of database {} were copied to database {} while they were "
+                          "backed up",
+                          copy->source.database, copy->target.database))
+      .detail(
+          "CREATE DATABASE with STRATEGY file_copy and ALTER DATABASE … SET TABLESPACE log that "
+          "files are copied, not what is in them, and the backup has read the source at another "
+          "moment.")
+      .hint("Take the backup again when no database is created or moved that way.")
+      .retry(Retry::Safe);
+}
+
+bool BackupRun::has_all_files(const postgres::DatabaseFiles& files) const {
+  const std::string directory = files.tablespace == postgres::kDefaultTablespace
+                                    ? fmt::format("base/{}", files.database)
+                                    : fmt::format("pg_tblspc/{}/{}/{}", files.tablespace,
+                                                  tablespace_version_directory_, files.database);
+  const auto& directories = copy_.files.directories();
+  const auto found = std::ranges::find(directories, directory, &DirectoryEntry::path);
+  if (found == directories.end()) return false;
+  const auto index = static_cast<std::uint32_t>(found - directories.begin());
+  for (std::size_t i = 0; i < copy_.files.size(); ++i) {
+    if (copy_.files[i].directory == index && copy_.changes.is_gone(i)) return false;
+  }
+  return true;
 }
 
 void BackupRun::judge_suspects(const postgres::WalRange& range) {

@@ -1,5 +1,7 @@
 #include "backup/changed_databases.h"
 
+#include "base/error.h"
+
 namespace holdfast::backup {
 
 namespace {
@@ -41,6 +43,27 @@ std::set<std::uint32_t> databases_changed_since(postgres::Connection& connection
     }
   }
   return databases;
+}
+
+bool databases_may_be_copied(postgres::Connection& connection, std::uint64_t since,
+                             const Stop& stop) {
+  // Both statements lock pg_database before they copy, until they commit.
+  const auto locked = connection.query(
+      "SELECT EXISTS (SELECT FROM pg_catalog.pg_locks"
+      " WHERE relation = 'pg_catalog.pg_database'::pg_catalog.regclass"
+      " AND mode = 'RowExclusiveLock')",
+      stop);
+  return locked.boolean(0, 0) || !databases_changed_since(connection, since, stop).empty();
+}
+
+postgres::Lsn server_position(postgres::Connection& connection, const Stop& stop) {
+  const auto result = connection.query(
+      "SELECT CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_last_wal_replay_lsn()"
+      " ELSE pg_catalog.pg_current_wal_insert_lsn() END",
+      stop);
+  const auto position = postgres::parse_lsn(result.text(0, 0));
+  if (!position) throw Error(sqlstate::kInternalError, "the server does not say where its WAL is");
+  return *position;
 }
 
 }  // namespace holdfast::backup

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <chrono>
 #include <set>
 
 #include "base/assert.h"
@@ -322,7 +323,10 @@ std::optional<RestorableWindow> MomentFinder::with_times(const ArchivedTimeline&
   window.begin = layer != nullptr ? end_time(*layer) : first->time;
   window.end = last ? std::max(last->time, window.begin) : window.begin;
   const auto& mark = timeline.time_mark;
-  if (mark && mark->lsn <= end && begin < mark->lsn) window.end = std::max(window.end, mark->time);
+  // A mark tells of what was committed before its time, so the last moment is the one before.
+  if (mark && mark->lsn <= end && begin < mark->lsn) {
+    window.end = std::max(window.end, mark->time - std::chrono::microseconds(1));
+  }
   return window;
 }
 

@@ -243,7 +243,7 @@ Daemon::Parts::Parts(Configuration given, const Stop& stop)
       upstream(instance, registry),
       schedules(database, node_number(configuration.node_id)),
       history(database),
-      launcher(instance, registry, history, dispatcher),
+      launcher(instance, registry, runner, history, dispatcher),
       scheduler(schedules, launcher, Clock::system()) {
   create_directory(configuration.external_io_dir, "external I/O directory");
   create_directory(configuration.socket_dir, "socket directory");

@@ -14,7 +14,7 @@ namespace holdfast::daemon {
 namespace {
 
 constexpr std::array kTypes = {jobs::kBackupType, jobs::kRestoreType, jobs::kVerifyType,
-                               jobs::kWalArchiveType};
+                               jobs::kWalArchiveType, jobs::kDeleteBackupsType};
 
 struct OfType {
   std::map<jobs::JobStatus, int> by_status;
@@ -66,22 +66,30 @@ std::string metrics_text(const jobs::Registry& registry, Instance& instance,
     for (const auto& archive : listed) {
       // The slot names the collection: a URI may be long, and hold secrets.
       if (archive.state) {
-        fmt::format_to(out, "{}{{slot=\"{}\"}} {}\n", name, archive.slot, value(*archive.state));
+        fmt::format_to(out, "{}{{slot=\"{}\"}} {}\n", name, archive.slot, value(archive));
       }
     }
   };
   const Time now = Clock::system().now();
+  using Archive = backup::WalArchives::Listed;
   gauge("holdfast_wal_archive_lag_bytes", "WAL that is not in the archive yet.",
-        [](const backup::WalArchiveState& state) { return state.lag_bytes; });
+        [](const Archive& archive) { return archive.state->lag_bytes; });
   gauge("holdfast_wal_archive_lag_seconds", "How old the oldest of it is.",
-        [&](const backup::WalArchiveState& state) {
+        [&](const Archive& archive) {
+          const backup::WalArchiveState& state = *archive.state;
           if (state.lag_bytes == 0 && state.waiting_for.empty()) return 0.0;
           return state.archived_time
                      ? std::chrono::duration<double>(now - *state.archived_time).count()
                      : 0.0;
         });
   gauge("holdfast_wal_archive_protected_bytes", "WAL that PostgreSQL keeps for the archive.",
-        [](const backup::WalArchiveState& state) { return state.protected_bytes; });
+        [](const Archive& archive) { return archive.state->protected_bytes; });
+  gauge("holdfast_wal_archive_protected_age_seconds", "Since when it keeps the oldest of it.",
+        [&](const Archive& archive) {
+          return archive.protected_since
+                     ? std::chrono::duration<double>(now - *archive.protected_since).count()
+                     : 0.0;
+        });
   return text;
 }
 

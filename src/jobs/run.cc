@@ -22,6 +22,13 @@ constexpr int kLongestBackoff = 30;  // times first_retry_after
 
 Error canceled_error() { return Error(sqlstate::kQueryCanceled, "job canceled by user"); }
 
+/// What a pause point does that concerns no job.
+void act(const PauseHit& hit, const Stop& stop) {
+  if (hit.action == PauseAction::Kill) kill(getpid(), SIGKILL);
+  if (hit.action != PauseAction::Stall) return;
+  while (hit.file.empty() || !std::filesystem::exists(hit.file)) stop.sleep(kStallPoll);
+}
+
 Error from_exception(const std::exception& exception) {
   return Error(sqlstate::kInternalError, exception.what());
 }
@@ -99,18 +106,22 @@ void Runner::Run::pause_point(std::string_view name) {
       stop_.check();
       return;
     case PauseAction::Kill:
-      kill(getpid(), SIGKILL);
-      return;
+    case PauseAction::Stall:
+      return act(*hit, stop_);
     case PauseAction::Fail:
       throw Error(sqlstate::kInternalError, fmt::format("pause point \"{}\" failed the job", name));
     case PauseAction::Retry:
       throw Error(sqlstate::kInternalError,
                   fmt::format("pause point \"{}\" failed the attempt", name))
           .retry(Retry::Safe);
-    case PauseAction::Stall:
-      while (hit->file.empty() || !std::filesystem::exists(hit->file)) stop_.sleep(kStallPoll);
-      return;
   }
+}
+
+void Runner::pause_point(std::string_view name, const Stop& stop) {
+  const auto hit = pause_points_.reach(name);
+  if (!hit) return;
+  log::info("reached pause point {}", name);
+  act(*hit, stop);
 }
 
 const JobKind* Runner::Run::kind() const {

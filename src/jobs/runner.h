@@ -100,6 +100,10 @@ class Runner {
   bool resume(JobId id);
   bool cancel(JobId id);
 
+  /// A pause point beside the jobs: it may kill the process or stall until its file exists; what
+  /// other actions do concerns a job. Throws Stopped.
+  void pause_point(std::string_view name, const Stop& stop);
+
   /// Waits until the job has ended and gives the outcome of a job that succeeded. Throws the job's
   /// own error when it failed; kQueryCanceled when it was canceled; kObjectNotInPrerequisiteState
   /// when it was paused meanwhile. When `stop` is requested with reason Cancel (the client

@@ -3,14 +3,20 @@
 #include <fmt/core.h>
 
 #include <algorithm>
+#include <chrono>
 #include <iterator>
 #include <optional>
 #include <tuple>
 
 #include "base/error.h"
+#include "base/log.h"
 
 namespace holdfast::postgres {
 namespace {
+
+/// Shorter than PostgreSQL waits for the last sessions of a database to go (five seconds). Source:
+/// PostgreSQL src/backend/storage/ipc/procarray.c (CountOtherDBBackends).
+constexpr std::chrono::milliseconds kLongestLockWait{1000};
 
 constexpr std::string_view kKindNames[] = {"database",          "schema",   "table",         "view",
                                            "materialized view", "sequence", "foreign table", "type",
@@ -49,7 +55,20 @@ std::string is_own(std::string_view catalog, std::string_view alias) {
       catalog, alias);
 }
 
-std::string objects_query() {
+/// What a table takes, with TOAST and indexes. PostgreSQL's function opens each of them, and so
+/// waits for whoever has locked it; what the last VACUUM or ANALYZE counted can be had at once.
+enum class Sizes { Exact, Counted };
+
+std::string_view size_of_relation(Sizes sizes) {
+  if (sizes == Sizes::Exact) return "COALESCE(pg_catalog.pg_total_relation_size(c.oid), 0)";
+  return "(SELECT pg_catalog.sum(p.relpages::bigint) "
+         "  * pg_catalog.current_setting('block_size')::bigint "
+         " FROM pg_catalog.pg_class p WHERE p.oid IN (c.oid, c.reltoastrelid) OR p.oid IN "
+         "  (SELECT i.indexrelid FROM pg_catalog.pg_index i "
+         "   WHERE i.indrelid IN (c.oid, c.reltoastrelid)))::bigint";
+}
+
+std::string objects_query(Sizes sizes) {
   const std::string schemas = fmt::format(
       "SELECT 1, ''::text, n.nspname::text, n.oid, 0::pg_catalog.oid, 0::bigint, (-1)::bigint, "
       "       n.nspowner, n.nspacl, 'SCHEMA ' || pg_catalog.quote_ident(n.nspname) "
@@ -60,8 +79,7 @@ std::string objects_query() {
       "SELECT CASE c.relkind WHEN 'r' THEN 2 WHEN 'p' THEN 2 WHEN 'v' THEN 3 WHEN 'm' THEN 4 "
       "            WHEN 'S' THEN 5 ELSE 6 END, "
       "       n.nspname::text, c.relname::text, c.oid, n.oid, "
-      "       CASE WHEN c.relkind IN ('r', 'm') "
-      "            THEN COALESCE(pg_catalog.pg_total_relation_size(c.oid), 0) ELSE 0 END, "
+      "       CASE WHEN c.relkind IN ('r', 'm') THEN {} ELSE 0 END, "
       "       CASE WHEN c.relkind NOT IN ('r', 'p', 'm') OR c.reltuples < 0 THEN -1 "
       "            WHEN c.reltuples = 0 AND c.relpages = 0 "
       "             AND pg_catalog.current_setting('server_version_num')::int < 140000 THEN -1 "
@@ -71,7 +89,7 @@ std::string objects_query() {
       "       || pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(c.relname) "
       "FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace "
       "WHERE c.relkind IN ('r', 'p', 'v', 'm', 'S', 'f') AND c.relpersistence <> 't' AND {}",
-      is_own("pg_class", "c"));
+      size_of_relation(sizes), is_own("pg_class", "c"));
   const std::string types = fmt::format(
       "SELECT 7, n.nspname::text, t.typname::text, t.oid, n.oid, 0, -1, t.typowner, t.typacl, "
       "       'TYPE ' || pg_catalog.quote_ident(n.nspname) || '.' "
@@ -159,8 +177,22 @@ std::vector<CatalogEntry> list_database_objects(Connection& connection, const St
       "SELECT datname, oid FROM pg_catalog.pg_database "
       "WHERE datname = pg_catalog.current_database()",
       stop);
-  return read_entries(connection.query(objects_query(), stop), own.text(0, 0),
-                      static_cast<std::uint32_t>(own.integer(0, 1)));
+  // Somebody may keep a table locked for as long as he likes, and while this session waits for him
+  // nobody else gets the database for himself, as DROP DATABASE needs it.
+  connection.query(fmt::format("SET lock_timeout = '{}ms'", kLongestLockWait.count()), stop);
+  QueryResult objects;
+  try {
+    objects = connection.query(objects_query(Sizes::Exact), stop);
+  } catch (const Error& error) {
+    // A standby cancels whoever stands in the way of a lock that it replays.
+    if (error.state() != sqlstate::kLockNotAvailable &&
+        error.state() != sqlstate::kSerializationFailure) {
+      throw;
+    }
+    log::info("database \"{}\" has locked tables: their sizes are estimates", own.text(0, 0));
+    objects = connection.query(objects_query(Sizes::Counted), stop);
+  }
+  return read_entries(objects, own.text(0, 0), static_cast<std::uint32_t>(own.integer(0, 1)));
 }
 
 CatalogListing list_catalog(const ConnectOptions& connect, const Stop& stop) {

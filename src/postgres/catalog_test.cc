@@ -95,6 +95,25 @@ TEST(Catalog, ListsEveryKindOfObjectWithOwnersSizesAndGrants) {
   EXPECT_EQ(find(listing, ObjectKind::Function, "bank", "now()"), nullptr);
 }
 
+TEST(Catalog, DoesNotWaitForLockedTables) {
+  const testing::PrivateInstance server;
+  server.execute("CREATE DATABASE bank");
+  server.execute(
+      "CREATE TABLE locked (id int PRIMARY KEY, v text);"
+      "INSERT INTO locked SELECT i, repeat('x', 200) FROM generate_series(1, 1000) i",
+      "bank");
+  server.execute("VACUUM locked", "bank");
+  Connection holder = server.connect("bank");
+  holder.query("BEGIN", Stop::never());
+  holder.query("LOCK TABLE locked IN ACCESS EXCLUSIVE MODE", Stop::never());
+  const CatalogListing listing = list_catalog({.conninfo = server.conninfo()}, Stop::never());
+  const auto* locked = find(listing, ObjectKind::Table, "bank", "locked");
+  ASSERT_NE(locked, nullptr);
+  // 1000 rows of 200 bytes, and their index.
+  EXPECT_GT(locked->size_bytes, 200000U);
+  EXPECT_LT(locked->size_bytes, 400000U);
+}
+
 TEST(Checks, NameWhatTheRoleLacksAndHowToGrantIt) {
   const testing::PrivateInstance server;
   Connection owner = server.connect();

@@ -34,6 +34,7 @@ constexpr std::uint8_t kCheckpointOnline = 0x10;
 constexpr std::uint8_t kParameterChange = 0x60;
 constexpr std::uint8_t kRestorePoint = 0x70;
 constexpr std::uint8_t kEndOfRecovery = 0x90;
+constexpr std::uint8_t kImageForHint = 0xA0;
 constexpr std::uint8_t kCheckpointRedo = 0xE0;
 constexpr std::size_t kWalLevelInCheckpoint = 20;
 constexpr std::size_t kWalLevelInParameterChange = 20;
@@ -43,6 +44,10 @@ constexpr std::uint32_t kWalLevelMinimal = 0;
 
 // PostgreSQL counts from 2000-01-01. Source: src/include/datatype/timestamp.h.
 constexpr std::chrono::seconds kPostgresEpoch{946'684'800};
+
+// The same number for XLOG_DBASE_CREATE (13, 14) and XLOG_DBASE_CREATE_FILE_COPY (from 15 on).
+// Source: PostgreSQL src/include/commands/dbcommands_xlog.h.
+constexpr std::uint8_t kDatabaseCopy = 0x00;
 
 // Source: PostgreSQL src/include/commands/tablespace.h.
 constexpr std::uint8_t kTablespaceCreate = 0x00;
@@ -183,6 +188,23 @@ std::optional<TablespaceCreation> parse_tablespace_creation(const WalRecord& rec
   const std::string_view path = as_text(record.main_data.subspan(sizeof(std::uint32_t)));
   created.location = path.substr(0, path.find('\0'));
   return created;
+}
+
+std::optional<DatabaseCopy> parse_database_copy(const WalRecord& record) {
+  if (record.resource_manager != rmgr::kDatabase || (record.info & kInfoOwnBits) != kDatabaseCopy) {
+    return std::nullopt;
+  }
+  Fields fields(record.main_data, "database");
+  DatabaseCopy copy;
+  copy.target.database = fields.take32();
+  copy.target.tablespace = fields.take32();
+  copy.source.database = fields.take32();
+  copy.source.tablespace = fields.take32();
+  return copy;
+}
+
+bool is_hint_image(const WalRecord& record) {
+  return record.resource_manager == rmgr::kXlog && (record.info & kInfoOwnBits) == kImageForHint;
 }
 
 void visit_changes(const WalRecord& record, int major, WalChangeVisitor& visitor) {

@@ -48,6 +48,27 @@ struct TablespaceCreation {
 /// Source: PostgreSQL src/include/commands/tablespace.h (xl_tblspc_create_rec).
 std::optional<TablespaceCreation> parse_tablespace_creation(const WalRecord& record);
 
+/// What a database has in one tablespace.
+struct DatabaseFiles {
+  std::uint32_t database = 0;
+  std::uint32_t tablespace = 0;
+  friend constexpr auto operator<=>(const DatabaseFiles&, const DatabaseFiles&) = default;
+};
+
+/// A record that has replay copy a database's files; their pages are not in the WAL.
+struct DatabaseCopy {
+  DatabaseFiles target;
+  DatabaseFiles source;
+};
+/// Absent for all other records. Throws kDataCorrupted when its content is impossible.
+/// Source: PostgreSQL src/include/commands/dbcommands_xlog.h (xl_dbase_create_rec of 13 and 14,
+/// xl_dbase_create_file_copy_rec).
+std::optional<DatabaseCopy> parse_database_copy(const WalRecord& record);
+
+/// Whether the record only carries images of pages of which nothing but hint bits changed.
+/// Source: PostgreSQL src/include/catalog/pg_control.h (XLOG_FPI_FOR_HINT).
+bool is_hint_image(const WalRecord& record);
+
 /// Told what WAL records do to relation files.
 class WalChangeVisitor {
  public:

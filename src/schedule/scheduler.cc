@@ -104,8 +104,10 @@ void Scheduler::settle(ScheduleId id, const Stop& stop) {
   // Before the end is written down: a crash in between repeats it, which does no harm.
   const bool success =
       std::ranges::any_of(ends, [](const auto& end) { return end.second == JobEnd::Succeeded; });
+  launcher_.pause_point("schedule.after_end", stop);
   std::string not_deleted;
   if (success && schedule->deletes_backups()) not_deleted = delete_backups(*schedule, stop);
+  launcher_.pause_point("schedule.after_deletion", stop);
 
   Schedules::Edit edit(schedules_);
   schedule = edit.find(id);
@@ -196,6 +198,7 @@ void Scheduler::failed(Schedule& schedule, std::string_view why) {
 void Scheduler::run_if_due(ScheduleId id, const Stop& stop) {
   const std::optional<Schedule> due = claim_if_due(id);
   if (!due) return;
+  launcher_.pause_point("schedule.after_claim", stop);
   std::optional<JobId> job;
   std::optional<Error> error;
   try {
@@ -203,6 +206,7 @@ void Scheduler::run_if_due(ScheduleId id, const Stop& stop) {
   } catch (const Error& failure) {
     error = failure;
   }
+  launcher_.pause_point("schedule.after_launch", stop);
   if (error) launcher_.record_failure(*due, *error);
   Schedules::Edit edit(schedules_);
   std::optional<Schedule> schedule = edit.find(id);
@@ -220,6 +224,7 @@ void Scheduler::run_if_due(ScheduleId id, const Stop& stop) {
   }
   edit.save(*schedule);
   edit.commit();
+  launcher_.pause_point("schedule.after_record", stop);
 }
 
 /// The schedule as it was claimed for a run; absent when it shall not run now.

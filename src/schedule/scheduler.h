@@ -2,6 +2,8 @@
 
 #include <chrono>
 #include <condition_variable>
+#include <string>
+#include <string_view>
 #include <thread>
 
 #include "base/clock.h"
@@ -32,6 +34,8 @@ class Launcher {
   /// Begins to delete what the schedule lets go (see Schedule::retention). Throws Error, and then
   /// nothing has begun; Stopped.
   virtual void delete_backups(const Schedule& schedule, const Stop& stop) = 0;
+  /// A named place in a run at which tests kill the process; see docs/testing.md.
+  virtual void pause_point(std::string_view name, const Stop& stop) = 0;
   /// A run that came to nothing leaves its trace: there is no job that could.
   virtual void record_failure(const Schedule& schedule, const Error& error) = 0;
 };

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <fstream>
 #include <functional>
@@ -34,6 +35,7 @@ class FakeLauncher final : public Launcher {
   bool up = true;
   JobEnd end_at_once = JobEnd::Succeeded;
   std::function<void()> on_launch = [] {};
+  std::function<void(std::string_view point)> at_point = [](std::string_view) {};
   std::vector<std::pair<ScheduleId, Time>> launched;
   std::map<JobId, JobEnd> jobs;
   std::map<ScheduleId, JobId> newest;
@@ -55,6 +57,7 @@ class FakeLauncher final : public Launcher {
     if (!up) throw Error(sqlstate::kCannotConnectNow, "PostgreSQL is down");
     deletions.push_back(schedule.id);
   }
+  void pause_point(std::string_view name, const Stop&) override { at_point(name); }
   void record_failure(const Schedule&, const Error& error) override {
     recorded.push_back(error.message());
   }
@@ -285,6 +288,74 @@ TEST_F(SchedulerTest, PausesAfterAFailure) {
   EXPECT_EQ(row(id).next_run, std::nullopt);
   EXPECT_EQ(row(id).state, "last run failed: the storage is away");
   EXPECT_EQ(launcher_.recorded, std::vector<std::string>{"the storage is away"});
+}
+
+TEST_F(SchedulerTest, PoliciesBehaveWhileTheStorageIsAwayForHours) {
+  const auto add_with = [&](OnExecutionFailure policy) {
+    return add("*/15 * * * *", [&](Schedule& s) { s.on_execution_failure = policy; });
+  };
+  const ScheduleId reschedule = add_with(OnExecutionFailure::Reschedule);
+  const ScheduleId retry = add_with(OnExecutionFailure::Retry);
+  const ScheduleId pause = add_with(OnExecutionFailure::Pause);
+  launcher_.end_at_once = JobEnd::Failed;
+  for (int minute = 0; minute < 6 * 60; ++minute) {
+    pass(minutes(1), minutes(1));
+    for (const ScheduleId id : {reschedule, retry, pause}) {
+      ASSERT_LE(row(id).running_jobs.size(), 1U) << "runs pile up";
+    }
+  }
+  tick();
+  EXPECT_EQ(row(reschedule).failures, 6 * 4);
+  // Once a minute from the first failure on, however often a regular time comes as well.
+  EXPECT_GE(row(retry).failures, 6 * 60 / 2 - 10);
+  EXPECT_LE(row(retry).failures, 6 * 60);
+  EXPECT_EQ(row(pause).failures, 1);
+  EXPECT_TRUE(row(pause).paused);
+  EXPECT_EQ(row(reschedule).state, "last run failed: the job failed");
+
+  // It is back: one run each, nothing is made up for that has failed.
+  launcher_.end_at_once = JobEnd::Succeeded;
+  const std::size_t before = runs();
+  pass(minutes(15), minutes(1));
+  tick();
+  EXPECT_EQ(row(reschedule).successes, 1);
+  EXPECT_LE(row(retry).successes, 2);
+  EXPECT_LE(runs() - before, 3U);
+  EXPECT_EQ(row(reschedule).state, "");
+  EXPECT_EQ(row(retry).state, "");
+  EXPECT_EQ(row(pause).successes, 0);
+}
+
+TEST_F(SchedulerTest, ARunThatDiesAnywhereTakesPlaceOnce) {
+  for (const std::string_view place :
+       {"schedule.after_claim", "schedule.after_launch", "schedule.after_record",
+        "schedule.after_end", "schedule.after_deletion"}) {
+    launcher_.at_point = [](std::string_view) {};
+    const ScheduleId id = add("@hourly", [](Schedule& schedule) { schedule.keep_fulls = 2; });
+    const std::size_t before = runs();
+    bool died = false;
+    launcher_.at_point = [&](std::string_view point) {
+      if (point != place || died) return;
+      died = true;
+      throw Stopped{StopReason::Shutdown};
+    };
+    clock_.time = *row(id).next_run;
+    for (int i = 0; i < 4; ++i) {
+      try {
+        tick();
+      } catch (const Stopped&) {
+        restart();
+      }
+    }
+    EXPECT_TRUE(died) << place;
+    EXPECT_EQ(runs() - before, 1U) << place;
+    EXPECT_EQ(row(id).successes, 1) << place;
+    EXPECT_FALSE(row(id).claimed.has_value()) << place;
+    EXPECT_GE(std::ranges::count(launcher_.deletions, id), 1) << place;
+    Schedules::Edit edit(schedules_);
+    edit.remove(id);
+    edit.commit();
+  }
 }
 
 TEST_F(SchedulerTest, WaitsForPostgresAndThenRunsOnce) {

@@ -214,7 +214,8 @@ void BackupStatement::run_as(const sql::Backup& statement, std::string text,
       open_for_user(stores_, spec.collection_uri(), session, lock.access());
   if (!session.server_available()) {
     throw Error(sqlstate::kCannotConnectNow, "cannot take a backup while PostgreSQL is down")
-        .hint("Start PostgreSQL, or bring it back with RESTORE.");
+        .hint(
+            "Start PostgreSQL, or bring it back with RESTORE. A standby must have hot_standby on.");
   }
   const Time now = clock_.now();
   if (statement.as_of) require_past(*statement.as_of, now);

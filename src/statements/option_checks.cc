@@ -114,4 +114,16 @@ std::uint32_t workers_option(const sql::Options& options, std::uint32_t most) {
   return static_cast<std::uint32_t>(*workers);
 }
 
+void require_primary(sql::SessionContext& session, std::string_view statement) {
+  const auto answer = session.query("SELECT pg_catalog.pg_is_in_recovery()");
+  if (answer.rows.empty() || answer.rows[0].at(0) != "t") return;
+  // Worded as PostgreSQL words it for its own statements.
+  throw Error(sqlstate::kReadOnlySqlTransaction,
+              fmt::format("cannot execute {} during recovery", statement))
+      .detail("This PostgreSQL is a standby: what it holds is made by its primary.")
+      .hint(
+          "Restore on the primary, into a new directory with option data_directory, or promote "
+          "this standby with pg_promote() first.");
+}
+
 }  // namespace holdfast::statements

@@ -6,6 +6,7 @@
 #include <string_view>
 
 #include "sql/options.h"
+#include "sql/statement_runner.h"
 #include "sql/statements.h"
 
 namespace holdfast::statements {
@@ -28,5 +29,9 @@ std::uint64_t parse_rate(std::string_view text);
 
 /// The value of WITH workers: 1 to `most`; 0 when it was not given. Throws kInvalidParameterValue.
 std::uint32_t workers_option(const sql::Options& options, std::uint32_t most);
+
+/// Throws kReadOnlySqlTransaction when the session's server is a standby, on which nothing can be
+/// made. `statement` is its name for the message; the server must be available.
+void require_primary(sql::SessionContext& session, std::string_view statement);
 
 }  // namespace holdfast::statements

@@ -307,6 +307,7 @@ ObjectRestoreSpec make_object_spec(const sql::Restore& statement, const Manifest
                 "could not restore databases or tables: PostgreSQL is down")
         .hint("RESTORE FROM … brings a whole cluster back.");
   }
+  require_primary(session, databases(statement) ? "RESTORE DATABASE" : "RESTORE TABLE");
   const auto& options = statement.options;
   ObjectRestoreSpec spec;
   spec.set_grants(options.flag("grants"));

@@ -151,6 +151,7 @@ void RestoreStatement::run_as(const sql::Restore& statement, std::string text,
                 "full cluster RESTORE can only be used on full cluster BACKUP files");
   }
   if (spec.data_directory().empty() && instance_.running()) {
+    if (session.server_available()) require_primary(session, "RESTORE");
     restore::require_no_user_objects(instance_.user_objects(stop));
   }
 

@@ -68,6 +68,8 @@ def test_examples(lab, page):
 def test_monitoring_files_name_metrics_that_exist():
     known = set(re.findall(r"holdfast_[a-z_]+", "".join(path.read_text() for path in (env.ROOT / "src/daemon").glob("*metrics.cc"))))
     json.loads((env.ROOT / "docs/monitoring/grafana.json").read_text())
+    page = (env.ROOT / "docs/monitoring.md").read_text()
+    assert {name for name in known if f"| `{name}` |" not in page} == set(), "metrics that the page does not have"
     for page in [env.ROOT / "docs/monitoring.md", *(env.ROOT / "docs/monitoring").iterdir()]:
         named = set(re.findall(r"holdfast_[a-z_]+", page.read_text()))
         assert named and named <= known, f"{page.name}: {named - known}"

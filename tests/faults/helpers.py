@@ -24,6 +24,10 @@ RETENTION_POINTS = (
     "retention.after_trim")
 
 
+# Those of the scheduler, in the order of a run.
+SCHEDULE_POINTS = ("schedule.after_claim", "schedule.after_launch", "schedule.after_record", "schedule.after_end", "schedule.after_deletion")
+
+
 def points_in_source(module):
     """The pause points that the code names."""
     names = set()

@@ -1,6 +1,7 @@
 """holdfast daemons under test."""
 import os
 import signal
+import sqlite3
 import subprocess
 import time
 from pathlib import Path
@@ -150,6 +151,15 @@ class Holdfast:
             assert row["status"] not in TERMINAL, f"job {row['status']}: {row['error']}\n{self.log_text()[-3000:]}"
             assert time.monotonic() < deadline, f"still {row['status']}: {row}\n{self.log_text()[-3000:]}"
             time.sleep(0.05)
+
+    def unsettled_schedules(self):
+        """How many have a run that is due, that begins, or whose end the scheduler has not seen: a deletion may follow it."""
+        state = sqlite3.connect(f"file:{self.store}/holdfast.db?mode=ro", uri=True)
+        try:
+            return state.execute("SELECT count(*) FROM schedules WHERE claimed IS NOT NULL OR running_jobs <> '' OR next_run <= ?",
+                                 (time.time() * 1e6,)).fetchone()[0]
+        finally:
+            state.close()
 
     # -- storage
 
