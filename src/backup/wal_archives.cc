@@ -11,6 +11,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "collection/frame.h"
+#include "collection/object_lock.h"
 #include "jobs/status.h"
 #include "postgres/connection.h"
 #include "postgres/wal_position.h"

@@ -342,7 +342,8 @@ void Daemon::Parts::register_jobs() {
   runner.register_kind(
       std::string(jobs::kVerifyType), {.make = [this] {
         auto body = std::make_unique<restore::VerifyJob>(restore::ObjectRestoreServices{
-            .open_store = [this](const std::string& uri, const Stop&) { return stores.open(uri); },
+            .open_store = [this](const std::string& uri, const storage::StoreAccess& access,
+                                 const Stop&) { return stores.open(uri, access); },
             .live = {},
             .programs = [this](const Stop& until) { return instance.programs(until); },
             .authorize = [this](restore::proto::RestoreJobSpec& spec,
