@@ -69,18 +69,25 @@ std::optional<std::uint32_t> pack_number(std::string_view key) {
   return number;
 }
 
-/// Whether LATEST names a later state of the same cluster than `manifest`. What it names may be
-/// gone, or damaged.
-bool latest_is_newer(storage::ObjectStore& store, const manifest::Manifest& manifest,
-                     const Stop& stop) {
+/// Whether LATEST names a later state of the same cluster than `manifest`, or has to go on naming a
+/// backup of the cluster, on which others build: one of some tables does not take its place. What
+/// it names may be gone, or damaged.
+bool latest_stays(storage::ObjectStore& store, const manifest::Manifest& manifest,
+                  const Stop& stop) {
   std::string named;
   try {
     named = collection::resolve_latest(store, stop);
     const auto latest = collection::read_manifest(store, named, stop);
-    return latest && collection::ends_later(*latest, manifest);
+    if (!latest) return false;
+    if (collection::is_scoped(*latest) != collection::is_scoped(manifest)) {
+      return collection::is_scoped(manifest);
+    }
+    return collection::ends_later(*latest, manifest);
   } catch (const Error& error) {
     // Encrypted with another chain's key: only its name is known.
-    if (error.state() == sqlstate::kInvalidParameterValue) return named > manifest.subdirectory();
+    if (error.state() == sqlstate::kInvalidParameterValue) {
+      return collection::is_scoped(manifest) || named > manifest.subdirectory();
+    }
     if (error.state() == sqlstate::kUndefinedFile || error.state() == sqlstate::kDataCorrupted ||
         error.state() == sqlstate::kFeatureNotSupported) {
       return false;
@@ -112,8 +119,8 @@ std::string data_prefix(std::string_view directory) {
 
 void point_latest_at(storage::ObjectStore& store, const manifest::Manifest& manifest, Time now,
                      const Stop& stop) {
-  if (latest_is_newer(store, manifest, stop)) {
-    log::info("LATEST stays where it is: that backup is newer than \"{}\"",
+  if (latest_stays(store, manifest, stop)) {
+    log::info("LATEST stays where it is: that backup is newer than \"{}\", or of the whole cluster",
               manifest.subdirectory());
     return;
   }

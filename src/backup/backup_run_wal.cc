@@ -123,7 +123,13 @@ void BackupRun::examine_wal() {
 void BackupRun::require_sound_copies(postgres::WalRange range) {
   range.end = std::min(range.end, read_until_);
   const auto copy = find_unsound_copy(
-      range, wal_->input(stop_), [this](const auto& files) { return has_all_files(files); }, stop_);
+      range, wal_->input(stop_), [this](const auto& files) { return has_all_files(files); },
+      [this](std::uint32_t database) {
+        return !scoped() || std::ranges::any_of(spec_.scope(), [&](const auto& one) {
+          return one.oid() == database;
+        });
+      },
+      stop_);
   if (!copy) return;
   throw Error(sqlstate::kObjectNotInPrerequisiteState,
               fmt::format("the files of database {} were copied to database {} while they were "
@@ -234,7 +240,7 @@ void BackupRun::check_scope(const postgres::WalRange& range) {
                    .dropped = std::move(history.dropped)};
   for (std::size_t i = 0; i < copy_.files.size(); ++i) {
     const auto path = postgres::parse_relation_path(copy_.files.path(i));
-    const bool content = path && !copy_.files[i].vanished &&
+    const bool content = path && !copy_.changes.is_gone(i) &&
                          (path->fork == postgres::Fork::Main || path->fork == postgres::Fork::Init);
     if (content) check.copied.emplace(path->relation.database, path->relation.relation);
   }

@@ -47,7 +47,8 @@ class Copies final : public postgres::WalChangeVisitor {
 
 std::optional<DatabaseCopy> find_unsound_copy(
     const postgres::WalRange& wal, const postgres::WalInput& input,
-    const std::function<bool(const DatabaseFiles&)>& has_all, const Stop& stop) {
+    const std::function<bool(const DatabaseFiles&)>& has_all,
+    const std::function<bool(std::uint32_t)>& wanted, const Stop& stop) {
   Copies copies(has_all);
   postgres::scan_wal(
       wal, input,
@@ -57,7 +58,8 @@ std::optional<DatabaseCopy> find_unsound_copy(
         if (copies.any() && !postgres::is_hint_image(record)) {
           postgres::visit_changes(record, wal.reader.major, copies);
         }
-        if (const auto copy = postgres::parse_database_copy(record)) copies.add(*copy);
+        const auto copy = postgres::parse_database_copy(record);
+        if (copy && wanted(copy->target.database)) copies.add(*copy);
       },
       stop);
   return copies.unsound();

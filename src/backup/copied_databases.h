@@ -19,10 +19,12 @@ namespace holdfast::backup {
 /// the backup as it was at the record: neither gone because the files were read later, nor changed
 /// before they were read. `wal` begins at the backup's start LSN and ends where the last file had
 /// been read: what happens behind that finds the files as they were. `has_all` tells whether the
-/// backup has every file of a source that is dropped within the WAL.
+/// backup has every file of a source that is dropped within the WAL, `wanted` whether it has the
+/// database that a copy is of: replay does nothing about others.
 /// Source: PostgreSQL src/backend/commands/dbcommands.c (dbase_redo).
 std::optional<postgres::DatabaseCopy> find_unsound_copy(
     const postgres::WalRange& wal, const postgres::WalInput& input,
-    const std::function<bool(const postgres::DatabaseFiles&)>& has_all, const Stop& stop);
+    const std::function<bool(const postgres::DatabaseFiles&)>& has_all,
+    const std::function<bool(std::uint32_t)>& wanted, const Stop& stop);
 
 }  // namespace holdfast::backup

@@ -43,7 +43,8 @@ class CopiedDatabases : public testing::Test {
     const auto found = find_unsound_copy(
         {.reader = {.major = 15, .wal_segment_bytes = kSegment, .start = Lsn{kSegment + 40}},
          .end = end},
-        input(), [&](const auto&) { return has_all_; }, Stop::never());
+        input(), [&](const auto&) { return has_all_; },
+        [&](std::uint32_t database) { return database != unwanted_; }, Stop::never());
     return found ? found->target.database : 0;
   }
   postgres::WalInput input() {
@@ -60,6 +61,7 @@ class CopiedDatabases : public testing::Test {
   WalBuilder wal_{15, Lsn{kSegment}, kSegment};
   Bytes bytes_;
   bool has_all_ = true;
+  std::uint32_t unwanted_ = 0;
 };
 
 TEST_F(CopiedDatabases, ASourceThatStaysAsItWasIsSound) {
@@ -92,6 +94,14 @@ TEST_F(CopiedDatabases, AMoveIsSoundWhenTheOldPlaceWasRead) {
   EXPECT_EQ(unsound(), 0U);
   has_all_ = false;
   EXPECT_EQ(unsound(), 5U);
+}
+
+TEST_F(CopiedDatabases, WhatTheBackupDoesNotHoldIsNoMatter) {
+  copy(100, kTablespace, 5, kTablespace);
+  change(5);
+  EXPECT_EQ(unsound(), 100U);
+  unwanted_ = 100;
+  EXPECT_EQ(unsound(), 0U);
 }
 
 TEST_F(CopiedDatabases, CopiesOfCopiesAreWatched) {

@@ -120,6 +120,20 @@ Milestones::Created Milestones::create(const Wanted& wanted, const Stop& stop) {
             "BACKUP INTO 'uri' WITH revision_history takes a backup and starts an archive; CREATE "
             "WAL ARCHIVE IN 'uri' starts one alone.");
   }
+  if (!wanted.may_move_others) {
+    for (const Archive& archive : archives) {
+      for (const auto& there :
+           collection::list_milestones(*archive.store, archive.system_identifier, stop)) {
+        if (there.name != wanted.name || there.database != wanted.database ||
+            there.user == wanted.user) {
+          continue;
+        }
+        throw Error(sqlstate::kInsufficientPrivilege,
+                    fmt::format("milestone \"{}\" belongs to user {}", wanted.name, there.user))
+            .hint("Choose another name, or have an administrator move it.");
+      }
+    }
+  }
   Created created{.milestone = make_restore_point(wanted, stop), .without_backup = {}};
   for (const Archive& archive : archives) {
     try {

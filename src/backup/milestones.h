@@ -20,6 +20,7 @@ class Milestones {
     std::string name;  ///< 1 to kLongestMilestoneName bytes
     std::string database;
     std::string user;
+    bool may_move_others = false;  ///< a milestone of this name that somebody else created
   };
   struct Created {
     collection::Milestone milestone;

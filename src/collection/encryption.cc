@@ -48,15 +48,16 @@ std::optional<proto::EncryptionInfo> read_info(ObjectStore& store, std::string_v
   std::optional<proto::EncryptionInfo> all;
   for (unsigned number = 1; number <= kMaxEncryptionInfos; ++number) {
     const ObjectKey key = info_key(directory, number);
-    const auto stored = get_whole(store, key, kMaxEncryptionInfoBytes, stop);
-    if (!stored) break;
-    if (!all) {
-      all = decode_encryption_info(*stored, key);
-      continue;
-    }
     try {
+      const auto stored = get_whole(store, key, kMaxEncryptionInfoBytes, stop);
+      if (!stored) break;
+      if (!all) {
+        all = decode_encryption_info(*stored, key);
+        continue;
+      }
       all->mutable_keys()->MergeFrom(decode_encryption_info(*stored, key).keys());
     } catch (const Error& error) {
+      if (number == 1 || error.state() != sqlstate::kDataCorrupted) throw;
       // What was added must not keep what was there from being opened: who may only add to a
       // collection could lock it otherwise.
       log::warning("ignoring \"{}\": {}", key, error.message());

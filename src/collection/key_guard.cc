@@ -45,13 +45,15 @@ void PassphraseGuard::wrap(const crypto::SecretKey& key, std::string_view place,
 
 std::optional<crypto::SecretKey> PassphraseGuard::unwrap(const proto::EncryptionInfo& info,
                                                          std::string_view place, const Stop& stop) {
+  bool impossible = false;
   for (const auto& wrapped : info.keys()) {
     if (!wrapped.has_scrypt()) continue;
     stop.check();
     const auto& scrypt = wrapped.scrypt();
     if (!crypto::ScryptCost{.n = scrypt.n(), .r = scrypt.r(), .p = scrypt.p()}.acceptable()) {
-      throw Error(sqlstate::kDataCorrupted, "the encryption information is corrupt")
-          .detail("It asks for an impossible effort to derive the key.");
+      // Somebody may have added it to keep the others, behind it, from being tried.
+      impossible = true;
+      continue;
     }
     try {
       Bytes plain =
@@ -65,6 +67,10 @@ std::optional<crypto::SecretKey> PassphraseGuard::unwrap(const proto::Encryption
       // Another passphrase's.
       if (error.state() != sqlstate::kDataCorrupted) throw;
     }
+  }
+  if (impossible) {
+    throw Error(sqlstate::kDataCorrupted, "the encryption information is corrupt")
+        .detail("It asks for an impossible effort to derive the key.");
   }
   return std::nullopt;
 }

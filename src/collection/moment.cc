@@ -253,6 +253,13 @@ Moment MomentFinder::at_lsn(Lsn lsn) const {
 }
 
 Moment MomentFinder::behind(TimelineId timeline, Lsn lsn) const {
+  // A WAL-only layer may end there: then no record is left to replay to.
+  for (const Manifest& layer : layers_) {
+    if (stop_of(layer) == lsn && layer.has_recovery_target() &&
+        layer.recovery_target().timeline() == timeline) {
+      return collection::end_of(layer);
+    }
+  }
   const auto& timelines = holdings_.timelines();
   const auto archived = std::ranges::find_if(
       timelines, [&](const ArchivedTimeline& one) { return one.path.last() == timeline; });

@@ -56,6 +56,11 @@ const ScopeDatabase* find_scope(const Manifest& manifest, std::string_view datab
   return found != manifest.scope_databases().end() ? &*found : nullptr;
 }
 
+bool holds_tables_only(const Manifest& manifest, std::uint32_t database) {
+  const ScopeDatabase* scope = find_scope(manifest, database);
+  return scope != nullptr && !scope->tables().empty();
+}
+
 bool holds_tables_only(const Manifest& manifest, std::string_view database) {
   const ScopeDatabase* scope = find_scope(manifest, database);
   return scope != nullptr && !scope->tables().empty();

@@ -18,6 +18,7 @@ const proto::ScopeDatabase* find_scope(const proto::Manifest& manifest, std::str
 
 /// Whether only some tables of this database are in the backup, so that neither it nor all of its
 /// tables can be restored.
+bool holds_tables_only(const proto::Manifest& manifest, std::uint32_t database);
 bool holds_tables_only(const proto::Manifest& manifest, std::string_view database);
 
 /// Throws kInvalidParameterValue, in CockroachDB's words where it has some, unless a layer with the

@@ -219,6 +219,9 @@ class UserfileStore : public storage::ObjectStore {
   std::unique_ptr<Connection> connect(const Stop& stop) const {
     postgres::ConnectOptions options = server_.connect();
     options.database = place_.database;
+    // A database's owner can make settings for all its sessions, the role among them.
+    options.settings["role"] = "none";
+    options.settings["default_transaction_read_only"] = "off";
     options.settings["client_encoding"] = "UTF8";
     options.settings["bytea_output"] = "hex";
     options.settings["row_security"] = "off";

@@ -309,7 +309,12 @@ std::map<std::uint32_t, Definitions> read_definitions(const WorkshopServices& se
   for (const auto& object : layer.objects()) {
     // Nobody connects to template0, and nothing of it is listed.
     if (object.type() != "database" || object.name() == "template0") continue;
-    all[object.oid()] = reader.read(object.name(), object.oid());
+    try {
+      all[object.oid()] = reader.read(object.name(), object.oid());
+    } catch (const Error& error) {
+      // A WAL-only layer lists what the layer before it had; since then it may be gone.
+      if (target == nullptr || error.state() != sqlstate::kInvalidCatalogName) throw;
+    }
   }
   return all;
 }

@@ -32,21 +32,6 @@ Verdict apply(const SurveyedChain& chain, const Rule& rule, std::size_t newer) {
   return {.goes = true, .reason = std::move(reason)};
 }
 
-/// What a chain is of: the cluster, or these databases and tables. A backup of one table must not
-/// count for one of the cluster.
-std::string scope_of(const SurveyedChain& chain) {
-  std::set<std::string> parts;
-  if (!chain.layers.empty()) {
-    for (const auto& database : chain.layers.front().scope_databases()) {
-      if (database.tables().empty()) parts.insert(fmt::format("{}", database.oid()));
-      for (const auto& table : database.tables()) {
-        parts.insert(fmt::format("{}.{}", database.oid(), table.oid()));
-      }
-    }
-  }
-  return fmt::format("{}", fmt::join(parts, ","));
-}
-
 /// The verdicts of the chains at `positions`, which are of one scope, oldest first.
 void judge_scope(const std::vector<SurveyedChain>& chains,
                  const std::vector<std::size_t>& positions, const Rule& rule, const InUse& in_use,
@@ -80,6 +65,19 @@ void judge_scope(const std::vector<SurveyedChain>& chains,
 }
 
 }  // namespace
+
+std::string scope_of(const SurveyedChain& chain) {
+  std::set<std::string> parts;
+  if (!chain.layers.empty()) {
+    for (const auto& database : chain.layers.front().scope_databases()) {
+      if (database.tables().empty()) parts.insert(fmt::format("{}", database.oid()));
+      for (const auto& table : database.tables()) {
+        parts.insert(fmt::format("{}.{}", database.oid(), table.oid()));
+      }
+    }
+  }
+  return fmt::format("{}", fmt::join(parts, ","));
+}
 
 std::vector<Verdict> judge(const std::vector<SurveyedChain>& chains, const Rule& rule,
                            const InUse& in_use) {

@@ -32,6 +32,10 @@ using InUse = std::map<std::string, std::string, std::less<>>;
 std::vector<Verdict> judge(const std::vector<collection::SurveyedChain>& chains, const Rule& rule,
                            const InUse& in_use);
 
+/// What a chain is of: the cluster (empty), or these databases and tables. A backup of one table
+/// must not count for one of the cluster.
+std::string scope_of(const collection::SurveyedChain& chain);
+
 inline constexpr const char* kLastRestorable = "the last backup that can be restored";
 
 }  // namespace holdfast::retention

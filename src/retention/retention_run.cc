@@ -203,30 +203,37 @@ std::optional<std::string> RetentionRun::obstacle(const SurveyedChain& chain) {
   const auto used = chains_in_use(*environment_.registry, workers_, {*now});
   const auto found = used.find(chain.full);
   if (found != used.end()) return found->second;
-  if (!another_restorable(chain.full)) return kLastRestorable;
+  if (!another_restorable(chain)) return kLastRestorable;
   return std::nullopt;
 }
 
-bool RetentionRun::another_restorable(const std::string& full) {
+bool RetentionRun::another_restorable(const collection::SurveyedChain& chain) {
+  const std::string scope = scope_of(chain);
   for (std::size_t i = chains_.size(); i-- > 0;) {
-    if (chains_[i].full == full || gone_.contains(chains_[i].full)) continue;
+    if (chains_[i].full == chain.full || gone_.contains(chains_[i].full)) continue;
+    if (scope_of(chains_[i]) != scope) continue;
     const auto now = surveyor_.chain(chains_[i].full, stop_);
     if (now && now->restorable()) return true;
   }
   return false;
 }
 
-/// The newest full that can be restored; those that came after the decision count too.
+/// The newest full that can be restored, of the cluster if there is one; those that came after the
+/// decision count too.
 std::optional<std::string> RetentionRun::newest_other(const std::string& full) {
   std::vector<std::string> fulls = collection::list_fulls(*store_, stop_);
+  std::optional<std::string> of_a_part;
   while (!fulls.empty()) {
     if (fulls.back() != full && !gone_.contains(fulls.back())) {
       const auto chain = surveyor_.chain(fulls.back(), stop_);
-      if (chain && chain->restorable()) return fulls.back();
+      if (chain && chain->restorable()) {
+        if (scope_of(*chain).empty()) return fulls.back();
+        if (!of_a_part) of_a_part = fulls.back();
+      }
     }
     fulls.pop_back();
   }
-  return std::nullopt;
+  return of_a_part;
 }
 
 void RetentionRun::move_latest(const std::string& full) {

@@ -53,7 +53,7 @@ class RetentionRun {
  private:
   void delete_chain(const collection::SurveyedChain& chain, const std::string& reason);
   std::optional<std::string> obstacle(const collection::SurveyedChain& chain);
-  bool another_restorable(const std::string& full);
+  bool another_restorable(const collection::SurveyedChain& chain);
   std::optional<std::string> newest_other(const std::string& full);
   void move_latest(const std::string& full);
   void remove_rest(const std::string& full);

@@ -29,7 +29,9 @@ Text expect_path(TokenReader& reader) {
 Place parse_place(TokenReader& reader) {
   Place place;
   for (const auto& [word, kind] : kServices) {
-    if (reader.accept({word})) place.kind = kind;
+    if (!reader.accept({word})) continue;
+    place.kind = kind;
+    break;
   }
   place.location = expect_path(reader);
   return place;

@@ -10,6 +10,7 @@
 
 #include "base/error.h"
 #include "collection/scope.h"
+#include "sql/lexer.h"
 #include "statements/option_checks.h"
 #include "statements/privileges.h"
 #include "storage/external_uri.h"
@@ -177,6 +178,7 @@ class Resolver {
     const auto found = connection(database).query(std::string(kRelations) + std::string(kNamed),
                                                   {schema, name}, stop_);
     if (found.rows() == 0) return false;
+    require_owner(found.text(0, 4), fmt::format("relation {}", found.text(0, 2)));
     const std::string kind = found.text(0, 3);
     if (kind == "v" || kind == "m") {
       refuse_missing(fmt::format("BACKUP TABLE of view \"{}\"", name),
@@ -219,6 +221,15 @@ class Resolver {
   Connection& connection(const std::string& database) {
     const auto known = connections_.find(database);
     if (known != connections_.end()) return known->second;
+    // The daemon may connect to any: what is in there is not for everybody to know.
+    if (!is_administrator_ && database != session_.database()) {
+      const auto allowed = session_.query(fmt::format(
+          "SELECT pg_catalog.has_database_privilege({}, 'CONNECT')", sql::quote_literal(database)));
+      if (allowed.rows.empty() || allowed.rows[0].at(0).value_or("f") != "t") {
+        throw Error(sqlstate::kInsufficientPrivilege,
+                    fmt::format("permission denied for database {}", database));
+      }
+    }
     postgres::ConnectOptions options = live_();
     options.database = database;
     return connections_.emplace(database, Connection::open(options, stop_)).first->second;
@@ -256,8 +267,22 @@ backup::Scope resolve_backup_scope(const sql::Targets& targets, const LiveServer
   return std::move(resolver).scope();
 }
 
-void require_prepared_storage(const std::string& uri, sql::SessionContext& session) {
-  if (storage::is_external(uri) || is_administrator(session)) return;
+void require_prepared_storage(const Stores& stores, const std::string& uri,
+                              sql::SessionContext& session) {
+  if (is_administrator(session)) return;
+  if (storage::is_external(uri)) {
+    const std::string name(storage::parse_external_uri(uri).name);
+    const auto* const connections = stores.connections();
+    if (connections == nullptr || connections->grantees(name, "update").empty()) return;
+    throw Error(sqlstate::kInsufficientPrivilege,
+                fmt::format("databases and tables cannot be backed up to external connection "
+                            "\"{}\", which others than administrators may point elsewhere",
+                            name))
+        .detail(
+            "Such a backup holds the catalogs that all databases share, with what roles log in "
+            "with.")
+        .hint("Have an administrator REVOKE UPDATE on it, or take the backup.");
+  }
   throw Error(sqlstate::kInsufficientPrivilege,
               fmt::format("only superusers and members of the role {} are allowed to back up "
                           "databases and tables to a storage URI: user {} is neither",

@@ -7,6 +7,7 @@
 #include "postgres/connection.h"
 #include "sql/statement_runner.h"
 #include "sql/statements.h"
+#include "statements/stores.h"
 
 namespace holdfast::statements {
 
@@ -22,8 +23,9 @@ backup::Scope resolve_backup_scope(const sql::Targets& targets, const LiveServer
 
 /// Throws kInsufficientPrivilege when somebody who is no administrator names storage that he may
 /// have the keys of. Such a backup holds the catalogs that all databases share, with what roles log
-/// in with, so that it may only go where an administrator has prepared a place (an external
-/// connection).
-void require_prepared_storage(const std::string& uri, sql::SessionContext& session);
+/// in with, so that it may only go where an administrator has prepared a place: an external
+/// connection that nobody else may point elsewhere.
+void require_prepared_storage(const Stores& stores, const std::string& uri,
+                              sql::SessionContext& session);
 
 }  // namespace holdfast::statements

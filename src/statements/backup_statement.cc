@@ -11,6 +11,7 @@
 #include "collection/chain.h"
 #include "collection/collection.h"
 #include "collection/encryption.h"
+#include "collection/scope.h"
 #include "sql/printer.h"
 #include "statements/encryption.h"
 #include "statements/find_backup.h"
@@ -90,12 +91,39 @@ std::string choose_subdirectory(storage::ObjectStore& store, Time now, const Sto
   }
 }
 
+/// Whether the full is one of databases or tables; absent when it cannot be told, without a key.
+std::optional<bool> scoped_full(storage::ObjectStore& store, const std::string& full,
+                                const Stop& stop) {
+  try {
+    const auto manifest = collection::read_manifest(store, full, stop);
+    if (manifest) return collection::is_scoped(*manifest);
+  } catch (const Error& error) {
+    if (error.state() != sqlstate::kInvalidParameterValue &&
+        error.state() != sqlstate::kDataCorrupted) {
+      throw;
+    }
+  }
+  return std::nullopt;
+}
+
+/// What LATEST means for a backup: the newest full of its kind, where what LATEST names is known to
+/// be of another.
+std::string latest_full(storage::ObjectStore& store, bool scoped, const Stop& stop) {
+  std::string latest = collection::resolve_latest(store, stop);
+  if (scoped_full(store, latest, stop).value_or(scoped) == scoped) return latest;
+  const auto fulls = collection::list_fulls(store, stop);
+  for (auto full = fulls.rbegin(); full != fulls.rend(); ++full) {
+    if (scoped_full(store, *full, stop) == scoped) return *full;
+  }
+  return latest;
+}
+
 /// The full that an incremental goes onto; absent when there is none (yet).
 std::optional<std::string> find_full(storage::ObjectStore& store, const sql::Subdirectory& onto,
-                                     const Stop& stop) {
+                                     bool scoped, const Stop& stop) {
   if (onto.latest) {
     try {
-      return collection::resolve_latest(store, stop);
+      return latest_full(store, scoped, stop);
     } catch (const Error& error) {
       if (error.state() != sqlstate::kUndefinedFile) throw;
       return std::nullopt;
@@ -119,7 +147,7 @@ std::string choose_layer(storage::ObjectStore& store, const std::string& full, T
 void choose_place(const sql::Backup& statement, storage::ObjectStore& store, Time now,
                   backup::proto::BackupJobSpec& spec, sql::RowSink& sink, const Stop& stop) {
   if (statement.onto) {
-    if (const auto full = find_full(store, *statement.onto, stop)) {
+    if (const auto full = find_full(store, *statement.onto, !of_cluster(statement), stop)) {
       spec.set_full(*full);
       spec.set_subdirectory(choose_layer(store, *full, now, stop));
       return;
@@ -203,11 +231,15 @@ void BackupStatement::run_as(const sql::Backup& statement, std::string text,
     refuse_userfile(stores_, spec.collection_uri(), "BACKUP of a whole cluster",
                     "The backup would be a part of what it backs up, and gone with it.");
   } else {
-    require_prepared_storage(spec.collection_uri(), session);
+    require_prepared_storage(stores_, spec.collection_uri(), session);
   }
   if (leads_to_userfile(stores_, spec.collection_uri())) keep_out_of_history(spec);
   spec.set_collection_uri(own_uri(spec.collection_uri(), session));
   const LockOption lock = lock_option(statement.options, session);
+  if (!lock.mode.empty()) {
+    // What nobody can remove for years is paid for by whoever owns the storage.
+    require_administrator(session, "lock objects");
+  }
   spec.set_object_lock(lock.mode);
   spec.set_retain_for_seconds(lock.retain_for_seconds);
   std::unique_ptr<storage::ObjectStore> store =

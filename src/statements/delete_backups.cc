@@ -29,7 +29,7 @@ using retention::proto::RetentionRow;
 retention::proto::RetentionJobSpec make_spec(const sql::DeleteBackups& statement,
                                              sql::SessionContext& session, Time now) {
   retention::proto::RetentionJobSpec spec;
-  spec.set_collection_uri(single_uri(statement.in, "DELETE BACKUPS"));
+  spec.set_collection_uri(own_uri(single_uri(statement.in, "DELETE BACKUPS"), session));
   if (statement.older_than) {
     const Time moment = older_than_time(*statement.older_than, session, now);
     spec.set_older_than_us(moment.time_since_epoch().count());

@@ -89,8 +89,11 @@ class Create final : public Handler<sql::CreateMilestone> {
     const std::string name = statement.name ? statement.name->value : name_from(clock_.now());
     check_name(name);
     require_create(session, database);
-    const auto created = milestones_.create(
-        {.name = name, .database = database, .user = current_user(session)}, stop);
+    const auto created = milestones_.create({.name = name,
+                                             .database = database,
+                                             .user = current_user(session),
+                                             .may_move_others = is_administrator(session)},
+                                            stop);
     for (const std::string& collection : created.without_backup) {
       sink.notice({.severity = "WARNING",
                    .state = sqlstate::kWarning,

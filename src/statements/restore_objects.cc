@@ -189,16 +189,16 @@ class Resolver {
 void add_databases(const sql::Restore& statement, const Manifest& manifest,
                    ObjectRestoreSpec& spec) {
   for (const auto& name : statement.targets.databases) {
-    const bool known = std::ranges::any_of(manifest.objects(), [&](const auto& object) {
+    const auto known = std::ranges::find_if(manifest.objects(), [&](const auto& object) {
       return object.type() == "database" && object.name() == name;
     });
-    if (!known) {
+    if (known == manifest.objects().end()) {
       throw Error(sqlstate::kInvalidCatalogName,
                   fmt::format("{}: database \"{}\" does not exist, or invalid RESTORE timestamp: "
                               "supplied backups do not cover requested time",
                               kUnresolved, name));
     }
-    if (collection::holds_tables_only(manifest, std::string_view(name))) {
+    if (collection::holds_tables_only(manifest, known->oid())) {
       throw Error(sqlstate::kInvalidParameterValue,
                   "cannot RESTORE DATABASE from a backup of individual tables (use SHOW BACKUP to "
                   "determine available tables)");

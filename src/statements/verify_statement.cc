@@ -37,7 +37,7 @@ void VerifyStatement::run(const sql::VerifyBackup& statement, sql::SessionContex
   require_detached_in_transaction("VERIFY BACKUP", detached, session);
   require_administrator(session, kVerifyRight);
   restore::proto::RestoreJobSpec spec;
-  spec.set_collection_uri(single_uri(statement.in, "VERIFY BACKUP"));
+  spec.set_collection_uri(own_uri(single_uri(statement.in, "VERIFY BACKUP"), session));
   spec.set_workers(workers_option(statement.options, kMaxWorkers));
   spec.mutable_verify()->set_user(current_user(session));
   spec.mutable_verify()->set_local_administrator(session.local_administrator());

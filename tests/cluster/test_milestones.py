@@ -173,6 +173,9 @@ def test_it_is_refused_where_it_could_not_be_kept(lab):
     daemon.sql(f"CREATE MILESTONE '{'ä' * 31}x' FOR bank", user="ann", database="bank", tcp=True)
     error = daemon.error("CREATE MILESTONE 'v2' FOR bank", user="bob", database="bank", tcp=True)
     assert (error.sqlstate, error.message) == ("42501", "permission denied for database bank")
+    daemon.sql("CREATE MILESTONE 'release' FOR bank")
+    error = daemon.error("CREATE MILESTONE 'release' FOR bank", user="ann", database="bank", tcp=True)
+    assert (error.sqlstate, error.message) == ("42501", 'milestone "release" belongs to user postgres')
     mine = "SELECT count(*) FROM information_schema.mv_milestones"
     assert [daemon.sql(mine, user=user, tcp=True).value() for user in ("ann", "bob")] == ["1", "0"]
     source.stop()

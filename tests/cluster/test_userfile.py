@@ -85,19 +85,50 @@ def test_everybody_has_tables_of_his_own(daemon, tmp_path):
 
 def test_tables_and_databases_are_restored_from_it(daemon):
     source = daemon.postgres
-    daemon.sql("BACKUP INTO 'nodelocal://self/archive'")
+    # Without a WAL archive, so that nothing changes while it is uploaded.
+    daemon.sql("BACKUP INTO 'nodelocal://self/archive' WITH protect = false")
     userfile(daemon, "upload", "-r", daemon.collection("archive"))
     assert len(daemon.sql(f"SHOW BACKUPS IN '{COLLECTION}'").rows) == 1
     daemon.sql(f"SHOW BACKUP FROM LATEST IN '{COLLECTION}' WITH check_files")
     daemon.sql(f"RESTORE TABLE bank.public.accounts FROM LATEST IN '{COLLECTION}' WITH new_table_name = 'again'", database="bank")
     assert source.value("SELECT count(*) FROM (TABLE accounts EXCEPT TABLE again) AS missing", "bank") == "0"
     assert source.value("SELECT count(*) FROM again", "bank") == source.value("SELECT count(*) FROM accounts", "bank")
-    daemon.sql("CREATE EXTERNAL CONNECTION files AS 'userfile:///archive'")
+    daemon.sql("CREATE EXTERNAL CONNECTION IF NOT EXISTS files AS 'userfile:///archive'")
     daemon.sql("RESTORE DATABASE bank FROM LATEST IN 'external://files' WITH new_db_name = 'bank2'")
     assert source.value("SELECT sum(balance) FROM accounts", "bank2") == source.value("SELECT sum(balance) FROM accounts", "bank")
 
 
+def test_databases_and_tables_are_backed_up_to_it(daemon):
+    source = daemon.postgres
+    place = "userfile:///scoped"
+    daemon.sql(f"BACKUP DATABASE bank INTO '{place}'")
+    daemon.sql(f"BACKUP DATABASE bank INTO LATEST IN '{place}'")
+    daemon.sql(f"RESTORE DATABASE bank FROM LATEST IN '{place}' WITH new_db_name = 'bank3'")
+    assert source.value("SELECT sum(balance) FROM accounts", "bank3") == source.value("SELECT sum(balance) FROM accounts", "bank")
+    daemon.sql(f"BACKUP TABLE bank.public.accounts INTO '{place}/table'")
+    daemon.sql(f"RESTORE TABLE bank.public.accounts FROM LATEST IN '{place}/table' WITH new_table_name = 'once_more'", database="bank")
+    assert source.value("SELECT count(*) FROM (TABLE accounts EXCEPT TABLE once_more) AS missing", "bank") == "0"
+    daemon.sql(f"BACKUP DATABASE bank INTO '{place}'")
+    assert len(daemon.sql(f"DELETE BACKUPS KEEP 1 FULLS IN '{place}'").rows) > 0
+    assert len(daemon.sql(f"SHOW BACKUPS IN '{place}'").rows) == 1
+
+
+def test_a_database_owner_does_not_get_the_daemons_rights(daemon):
+    """His settings hold for all sessions in his database, also for the daemon's as a superuser."""
+    source = daemon.postgres
+    source.sql("CREATE ROLE tenant LOGIN")
+    source.sql("CREATE DATABASE theirs OWNER tenant")
+    source.sql("ALTER DATABASE theirs SET role = tenant")
+    daemon.sql("CREATE EXTERNAL CONNECTION theirs AS 'userfile://theirs.public.files/archive'")
+    owners = "SELECT DISTINCT tableowner FROM pg_tables WHERE tablename LIKE 'files%'"
+    assert source.value(owners, "theirs") == "postgres"
+    source.sql("SET ROLE NONE; ALTER TABLE files_upload_files OWNER TO tenant", "theirs")
+    error = daemon.error("SHOW BACKUPS IN 'external://theirs'")
+    assert error.sqlstate == "42501" and "as userfile tables" in error.message
+
+
 def test_what_it_cannot_hold_is_refused(daemon):
+    daemon.sql("CREATE EXTERNAL CONNECTION IF NOT EXISTS files AS 'userfile:///archive'")
     for statement in (f"BACKUP INTO '{COLLECTION}'", f"RESTORE FROM LATEST IN '{COLLECTION}'",
                       f"RESTORE FROM LATEST IN '{COLLECTION}' WITH data_directory = '/nowhere'",
                       f"CREATE WAL ARCHIVE IN '{COLLECTION}'", "BACKUP INTO 'external://files'"):

@@ -169,6 +169,37 @@ def test_only_owners_and_administrators(marked):
     error = daemon.error("BACKUP DATABASE shop INTO 's3://bucket/path?AWS_ACCESS_KEY_ID=a&AWS_SECRET_ACCESS_KEY=b'", user="owner", tcp=True)
     assert error.sqlstate == "42501" and "external connection" in error.hint
     assert daemon.error(f"BACKUP INTO '{COLLECTION}'", user="owner", tcp=True).sqlstate == "42501"
+    # Nor where others can make it go.
+    daemon.sql("GRANT UPDATE ON EXTERNAL CONNECTION prepared TO owner")
+    error = daemon.error(backup, user="owner", tcp=True)
+    assert error.sqlstate == "42501" and "point elsewhere" in error.message
+    daemon.sql("REVOKE UPDATE ON EXTERNAL CONNECTION prepared FROM owner")
+    error = daemon.error(f"{backup} WITH object_lock = 'compliance', retain_for = '1 day'", user="owner", tcp=True)
+    assert error.sqlstate == "42501" and "lock objects" in error.message
+
+
+def test_others_go_on_beside_it(marked):
+    """Backups of the cluster, on which a schedule builds, in the same collection as those of a database."""
+    server, daemon = marked
+    daemon.sql(f"BACKUP INTO '{COLLECTION}'")
+    cluster = daemon.fulls("archive")
+    daemon.sql(f"BACKUP DATABASE shop INTO '{COLLECTION}'")
+    assert len(daemon.fulls("archive")) == 2
+    is_full = f"SELECT DISTINCT is_full_cluster FROM [SHOW BACKUP FROM LATEST IN '{COLLECTION}']"
+    assert daemon.sql(is_full).rows == [["t"]]
+    daemon.sql(f"BACKUP INTO LATEST IN '{COLLECTION}'")
+    change_marked(server)
+    before = dump(server, "shop")
+    daemon.sql(f"BACKUP DATABASE shop INTO LATEST IN '{COLLECTION}'")
+    shop = next(full for full in daemon.fulls("archive") if full not in cluster)
+    assert len(daemon.fulls("archive")) == 2
+    daemon.sql(f"RESTORE DATABASE shop FROM '{shop}' IN '{COLLECTION}' WITH new_db_name = 'again'")
+    assert dump(server, "again") == before
+    # One that is gone leaves LATEST to the cluster.
+    daemon.sql(f"BACKUP INTO '{COLLECTION}'")
+    daemon.sql(f"BACKUP DATABASE shop INTO '{COLLECTION}'")
+    daemon.sql(f"DELETE BACKUPS KEEP 1 FULLS IN '{COLLECTION}'")
+    assert daemon.sql(is_full).rows == [["t"]] and len(daemon.fulls("archive")) == 2
 
 
 def test_killed_and_cancelled_leave_nothing(lab):
