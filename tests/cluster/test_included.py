@@ -1,4 +1,4 @@
-"""docs/included.md: what comes back from a backup of the cluster, by each kind of RESTORE."""
+"""docs/included.md: what comes back from a backup of the cluster, a database or tables, by each kind of RESTORE."""
 from harness import doc_table
 from harness.bank import make_bank
 from harness.chain import Chain
@@ -7,6 +7,8 @@ from harness.wire import SqlError
 
 PAGE = "included.md"
 COLLECTION = "nodelocal://self/archive"
+DATABASE_COLLECTION = "nodelocal://self/of-database"
+TABLE_COLLECTION = "nodelocal://self/of-tables"
 COLUMNS = {"cluster": 1, "database": 2, "table": 3}
 TABLES = "accounts, customers, long_texts, machines, guarded, described, not_logged"
 
@@ -196,6 +198,9 @@ def test_what_comes_back(lab):
                "WITH SCHEDULE OPTIONS first_run = '2100-01-01'")
     chain = Chain(lab, source, daemon)
     chain.full()
+    patterns = ", ".join(f"bank.public.{table}" for table in TABLES.split(", "))
+    daemon.sql(f"BACKUP DATABASE bank INTO '{DATABASE_COLLECTION}'")
+    daemon.sql(f"BACKUP TABLE {patterns} INTO '{TABLE_COLLECTION}'")
     expected = {name: probe.expected or probe.ask(Place(source, daemon)) for name, probe in PROBES.items()}
     assert None not in expected.values(), expected
     for session in sessions:
@@ -206,19 +211,22 @@ def test_what_comes_back(lab):
     beside.io = daemon.io
     beside.start()
     beside.sql(f"RESTORE DATABASE bank FROM LATEST IN '{COLLECTION}'")
-    other.sql("CREATE DATABASE tables")
-    other.sql("CREATE FUNCTION guard() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END'", "tables")
-    patterns = ", ".join(f"bank.public.{table}" for table in TABLES.split(", "))
-    beside.sql(f"RESTORE TABLE {patterns} FROM LATEST IN '{COLLECTION}' WITH into_db = 'tables'")
-    places = {"cluster": restore_cluster(lab, chain), "database": Place(other, beside), "table": Place(other, beside, "tables")}
+    beside.sql(f"RESTORE DATABASE bank FROM LATEST IN '{DATABASE_COLLECTION}' WITH new_db_name = 'alone'")
+    for name, collection in (("tables", COLLECTION), ("tables_alone", TABLE_COLLECTION)):
+        other.sql(f"CREATE DATABASE {name}")
+        other.sql("CREATE FUNCTION guard() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END'", name)
+        beside.sql(f"RESTORE TABLE {patterns} FROM LATEST IN '{collection}' WITH into_db = '{name}'")
+    places = [("cluster", "the cluster's backup", restore_cluster(lab, chain)),
+              ("database", "the cluster's backup", Place(other, beside)), ("database", "its own backup", Place(other, beside, "alone")),
+              ("table", "the cluster's backup", Place(other, beside, "tables")), ("table", "their own backup", Place(other, beside, "tables_alone"))]
 
     wrong = []
-    for way, place in places.items():
+    for way, backup, place in places:
         promised = doc_table.answers(PAGE, "included", COLUMNS[way])
         for name, probe in PROBES.items():
             answer = probe.ask(place)
             if (answer == expected[name]) != (promised[name] == "yes"):
-                wrong.append(f"{way}: {name}: the page says {promised[name]}, but {expected[name]} has become {answer}")
+                wrong.append(f"{way} from {backup}: {name}: the page says {promised[name]}, but {expected[name]} has become {answer}")
     assert not wrong, "\n".join(wrong)
 
     # What an option brings along, where the roles are there.
