@@ -21,7 +21,7 @@ namespace {
 constexpr std::string_view kFull = "2026/11/20-223000.00";
 constexpr std::string_view kIncremental = "incrementals/2026/11/20-223000.00/20261120/231500.00";
 constexpr std::string_view kWalOnly = "incrementals/2026/11/20-223000.00/20261120/231600.00";
-constexpr WalSegmentId kWal{
+const WalSegmentId kWal{
     .system_identifier = 42, .timeline = 1, .segment = 3, .segment_bytes = 1 << 20};
 
 BackupUuid golden_uuid() {
