@@ -17,7 +17,7 @@
 namespace holdfast::collection {
 namespace {
 
-constexpr WalSegmentId kId{
+const WalSegmentId kId{
     .system_identifier = 42, .timeline = 1, .segment = 300, .segment_bytes = 1U << 20};
 
 WalSegmentId later(std::uint64_t by) {

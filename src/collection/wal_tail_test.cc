@@ -11,7 +11,7 @@ namespace {
 
 using ::testing::ElementsAre;
 
-constexpr WalSegmentId kId{
+const WalSegmentId kId{
     .system_identifier = 42, .timeline = 1, .segment = 300, .segment_bytes = 16U << 20};
 
 void pattern(std::uint64_t offset, MutableByteView into) {
