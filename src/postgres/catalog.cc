@@ -177,8 +177,8 @@ std::vector<CatalogEntry> list_database_objects(Connection& connection, const St
       "SELECT datname, oid FROM pg_catalog.pg_database "
       "WHERE datname = pg_catalog.current_database()",
       stop);
-  // Somebody may keep a table locked for as long as he likes, and while this session waits for him
-  // nobody else gets the database for himself, as DROP DATABASE needs it.
+  // A table may be locked for any time, and while this session waits for it nobody gets the
+  // database alone, as DROP DATABASE needs it.
   connection.query(fmt::format("SET lock_timeout = '{}ms'", kLongestLockWait.count()), stop);
   QueryResult objects;
   try {

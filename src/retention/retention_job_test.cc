@@ -91,6 +91,18 @@ TEST_F(RetentionJobTest, AnotherStaysWhenTheNewestIsDamaged) {
   EXPECT_EQ(lab_.latest(), first_);
 }
 
+TEST_F(RetentionJobTest, ABackupOfADatabaseIsNoOtherOfTheCluster) {
+  const std::string database = lab_.full_of_database(30, 30);
+  for (const std::string& damaged : {second_, third_}) {
+    const auto manifest = collection::read_manifest(lab_.store, damaged, stop_);
+    lab_.store.remove(collection::wal_key(42, 1, manifest->wal(0).segment(), lab_.kSegmentBytes),
+                      stop_);
+  }
+  EXPECT_THAT(lab_.run(lab_.keep(1)),
+              Contains(Pair(first_, "kept: the last backup that can be restored")));
+  EXPECT_THAT(lab_.fulls(), ::testing::IsSupersetOf({first_, database}));
+}
+
 TEST_F(RetentionJobTest, LatestMovesBeforeItsChainGoes) {
   collection::write_latest(lab_.store, first_, lab_.clock.now(), stop_);
   LabJob job(lab_.registry(), lab_.create(older(30h)));

@@ -142,6 +142,14 @@ class RetentionLab : public backup::StoreOpener {
     collection::write_latest(store, directory, clock.now(), stop_);
     return directory;
   }
+  /// The same of one database alone, which keeps its WAL itself.
+  std::string full_of_database(std::uint64_t first, std::uint64_t last) {
+    clock.advance(std::chrono::seconds(1));
+    const std::string directory = collection::subdirectory_for(clock.now());
+    write(directory, std::nullopt,
+          {.first = first, .last = last, .timeline = 1, .directory = directory + "/wal/own"});
+    return directory;
+  }
   /// An incremental layer on the newest of the full's.
   std::string incremental(const std::string& full, std::uint64_t first, std::uint64_t last) {
     clock.advance(std::chrono::seconds(1));
@@ -159,11 +167,14 @@ class RetentionLab : public backup::StoreOpener {
             .segment = segment,
             .segment_bytes = kSegmentBytes};
   }
-  void put_wal(std::uint64_t segment, std::uint32_t timeline = 1) {
+  void put_wal(std::uint64_t segment, std::uint32_t timeline = 1,
+               const std::string& directory = {}) {
     const auto read = [](std::uint64_t, MutableByteView into) {
       std::ranges::fill(into, std::byte{7});
     };
-    collection::put_wal_segment(store, wal_id(segment, timeline), read, {}, stop_);
+    collection::WalSegmentId id = wal_id(segment, timeline);
+    id.directory = directory;
+    collection::put_wal_segment(store, id, read, {}, stop_);
   }
   std::vector<std::uint64_t> wal(std::uint32_t timeline = 1) {
     return collection::list_wal_segments(store, kSystem, timeline, kSegmentBytes, stop_);
@@ -258,6 +269,7 @@ class RetentionLab : public backup::StoreOpener {
     std::uint64_t first;
     std::uint64_t last;
     std::uint32_t timeline;
+    std::string directory{};  ///< of a backup of a database; empty: the archive's
   };
 
   void write(const std::string& directory, const std::optional<collection::proto::Manifest>& base,
@@ -286,10 +298,17 @@ class RetentionLab : public backup::StoreOpener {
     manifest.mutable_stop()->set_timeline(wal.timeline);
     manifest.mutable_stop()->set_position((wal.last + 1) * kSegmentBytes);
     for (std::uint64_t segment = wal.first; segment <= wal.last; ++segment) {
-      put_wal(segment, wal.timeline);
+      put_wal(segment, wal.timeline, wal.directory);
       auto& named = *manifest.add_wal();
       named.set_timeline(wal.timeline);
       named.set_segment(segment);
+    }
+    if (!wal.directory.empty()) {
+      manifest.set_scope(collection::proto::SCOPE_DATABASES);
+      manifest.set_wal_directory(wal.directory);
+      auto& database = *manifest.add_scope_databases();
+      database.set_oid(5);
+      database.set_name("shop");
     }
     auto& file = *manifest.add_files();
     file.set_id(1);
