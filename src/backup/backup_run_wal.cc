@@ -29,6 +29,30 @@ constexpr std::chrono::seconds kArchivePatience{60};
 
 }  // namespace
 
+jobs::JobId ensure_archive(const BackupEnvironment& environment, const proto::BackupJobSpec& spec,
+                           jobs::JobContext& job, const storage::ObjectStore& store,
+                           WalArchiveMode mode, postgres::Lsn start) {
+  const WalArchives& archives = *environment.archives;
+  if (!spec.object_lock().empty() && archives.find(spec.collection_uri()).has_value() &&
+      !archives.retains(spec.collection_uri(), spec.object_lock(), spec.retain_for_seconds())) {
+    job.notice(
+        "the WAL archive of this collection puts its objects without this object_lock; make it "
+        "anew with DROP WAL ARCHIVE and CREATE WAL ARCHIVE … WITH object_lock");
+  }
+  const std::string description =
+      fmt::format("WAL ARCHIVE of the backups in {}", store.description());
+  return environment.archives->ensure({.collection_uri = spec.collection_uri(),
+                                       .mode = mode,
+                                       .start = start,
+                                       .description = description,
+                                       .statement = description,
+                                       .user_name = "node",
+                                       .key = collection::parse_keys(spec.keys()).wal,
+                                       .object_lock = spec.object_lock(),
+                                       .retain_for_seconds = spec.retain_for_seconds()},
+                                      job.stop());
+}
+
 void BackupRun::begin_history() {
   if (scoped() && !spec_.unprotected()) protect_from({});
   if (!spec_.revision_history()) return;
@@ -42,26 +66,7 @@ void BackupRun::begin_history() {
 }
 
 jobs::JobId BackupRun::ensure_archive(WalArchiveMode mode, postgres::Lsn start) {
-  const std::string description =
-      fmt::format("WAL ARCHIVE of the backups in {}", store_->description());
-  if (!spec_.object_lock().empty() &&
-      environment_.archives->find(spec_.collection_uri()).has_value() &&
-      !environment_.archives->retains(spec_.collection_uri(), spec_.object_lock(),
-                                      spec_.retain_for_seconds())) {
-    job_.notice(
-        "the WAL archive of this collection puts its objects without this object_lock; make it "
-        "anew with DROP WAL ARCHIVE and CREATE WAL ARCHIVE … WITH object_lock");
-  }
-  return environment_.archives->ensure({.collection_uri = spec_.collection_uri(),
-                                        .mode = mode,
-                                        .start = start,
-                                        .description = description,
-                                        .statement = description,
-                                        .user_name = "node",
-                                        .key = keys_.wal,
-                                        .object_lock = spec_.object_lock(),
-                                        .retain_for_seconds = spec_.retain_for_seconds()},
-                                       stop_);
+  return backup::ensure_archive(environment_, spec_, job_, *store_, mode, start);
 }
 
 void BackupRun::protect_wal() {

@@ -85,18 +85,8 @@ class WalLayerRun {
                   "revision history needs a WAL archive, which cannot be kept here");
     }
     enter("waiting for the WAL archive");
-    const std::string description =
-        fmt::format("WAL ARCHIVE of the backups in {}", store_->description());
     const auto archive =
-        environment_.archives->ensure({.collection_uri = spec_.collection_uri(),
-                                       .mode = WalArchiveMode::Full,
-                                       .description = description,
-                                       .statement = description,
-                                       .user_name = "node",
-                                       .key = keys_.wal,
-                                       .object_lock = spec_.object_lock(),
-                                       .retain_for_seconds = spec_.retain_for_seconds()},
-                                      stop_);
+        ensure_archive(environment_, spec_, job_, *store_, WalArchiveMode::Full, {});
     environment_.archives->wait_until_full(archive, kArchivePatience, stop_);
   }
 
