@@ -326,7 +326,7 @@ def test_a_smart_shutdown_waits(lab):
     make_bank(source)
     daemon, job, go = hold(lab, source, "backup.after_catalog")
     env.run(source.bin / "pg_ctl", "-D", source.data, "-m", "smart", "-W", "stop")
-    wait_until(lambda: not source.ready(), 20, "new sessions being refused")
+    wait_until(lambda: not source.ready(), 60, "new sessions being refused")
     time.sleep(2)
     assert source.running(), "the server has not waited for the backup's session"
     assert daemon.sql("SHOW JOBS").dicts(), "the local administrator gets in"

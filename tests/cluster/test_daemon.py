@@ -63,7 +63,7 @@ def test_background_writes_a_pid_file_and_returns_when_ready(lab):
         assert second.returncode != 0, "a second daemon on the same store"
     finally:
         os.kill(pid, signal.SIGTERM)
-    wait_until(lambda: not os.path.exists(f"/proc/{pid}"), 20, "the end of the daemon")
+    wait_until(lambda: not os.path.exists(f"/proc/{pid}"), 60, "the end of the daemon")
     assert not pid_file.exists()
 
 

@@ -265,7 +265,7 @@ def test_schedule_keeps_the_passphrase_sealed(lab):
         return len(jobs) == count and all(job["status"] == "succeeded" for job in jobs)
     incremental, full = (int(row["schedule_id"]) for row in rows)
     wait_until(lambda: succeeded(full, 1), 60, "the first full")
-    wait_until(lambda: daemon.sql(f"SHOW SCHEDULE {incremental}").one()["schedule_status"] == "ACTIVE", 10, "the incremental")
+    wait_until(lambda: daemon.sql(f"SHOW SCHEDULE {incremental}").one()["schedule_status"] == "ACTIVE", 60, "the incremental")
     daemon.sql(f"ALTER BACKUP SCHEDULE {incremental} EXECUTE IMMEDIATELY")
     wait_until(lambda: succeeded(incremental, 1), 60, "the incremental")
     assert containing(daemon.store, PASSPHRASE) == []

@@ -172,7 +172,7 @@ def make_source(lab):
     sessions[2].query("BEGIN")
     source.sql("SELECT count(pg_notify('news', repeat('read by nobody', 500) || i)) FROM generate_series(1, 20) i", "bank")
     # Its counters are written when the session ends.
-    wait_until(lambda: source.value("SELECT n_tup_upd > 0 FROM pg_stat_user_tables WHERE relname = 'accounts'", "bank") == "t", 20, "the counters")
+    wait_until(lambda: source.value("SELECT n_tup_upd > 0 FROM pg_stat_user_tables WHERE relname = 'accounts'", "bank") == "t", 60, "the counters")
     return source, sessions
 
 

@@ -294,7 +294,7 @@ def test_a_daemon_killed_in_between_leaves_none(lab):
             errors.append(error)
     thread = threading.Thread(target=create)
     thread.start()
-    wait_until(lambda: "restore point \"v1\" created" in source.log_text(), 20, "the restore point")
+    wait_until(lambda: "restore point \"v1\" created" in source.log_text(), 60, "the restore point")
     daemon.kill9()
     thread.join(20)
     assert len(errors) == 1

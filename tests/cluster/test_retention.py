@@ -26,7 +26,7 @@ def test_the_wal_archive_keeps_what_the_kept_chains_need(lab):
         postgres.sql("UPDATE accounts SET balance = balance + 1", "bank")
         postgres.sql("SELECT pg_switch_wal()", "bank")
     last = postgres.sql("SELECT pg_walfile_name(pg_current_wal_lsn())", "bank").value()
-    wait_until(lambda: segments(daemon, ".wal")[-1] >= f"{int(last, 16) - 1:024X}", 30, "the archive is current")
+    wait_until(lambda: segments(daemon, ".wal")[-1] >= f"{int(last, 16) - 1:024X}", 60, "the archive is current")
     assert segments(daemon, ".wal")[0] < second
 
     rows = daemon.sql(f"DELETE BACKUPS KEEP 1 FULLS IN '{COLLECTION}'").dicts()

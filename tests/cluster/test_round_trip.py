@@ -114,7 +114,7 @@ def test_changes_while_the_backup_runs_are_in_it(lab):
     go = lab.root / "go"
     daemon = lab.holdfast(source, pause_point=f"backup.copy=stall:{go}")
     job = daemon.detached(f"BACKUP INTO '{COLLECTION}' WITH detached")
-    wait_until(lambda: "stall" in daemon.log_text() or "copy" in (daemon.job(job)["running_status"] or ""), 30)
+    wait_until(lambda: "stall" in daemon.log_text() or "copy" in (daemon.job(job)["running_status"] or ""), 60)
     source.sql("UPDATE accounts SET balance = balance + 1; CREATE TABLE during AS SELECT generate_series(1, 10000) AS id; "
                "DROP TABLE IF EXISTS nothing; TRUNCATE TABLE during; INSERT INTO during VALUES (1)", "bank")
     source.sql("CREATE DATABASE made_during")
@@ -225,7 +225,7 @@ def test_standby_as_source(lab):
     daemon = lab.holdfast(standby)
     before = digest(primary)
     lsn = primary.value("SELECT pg_current_wal_lsn()")
-    wait_until(lambda: standby.value(f"SELECT pg_last_wal_replay_lsn() >= '{lsn}'") == "t", 30)
+    wait_until(lambda: standby.value(f"SELECT pg_last_wal_replay_lsn() >= '{lsn}'") == "t", 60)
     # The WAL up to the backup's end comes when the primary has finished that segment: nobody but the primary can end one.
     job = daemon.detached(f"BACKUP INTO '{COLLECTION}' WITH detached")
     wait_until(lambda: "waiting for the primary" in daemon.log_text(), 60, "the backup waiting for the primary")

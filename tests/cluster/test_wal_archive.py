@@ -104,7 +104,7 @@ def test_archive_follows_through_kills(lab):
     wait_archived(daemon, server)
     assert archive(daemon)["lag_bytes"] is not None and archive(daemon)["mode"] == "full"
     server.sql("SELECT pg_switch_wal()")
-    wait_until(lambda: server.value("SELECT last_archived_wal >= pg_walfile_name('%s') FROM pg_stat_archiver" % last) == "t", 30)
+    wait_until(lambda: server.value("SELECT last_archived_wal >= pg_walfile_name('%s') FROM pg_stat_archiver" % last) == "t", 60)
     wait_archived(daemon, server)
     names = assert_archive_is_right(daemon, server, lab, kept)
     assert len(names) > 20
@@ -184,7 +184,7 @@ def test_promotion_slot_and_limits(lab):
     server.sql(f"SELECT pg_drop_replication_slot('{row['slot']}')")
     work(server)
     wait_archived(daemon, server)
-    wait_until(lambda: server.value("SELECT count(*) FROM pg_replication_slots") == "1", 20, "a new slot")
+    wait_until(lambda: server.value("SELECT count(*) FROM pg_replication_slots") == "1", 60, "a new slot")
     # A promotion: the same cluster goes on on timeline 2.
     server.stop()
     (server.data / "standby.signal").touch()
@@ -196,10 +196,10 @@ def test_promotion_slot_and_limits(lab):
     assert any("/00000002/" in f and f.endswith(".blocks") for f in daemon.files("archive"))
     # Raised to full, as a chain with revision history asks for.
     daemon.sql(f"CREATE WAL ARCHIVE IN '{COLLECTION}'")
-    wait_until(lambda: archive(daemon)["mode"] == "full", 10, "the mode")
+    wait_until(lambda: archive(daemon)["mode"] == "full", 60, "the mode")
     work(server)
     wait_archived(daemon, server)
-    wait_until(lambda: any("/00000002/" in f and f.endswith(".wal") for f in daemon.files("archive")), 20, "WAL in the archive")
+    wait_until(lambda: any("/00000002/" in f and f.endswith(".wal") for f in daemon.files("archive")), 60, "WAL in the archive")
     # Storage away: WAL waits, but not without bound.
     directory = daemon.collection("archive")
     directory.chmod(0o500)
@@ -227,6 +227,6 @@ def test_every_version_is_archived(lab, version):
     server.sql("SELECT pg_switch_wal()")
     work(server, 500)
     wait_archived(daemon, server)
-    wait_until(lambda: any(f.endswith(f"{first}.blocks") for f in daemon.files("archive")), 20, "the block map")
+    wait_until(lambda: any(f.endswith(f"{first}.blocks") for f in daemon.files("archive")), 60, "the block map")
     assert any(f.endswith(f"{first}.wal") for f in daemon.files("archive"))
     assert int(server.value("SELECT pg_current_wal_lsn() - restart_lsn FROM pg_replication_slots")) < 16 * SEGMENT

@@ -100,7 +100,7 @@ def test_postgres_killed_during_backup(lab, point):
     go = lab.root / "go"
     daemon = lab.holdfast(source, pause_point=f"{point}=stall:{go}")
     job = daemon.detached(f"BACKUP INTO '{COLLECTION}' WITH detached")
-    wait_until(lambda: "stall" in daemon.log_text() or f"{point}" in daemon.log_text(), 30, f"reaching {point}")
+    wait_until(lambda: "stall" in daemon.log_text() or f"{point}" in daemon.log_text(), 60, f"reaching {point}")
     source.kill9()
     go.touch()
     source.start()
@@ -145,7 +145,7 @@ def test_client_that_cancels_cancels_its_backup(lab, source):
     daemon = lab.holdfast(source, pause_point="backup.copy=stall")
     connection = daemon.connect()
     connection.send(f"BACKUP INTO '{COLLECTION}'")
-    job = int(wait_until(daemon.jobs, 20)[0]["job_id"])
+    job = int(wait_until(daemon.jobs, 60)[0]["job_id"])
     daemon.wait_job(job, "running")
     connection.cancel()
     from harness.wire import SqlError
@@ -162,7 +162,7 @@ def test_client_that_leaves_does_not_stop_its_backup(lab, source):
     daemon = lab.holdfast(source, pause_point=f"backup.copy=stall:{lab.root / 'go'}")
     connection = daemon.connect()
     connection.send(f"BACKUP INTO '{COLLECTION}'")
-    job = int(wait_until(daemon.jobs, 20)[0]["job_id"])
+    job = int(wait_until(daemon.jobs, 60)[0]["job_id"])
     daemon.wait_job(job, "running")
     connection.close()
     (lab.root / "go").touch()

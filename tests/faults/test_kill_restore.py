@@ -121,7 +121,7 @@ def test_damaged_pack_fails_the_restore_and_leaves_the_live_directory(lab):
     pack.write_bytes(data)
     error = daemon.error(f"RESTORE FROM LATEST IN '{COLLECTION}'")
     assert error.sqlstate == "XX001" and pack.name in error.message + error.detail, error
-    wait_until(source.ready, 30, "the live server answering")
+    wait_until(source.ready, 60, "the live server answering")
     assert_same(before, digest(source))
     leftovers = [path.name for path in source.root.iterdir() if path.is_dir() and path.name not in ("data", "s")]
     assert leftovers == [], leftovers

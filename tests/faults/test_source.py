@@ -60,7 +60,7 @@ def test_torn_page_is_not_corrupt(lab):
     go = lab.root / "go"
     daemon = lab.holdfast(source, pause_point=f"backup.after_start=stall:{go}")
     job = daemon.detached(f"BACKUP INTO '{COLLECTION}' WITH detached")
-    wait_until(lambda: "stall" in daemon.log_text() or "backup.after_start" in daemon.log_text(), 30)
+    wait_until(lambda: "stall" in daemon.log_text() or "backup.after_start" in daemon.log_text(), 60)
     source.sql("UPDATE grown SET t = 'new' WHERE id <= 2000", "bank")
     # The page on disk is torn; the right one is in shared buffers and, as a full-page image, in the WAL.
     corrupt(path, 3)
@@ -110,7 +110,7 @@ def test_relation_that_shrinks_and_goes_while_it_is_read(lab):
     go = lab.root / "go"
     daemon = lab.holdfast(source, pause_point=f"backup.after_plan=stall:{go}")
     job = daemon.detached(f"BACKUP INTO '{COLLECTION}' WITH detached")
-    wait_until(lambda: "stall" in daemon.log_text() or "backup.after_plan" in daemon.log_text(), 30)
+    wait_until(lambda: "stall" in daemon.log_text() or "backup.after_plan" in daemon.log_text(), 60)
     source.sql("DELETE FROM grown WHERE id > 100", "bank")
     source.sql("VACUUM (TRUNCATE) grown", "bank")
     source.sql("DROP TABLE accounts CASCADE", "bank")

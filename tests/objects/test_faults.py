@@ -123,7 +123,7 @@ def test_backup_of_a_busy_server_gives_one_moment(bank, lab):
     with server.connect("bank") as open_one, server.connect("bank") as prepared:
         open_one.query("BEGIN; TRUNCATE rewritten; INSERT INTO rewritten VALUES (7)")
         job = daemon.detached(f"BACKUP INTO '{COLLECTION}' WITH detached")
-        wait_until(lambda: "started" in str(daemon.job(job)) or daemon.job(job)["status"] == "running", 30, "the backup")
+        wait_until(lambda: "started" in str(daemon.job(job)) or daemon.job(job)["status"] == "running", 60, "the backup")
         time.sleep(1)
         open_one.query("COMMIT")
         prepared.query("BEGIN; UPDATE accounts SET balance = 0; PREPARE TRANSACTION 'open at the end'")

@@ -239,7 +239,7 @@ def test_schedules_and_deletion(marked):
     server, daemon = marked
     daemon.sql(f"CREATE SCHEDULE nightly FOR BACKUP DATABASE shop INTO '{COLLECTION}' RECURRING '@daily' "
                "FULL BACKUP ALWAYS WITH SCHEDULE OPTIONS first_run = 'now'")
-    wait_until(lambda: daemon.collection("archive").exists() and daemon.fulls("archive"), 60, "the scheduled backup")
+    wait_until(lambda: list(daemon.collection("archive").glob("metadata/latest/*")), 60, "the scheduled backup as the latest")
     assert table_names(daemon) == ["shop.mine", "shop.sibling"]
     kept = daemon.fulls("archive")
     daemon.sql(f"BACKUP DATABASE shop INTO '{COLLECTION}'")

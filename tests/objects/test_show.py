@@ -100,13 +100,13 @@ def test_who_may_and_what_is_left(backed_up):
         for end in (connection.cancel, daemon.kill9):
             thread = threading.Thread(target=show)
             thread.start()
-            wait_until(lambda: any("show-" in path for path in leftovers(server, daemon)), 30, "the workshop")
+            wait_until(lambda: any("show-" in path for path in leftovers(server, daemon)), 60, "the workshop")
             time.sleep(0.2)
             end()
             thread.join(30)
             if end == daemon.kill9:
                 daemon.start()
-            wait_until(lambda: leftovers(server, daemon) == [], 20, "nothing to be left")
+            wait_until(lambda: leftovers(server, daemon) == [], 60, "nothing to be left")
         assert len(caught) == 2 and caught[0].sqlstate == "57014", caught
 
 

@@ -55,13 +55,13 @@ def test_runs_at_once_again_on_request_and_after_a_restart(lab):
     def metrics():
         return urllib.request.urlopen(f"http://127.0.0.1:{daemon.http_port}/metrics", timeout=10).read().decode()
     run = f'holdfast_schedule_runs_total{{schedule_id="{daily}",label="daily",backup_type="full",result="success"}} 2.000'
-    wait_until(lambda: run in metrics(), 10, "the second run in the metrics")
+    wait_until(lambda: run in metrics(), 60, "the second run in the metrics")
     assert 'holdfast_collection_last_success_stored_bytes{collection="nodelocal://self/daily"}' in metrics()
 
     # The pair: its incremental is let loose by the first full.
     incremental, full = create(daemon, "pair", "'@hourly'", "on_execution_failure = 'retry'")
     wait_succeeded(daemon, full)
-    wait_until(lambda: schedule(daemon, incremental)["schedule_status"] == "ACTIVE", 10, "the incremental is let loose")
+    wait_until(lambda: schedule(daemon, incremental)["schedule_status"] == "ACTIVE", 60, "the incremental is let loose")
     assert schedule(daemon, incremental)["next_run"] is not None
 
     # Control of a schedule's jobs, and of a schedule that is dropped while its job goes on.
@@ -125,7 +125,7 @@ def test_storage_that_is_away(lab):
     for schedule_id in ids.values():
         daemon.sql(f"ALTER BACKUP SCHEDULE {schedule_id} EXECUTE IMMEDIATELY")
     for schedule_id in ids.values():
-        wait_until(lambda: "last run failed" in (schedule(daemon, schedule_id)["state"] or ""), 20, "the failure")
+        wait_until(lambda: "last run failed" in (schedule(daemon, schedule_id)["state"] or ""), 60, "the failure")
     rows = {policy: schedule(daemon, schedule_id) for policy, schedule_id in ids.items()}
     assert rows["pause"]["schedule_status"] == "PAUSED" and rows["pause"]["next_run"] is None
     assert rows["reschedule"]["schedule_status"] == "ACTIVE"
@@ -142,7 +142,7 @@ def test_storage_that_is_away(lab):
     (daemon.io / "kept").rename(archive)
     daemon.sql(f"ALTER BACKUP SCHEDULE {ids['retry']} EXECUTE IMMEDIATELY")
     wait_until(lambda: any(row["status"] == "succeeded" for row in jobs_of(daemon, ids["retry"])), 60, "the run")
-    wait_until(lambda: schedule(daemon, ids["retry"])["state"] is None, 20, "the state is clear")
+    wait_until(lambda: schedule(daemon, ids["retry"])["state"] is None, 60, "the state is clear")
     daemon.sql(f"RESUME SCHEDULE {ids['pause']}")
     assert schedule(daemon, ids["pause"])["state"] is None
 
@@ -150,7 +150,7 @@ def test_storage_that_is_away(lab):
     daemon.sql("DROP EXTERNAL CONNECTION archive")
     daemon.sql(f"ALTER BACKUP SCHEDULE {ids['reschedule']} EXECUTE IMMEDIATELY")
     missing = 'external connection "archive" does not exist'
-    wait_until(lambda: schedule(daemon, ids["reschedule"])["state"] == f"last run failed: {missing}", 20, "the failure")
+    wait_until(lambda: schedule(daemon, ids["reschedule"])["state"] == f"last run failed: {missing}", 60, "the failure")
     last = daemon.sql("SELECT job_id, error_code, error_message, backup_path FROM information_schema.mv_backup_history "
                       f"WHERE schedule_id = {ids['reschedule']} ORDER BY backup_id DESC LIMIT 1").rows
     assert last == [[None, "42704", missing, "external://archive/reschedule"]]

@@ -58,7 +58,7 @@ class Holdfast:
                 self.process = None
                 raise AssertionError(f"holdfast ended with code {code} at start:\n{self.log_text()[-3000:]}")
             return socket.exists() and self._answers()
-        wait_until(up, 30, "holdfast listening")
+        wait_until(up, 60, "holdfast listening")
         return self
 
     def _answers(self):

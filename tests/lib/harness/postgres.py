@@ -96,7 +96,7 @@ class Postgres:
             except ProcessLookupError:
                 pass
         # Until they are reaped, too: to the next postmaster a zombie is a running one.
-        wait_until(lambda: not any(Path(f"/proc/{v}").exists() for v in [pid, *map(int, children)]), 20, "the server's end")
+        wait_until(lambda: not any(Path(f"/proc/{v}").exists() for v in [pid, *map(int, children)]), 60, "the server's end")
         shutil.rmtree(self.sockets, ignore_errors=True)
         env.make_directory(self.sockets, 0o755)
 
