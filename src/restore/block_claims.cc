@@ -83,11 +83,15 @@ BlockClaims::Claim BlockClaims::claim(const FrameEntry& entry, Layer layer,
   return claim;
 }
 
+bool BlockClaims::complete(std::size_t file, std::uint32_t frame) const {
+  const Unclaimed& unclaimed = unclaimed_[first_frame_[file] + frame];
+  return unclaimed[0] == 0 && unclaimed[1] == 0;
+}
+
 void BlockClaims::require_complete(const std::string& backup) const {
   for (std::size_t i = 0; i < layout_.files.size(); ++i) {
     for (std::uint64_t frame = 0; frame < frames_of(layout_.files[i].size); ++frame) {
-      const Unclaimed& unclaimed = unclaimed_[first_frame_[i] + frame];
-      if (unclaimed[0] == 0 && unclaimed[1] == 0) continue;
+      if (complete(i, static_cast<std::uint32_t>(frame))) continue;
       throw Error(sqlstate::kDataCorrupted,
                   fmt::format("no pack of backup \"{}\" holds frame {} of file \"{}\"", backup,
                               frame, layout_.files[i].path));

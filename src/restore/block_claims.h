@@ -33,6 +33,9 @@ class BlockClaims {
   /// Throws kDataCorrupted naming `object` for a frame that cannot be. Thread-safe.
   Claim claim(const collection::FrameEntry& entry, Layer layer, const std::string& object);
 
+  /// Whether every block of the frame was claimed.
+  bool complete(std::size_t file, std::uint32_t frame) const;
+
   /// Throws kDataCorrupted when a block was claimed by none.
   void require_complete(const std::string& backup) const;
 

@@ -5,8 +5,9 @@
 
 #include <algorithm>
 #include <atomic>
-#include <cstdlib>
 #include <cstring>
+#include <iterator>
+#include <map>
 #include <memory>
 #include <unordered_set>
 
@@ -21,37 +22,21 @@
 #include "io/throttle.h"
 #include "postgres/lsn.h"
 #include "restore/block_claims.h"
+#include "restore/frame_assembly.h"
+#include "restore/frame_reader.h"
 #include "restore/open_files.h"
 
 namespace holdfast::restore {
 namespace {
 
+using collection::FrameBlocks;
 using collection::FrameEntry;
 using collection::kBlockBytes;
 using collection::kFrameBytes;
 
-/// Frames this close to each other are fetched by one request.
-constexpr std::uint64_t kMaxGapBytes = 64U << 10;
-/// The most that one request fetches; each worker has a buffer of this size.
-constexpr std::uint64_t kMaxRunBytes = 4U << 20;
-
-/// Memory at a multiple of kDirectAlignment.
-class AlignedBuffer {
- public:
-  explicit AlignedBuffer(std::size_t bytes)
-      : memory_(static_cast<std::byte*>(std::aligned_alloc(kDirectAlignment, bytes))),
-        bytes_(bytes) {
-    if (!memory_) throw std::bad_alloc();
-  }
-  MutableByteView view() { return {memory_.get(), bytes_}; }
-
- private:
-  struct Free {
-    void operator()(std::byte* memory) const { std::free(memory); }
-  };
-  std::unique_ptr<std::byte, Free> memory_;
-  std::size_t bytes_;
-};
+/// Frames with more runs of blocks than this are put together in memory: single writes of a few
+/// blocks each cost more.
+constexpr std::size_t kFewRuns = 16;
 
 /// What all workers share.
 class Filler {
@@ -77,8 +62,17 @@ class Filler {
 
   Bytes run(const Stop& stop) {
     claim_incrementals(stop);
-    run_workers(std::max<std::size_t>(request_.workers, 1), stop,
-                [&](std::size_t, const Stop& worker_stop) { work(worker_stop); });
+    // What newer layers hold single blocks of comes last, over whole frames of the full backup.
+    const std::size_t frames = segments() + groups() + full_packs();
+    in_parallel(frames, stop, [&](Worker& worker, std::size_t task, const Stop& worker_stop) {
+      restore_frames(worker, task, worker_stop);
+    });
+    in_parallel(claimed_.size(), stop,
+                [&](Worker& worker, std::size_t task, const Stop& worker_stop) {
+                  ClaimedPack& pack = claimed_[task];
+                  restore_wanted(worker, pack.key, pack.wanted, worker_stop);
+                  pack.wanted = {};
+                });
     claims_.require_complete(target_.subdirectory());
     return std::move(control_);
   }
@@ -86,28 +80,58 @@ class Filler {
  private:
   /// One worker's means.
   struct Worker {
-    explicit Worker(io::FileSystem& system) : files(system) {}
+    explicit Worker(const FillRequest& request, io::Throttle& throttle)
+        : files(request.files), reader(request.store, throttle) {}
     OpenFiles files;
-    collection::FrameDecoder decoder;
-    Bytes run = Bytes(kMaxRunBytes);
-    AlignedBuffer plain{kFrameBytes};
-  };
-
-  struct Wanted {
-    FrameEntry entry;
-    BlockClaims::Claim claim;
+    FrameReader reader;
+    std::unique_ptr<FrameAssembly> assembly;  // once it is needed
   };
 
   /// A pack of an incremental layer with what is wanted of it.
   struct ClaimedPack {
     std::string key;
-    std::vector<Wanted> wanted;
+    std::vector<WantedFrame> wanted;
+  };
+
+  /// A part of a frame in an incremental layer.
+  struct Piece {
+    WantedFrame wanted;
+    std::size_t pack = 0;  // in claimed_
+  };
+
+  /// A frame that is put together of pieces, [first, last) of pieces_, and where they are not all
+  /// of it, of what the full backup holds.
+  struct ScatteredFrame {
+    std::size_t file = 0;
+    std::uint32_t frame = 0;
+    std::size_t first = 0;
+    std::size_t last = 0;
+  };
+
+  /// One to be put together now.
+  struct Assembled {
+    const ScatteredFrame* scattered = nullptr;
+    const WantedFrame* base = nullptr;  // none: the pieces are all of it
   };
 
   struct PackRef {
     std::size_t layer = 0;
     const collection::proto::Pack* pack = nullptr;
   };
+
+  template <typename Task>
+  void in_parallel(std::size_t tasks, const Stop& stop, const Task& task) {
+    std::atomic<std::size_t> next = 0;
+    run_workers(std::max<std::size_t>(request_.workers, 1), stop,
+                [&](std::size_t, const Stop& worker_stop) {
+                  if (next >= tasks) return;
+                  Worker worker(request_, throttle_);
+                  for (std::size_t i = next++; i < tasks; i = next++) {
+                    worker_stop.check();
+                    task(worker, i, worker_stop);
+                  }
+                });
+  }
 
   /// Claims go from the newest layer to the oldest, and nothing of a layer can be fetched before
   /// all newer ones have claimed. The full comes last and is most of it, so only its packs' indexes
@@ -130,19 +154,48 @@ class Filler {
                 });
     std::size_t layer = request_.chain.size();
     std::unordered_set<std::uint64_t> in_layer;
+    std::vector<Piece> pieces;
     for (std::size_t i = 0; i < refs.size(); ++i) {
       stop.check();
       if (refs[i].layer != layer) in_layer.clear();
       layer = refs[i].layer;
-      ClaimedPack pack{.key = key_of(refs[i]), .wanted = {}};
+      claimed_.push_back({.key = key_of(refs[i]), .wanted = {}});
+      const std::string& key = claimed_.back().key;
+      std::vector<WantedFrame> wanted;
       for (const FrameEntry& entry : indexes[i]) {
         if (!in_layer.insert(std::uint64_t{entry.file_id} << 32 | entry.frame).second) {
-          throw held_twice(entry, pack.key);
+          throw held_twice(entry, key);
         }
-        claim(entry, layer, pack.key, pack.wanted);
+        claim(entry, layer, key, wanted);
       }
       indexes[i] = {};
-      if (!pack.wanted.empty()) claimed_.push_back(std::move(pack));
+      for (WantedFrame& one : wanted) pieces.push_back({std::move(one), i});
+    }
+    part(std::move(pieces));
+  }
+
+  /// Tells the frames that are put together from those whose pieces are written by themselves.
+  void part(std::vector<Piece> pieces) {
+    const auto place = [](const Piece& piece) {
+      return std::pair(piece.wanted.claim.file, piece.wanted.entry.frame);
+    };
+    std::ranges::stable_sort(pieces, {}, place);
+    for (std::size_t first = 0, last = 0; first < pieces.size(); first = last) {
+      std::size_t runs = 0;
+      for (; last < pieces.size() && place(pieces[last]) == place(pieces[first]); ++last) {
+        runs += count_runs(pieces[last].wanted.claim.blocks);
+      }
+      if (runs <= kFewRuns) {
+        for (std::size_t i = first; i < last; ++i) {
+          claimed_[pieces[i].pack].wanted.push_back(std::move(pieces[i].wanted));
+        }
+        continue;
+      }
+      const auto [file, frame] = place(pieces[first]);
+      if (claims_.complete(file, frame)) whole_of_pieces_.push_back(scattered_.size());
+      scattered_.push_back({file, frame, pieces_.size(), pieces_.size() + (last - first)});
+      std::move(pieces.begin() + static_cast<std::ptrdiff_t>(first),
+                pieces.begin() + static_cast<std::ptrdiff_t>(last), std::back_inserter(pieces_));
     }
   }
 
@@ -169,7 +222,7 @@ class Filler {
   }
 
   void claim(const FrameEntry& entry, std::size_t layer, const std::string& key,
-             std::vector<Wanted>& wanted) {
+             std::vector<WantedFrame>& wanted) {
     if (!claims_.wants(entry.file_id)) return;
     const bool target = layer + 1 == request_.chain.size();
     const auto claim =
@@ -180,7 +233,8 @@ class Filler {
                               entry.frame, entry.file_id));
     }
     if (target && claim.blocks.none()) throw held_twice(entry, key);
-    if (claim.blocks.any()) wanted.push_back({entry, claim});
+    if (claim.blocks.any())
+      wanted.push_back({.entry = entry, .claim = claim, .of_full = layer == 0});
   }
 
   static Error held_twice(const FrameEntry& entry, const std::string& key) {
@@ -189,75 +243,150 @@ class Filler {
                              key, entry.frame, entry.file_id));
   }
 
-  void work(const Stop& stop) {
-    Worker worker(request_.files);
-    const auto segments =
-        request_.layout.partial ? 0 : static_cast<std::size_t>(target_.wal_size());
-    const auto& full = request_.chain.front();
-    const std::size_t tasks =
-        segments + claimed_.size() + static_cast<std::size_t>(full.packs_size());
-    for (std::size_t task = next_++; task < tasks; task = next_++) {
-      stop.check();
-      if (task < segments) {
-        restore_wal(target_.wal(static_cast<int>(task)), stop);
-      } else if (task < segments + claimed_.size()) {
-        ClaimedPack& pack = claimed_[task - segments];
-        restore_wanted(worker, pack.key, pack.wanted, stop);
-        pack = {};
-      } else {
-        const auto& pack = full.packs(static_cast<int>(task - segments - claimed_.size()));
-        if (may_be_wanted(pack)) restore_pack(worker, {.layer = 0, .pack = &pack}, stop);
+  std::size_t segments() const {
+    return request_.layout.partial ? 0 : static_cast<std::size_t>(target_.wal_size());
+  }
+  std::size_t full_packs() const {
+    return static_cast<std::size_t>(request_.chain.front().packs_size());
+  }
+  std::size_t groups() const {
+    return (whole_of_pieces_.size() + FrameAssembly::kSlots - 1) / FrameAssembly::kSlots;
+  }
+
+  void restore_frames(Worker& worker, std::size_t task, const Stop& stop) {
+    if (task < segments()) {
+      restore_wal(target_.wal(static_cast<int>(task)), stop);
+      return;
+    }
+    task -= segments();
+    if (task < groups()) {
+      const std::size_t first = task * FrameAssembly::kSlots;
+      std::vector<Assembled> frames;
+      for (std::size_t i = first;
+           i < std::min(first + FrameAssembly::kSlots, whole_of_pieces_.size()); ++i) {
+        frames.push_back({.scattered = &scattered_[whole_of_pieces_[i]]});
       }
+      assemble(worker, {}, frames, stop);
+      return;
+    }
+    task -= groups();
+    const auto& pack = request_.chain.front().packs(static_cast<int>(task));
+    if (may_be_wanted(pack)) restore_pack(worker, {.layer = 0, .pack = &pack}, stop);
+  }
+
+  /// Of the full backup.
+  void restore_pack(Worker& worker, const PackRef& ref, const Stop& stop) {
+    const std::string key = key_of(ref);
+    std::vector<WantedFrame> wanted;
+    for (const FrameEntry& entry : read_index(ref, stop)) claim(entry, ref.layer, key, wanted);
+    const auto behind = std::stable_partition(
+        wanted.begin(), wanted.end(),
+        [&](const WantedFrame& one) { return find_scattered(one) == nullptr; });
+    const std::vector<WantedFrame> bases(std::move_iterator(behind),
+                                         std::move_iterator(wanted.end()));
+    wanted.erase(behind, wanted.end());
+    restore_wanted(worker, key, wanted, stop);
+    std::vector<Assembled> frames;
+    for (std::size_t i = 0; i < bases.size(); ++i) {
+      frames.push_back({.scattered = find_scattered(bases[i]), .base = &bases[i]});
+      if (frames.size() < FrameAssembly::kSlots && i + 1 < bases.size()) continue;
+      assemble(worker, key, frames, stop);
+      frames.clear();
     }
   }
 
-  void restore_pack(Worker& worker, const PackRef& ref, const Stop& stop) {
-    const std::string key = key_of(ref);
-    std::vector<Wanted> wanted;
-    for (const FrameEntry& entry : read_index(ref, stop)) claim(entry, ref.layer, key, wanted);
-    restore_wanted(worker, key, wanted, stop);
+  const ScatteredFrame* find_scattered(const WantedFrame& base) const {
+    const auto wanted = std::pair(base.claim.file, base.entry.frame);
+    const auto place = [](const ScatteredFrame& one) { return std::pair(one.file, one.frame); };
+    const auto found = std::ranges::lower_bound(scattered_, wanted, {}, place);
+    return found != scattered_.end() && place(*found) == wanted ? &*found : nullptr;
   }
 
-  void restore_wanted(Worker& worker, const std::string& key, std::vector<Wanted>& wanted,
+  void restore_wanted(Worker& worker, const std::string& key, std::vector<WantedFrame>& wanted,
                       const Stop& stop) {
     request_.before_pack();
-    std::erase_if(wanted, [&](const Wanted& one) {
+    std::erase_if(wanted, [&](const WantedFrame& one) {
       stop.check();
       if (!in_place(worker, one)) return false;
       request_.progress(bytes_of(one));
       return true;
     });
-    std::ranges::stable_sort(wanted, {}, [](const Wanted& one) { return one.entry.offset; });
-    fetch(worker, key, wanted, stop);
+    worker.reader.read(
+        key, wanted,
+        [&](const WantedFrame& one, MutableByteView plain) { write(worker, one, plain); }, stop);
   }
 
-  std::uint64_t bytes_of(const Wanted& one) const {
+  /// Puts frames together and writes each at once. `full_pack` is where their bases are.
+  void assemble(Worker& worker, const std::string& full_pack, const std::vector<Assembled>& frames,
+                const Stop& stop) {
+    request_.before_pack();
+    if (!worker.assembly) worker.assembly = std::make_unique<FrameAssembly>();
+    FrameAssembly& assembly = *worker.assembly;
+    assembly.clear();
+    std::vector<WantedFrame> bases;
+    std::map<std::size_t, std::vector<WantedFrame>> by_pack;
+    const auto add = [&](std::vector<WantedFrame>& to, WantedFrame one, std::size_t slot) {
+      stop.check();
+      if (request_.may_hold_content[one.claim.file] && in_place(worker, one)) {
+        request_.progress(bytes_of(one));
+        return;
+      }
+      one.slot = slot;
+      to.push_back(std::move(one));
+    };
+    for (std::size_t slot = 0; slot < frames.size(); ++slot) {
+      if (frames[slot].base != nullptr) add(bases, *frames[slot].base, slot);
+      for (std::size_t i = frames[slot].scattered->first; i < frames[slot].scattered->last; ++i) {
+        add(by_pack[pieces_[i].pack], pieces_[i].wanted, slot);
+      }
+    }
+    const auto put = [&](const WantedFrame& one, MutableByteView plain) {
+      assembly.put(one.slot, one.entry.blocks(), one.claim.blocks, plain);
+    };
+    worker.reader.read(full_pack, bases, put, stop);
+    for (auto& [pack, wanted] : by_pack) worker.reader.read(claimed_[pack].key, wanted, put, stop);
+    for (std::size_t slot = 0; slot < frames.size(); ++slot) {
+      const ScatteredFrame& frame = *frames[slot].scattered;
+      const FrameBlocks& filled = assembly.filled(slot);
+      write_runs(worker, frame.file, frame.frame, collection::leading_blocks(kFrameBytes), filled,
+                 assembly.frame(slot));
+      request_.progress(restore::bytes_of(filled, claims_.bytes_in_frame(frame.file, frame.frame)));
+    }
+  }
+
+  std::uint64_t bytes_of(const WantedFrame& one) const {
     return restore::bytes_of(one.claim.blocks,
                              claims_.bytes_in_frame(one.claim.file, one.entry.frame));
   }
 
-  OpenFiles::Place place_of(const Wanted& one, std::uint64_t offset_in_frame) const {
-    const FileTarget& target = request_.layout.files[one.claim.file];
+  OpenFiles::Place place_of(std::size_t file, std::uint32_t frame,
+                            std::uint64_t offset_in_frame) const {
+    const FileTarget& target = request_.layout.files[file];
     return {.path = target.path,
             .file_size = target.size,
-            .offset = std::uint64_t{one.entry.frame} * kFrameBytes + offset_in_frame};
+            .offset = std::uint64_t{frame} * kFrameBytes + offset_in_frame};
   }
 
-  bool is_control(const Wanted& one) const {
+  bool is_control(const WantedFrame& one) const {
     return request_.layout.files[one.claim.file].kind == collection::proto::FILE_KIND_CONTROL;
   }
 
-  bool in_place(Worker& worker, const Wanted& one) {
+  bool in_place(Worker& worker, const WantedFrame& one) {
     if (is_control(one)) return false;
     // A file that we have just made reads as zeros.
     if (!request_.may_hold_content[one.claim.file]) {
-      return one.entry.codec == collection::Codec::Zero;
+      if (one.entry.codec != collection::Codec::Zero) return false;
+      // Unless a frame of the full backup was written there, whole.
+      return one.of_full ||
+             bytes_of(one) == claims_.bytes_in_frame(one.claim.file, one.entry.frame);
     }
     // The checksum is of all blocks that the frame holds.
     const std::uint64_t bytes = claims_.bytes_in_frame(one.claim.file, one.entry.frame);
     if (one.claim.blocks != one.entry.blocks()) return false;
-    const MutableByteView plain = worker.plain.view();
-    if (!worker.files.read(place_of(one, 0), bytes, plain)) return false;
+    const MutableByteView plain = worker.reader.buffer();
+    if (!worker.files.read(place_of(one.claim.file, one.entry.frame, 0), bytes, plain)) {
+      return false;
+    }
     std::size_t held = bytes;
     if (one.entry.partial) held = gather(one.entry.partial_blocks, plain);
     return held == one.entry.plain_bytes &&
@@ -265,7 +394,7 @@ class Filler {
   }
 
   /// Moves the blocks of a frame together; gives how many bytes they are.
-  static std::size_t gather(const collection::FrameBlocks& blocks, MutableByteView frame) {
+  static std::size_t gather(const FrameBlocks& blocks, MutableByteView frame) {
     std::size_t at = 0;
     for (std::size_t block = 0; block < blocks.size(); ++block) {
       if (!blocks.test(block)) continue;
@@ -275,71 +404,33 @@ class Filler {
     return at;
   }
 
-  void fetch(Worker& worker, const std::string& key, const std::vector<Wanted>& wanted,
-             const Stop& stop) {
-    for (std::size_t first = 0; first < wanted.size();) {
-      const std::uint64_t start = wanted[first].entry.offset;
-      std::uint64_t end = start + wanted[first].entry.stored_bytes;
-      std::size_t last = first + 1;
-      for (; last < wanted.size(); ++last) {
-        const FrameEntry& next = wanted[last].entry;
-        if (next.offset > end + kMaxGapBytes) break;
-        const std::uint64_t next_end = std::max(end, next.offset + next.stored_bytes);
-        if (next_end - start > kMaxRunBytes) break;
-        end = next_end;
-      }
-      const MutableByteView run(worker.run.data(), static_cast<std::size_t>(end - start));
-      if (!run.empty() && !request_.store.get_into(key, start, run, stop)) {
-        throw Error(sqlstate::kUndefinedFile, fmt::format("object \"{}\" does not exist", key));
-      }
-      for (; first < last; ++first) {
-        const Wanted& one = wanted[first];
-        write(worker, key, one,
-              run.subspan(one.entry.stored_bytes == 0 ? 0 : one.entry.offset - start,
-                          one.entry.stored_bytes),
-              stop);
-      }
-    }
-  }
-
-  void write(Worker& worker, const std::string& key, const Wanted& one, ByteView stored,
-             const Stop& stop) {
-    stop.check();
-    throttle_.take(one.entry.plain_bytes, stop);
-    const MutableByteView plain = worker.plain.view().first(one.entry.plain_bytes);
-    worker.decoder.decode(one.entry, stored, plain, key);
+  void write(Worker& worker, const WantedFrame& one, MutableByteView plain) {
+    const FrameBlocks held = one.entry.blocks();
+    const std::size_t file = one.claim.file;
     if (is_control(one)) {
       std::ranges::copy(
           plain, control_.begin() +
                      static_cast<std::ptrdiff_t>(std::uint64_t{one.entry.frame} * kFrameBytes));
-    } else if (!one.entry.partial && one.claim.blocks.count() * kBlockBytes >= plain.size()) {
-      worker.files.write(place_of(one, 0), plain);
+    } else if (one.of_full && one.claim.blocks.count() * 2 >= held.count()) {
+      // Newer layers' blocks come later, over it.
+      worker.files.write(place_of(file, one.entry.frame, 0),
+                         plain.first(std::min<std::uint64_t>(
+                             plain.size(), claims_.bytes_in_frame(file, one.entry.frame))));
     } else {
-      write_blocks(worker, one, plain);
+      write_runs(worker, file, one.entry.frame, held, one.claim.blocks, plain);
     }
     request_.progress(bytes_of(one));
   }
 
-  /// Neighbouring blocks that are wanted lie next to each other in the frame too.
-  void write_blocks(Worker& worker, const Wanted& one, MutableByteView plain) {
-    const collection::FrameBlocks& wanted = one.claim.blocks;
-    const collection::FrameBlocks held = one.entry.blocks();
-    const std::uint64_t end_of_file = claims_.bytes_in_frame(one.claim.file, one.entry.frame);
-    std::size_t at = 0;  // of the block in `plain`
-    for (std::size_t block = 0; block < wanted.size();) {
-      if (!wanted.test(block)) {
-        if (held.test(block)) at += kBlockBytes;
-        ++block;
-        continue;
-      }
-      const std::size_t first = block;
-      while (block < wanted.size() && wanted.test(block)) ++block;
+  /// Writes `blocks`; `plain` is those that are `held`, one after the other.
+  void write_runs(Worker& worker, std::size_t file, std::uint32_t frame, const FrameBlocks& held,
+                  const FrameBlocks& blocks, MutableByteView plain) {
+    const std::uint64_t end = claims_.bytes_in_frame(file, frame);
+    for_each_run(held, blocks, [&](std::size_t first, std::size_t count, std::size_t at) {
       const std::uint64_t begin = std::uint64_t{first} * kBlockBytes;
-      const std::uint64_t bytes =
-          std::min<std::uint64_t>(std::uint64_t{block} * kBlockBytes, end_of_file) - begin;
-      worker.files.write(place_of(one, begin), plain.subspan(at, bytes));
-      at += (block - first) * kBlockBytes;
-    }
+      const std::uint64_t bytes = std::min<std::uint64_t>(begin + count * kBlockBytes, end) - begin;
+      worker.files.write(place_of(file, frame, begin), plain.subspan(at * kBlockBytes, bytes));
+    });
   }
 
   void restore_wal(const collection::proto::WalSegment& wal, const Stop& stop) {
@@ -391,7 +482,9 @@ class Filler {
   BlockClaims claims_;
   std::vector<std::uint32_t> file_ids_;  // of the layout, ascending
   std::vector<ClaimedPack> claimed_;
-  std::atomic<std::size_t> next_ = 0;
+  std::vector<Piece> pieces_;                 // of scattered frames
+  std::vector<ScatteredFrame> scattered_;     // by file and frame
+  std::vector<std::size_t> whole_of_pieces_;  // those that need nothing of the full backup
   Bytes control_;  // its frames are written by one worker each, into places of their own
 };
 

@@ -16,9 +16,10 @@ namespace {
 
 /// Below this a write past the cache waits longer for the disk than it saves.
 constexpr std::uint64_t kDirectFileBytes = 1U << 20;
+constexpr std::size_t kDirectWriteBytes = 64U << 10;
 
 constexpr std::size_t round_up(std::size_t bytes) {
-  return (bytes + kDirectAlignment - 1) / kDirectAlignment * kDirectAlignment;
+  return (bytes + io::kDirectAlignment - 1) / io::kDirectAlignment * io::kDirectAlignment;
 }
 
 }  // namespace
@@ -47,7 +48,8 @@ OpenFiles::Entry& OpenFiles::open(const Place& place) {
 
 void OpenFiles::write(const Place& place, MutableByteView bytes) {
   Entry& entry = open(place);
-  if (entry.direct && bytes.size() % kDirectAlignment == 0) {
+  const bool large = bytes.size() >= kDirectWriteBytes;
+  if (entry.direct && large && bytes.size() % io::kDirectAlignment == 0) {
     const ssize_t written = files_.pwrite(entry.direct.get(), bytes.data(), bytes.size(),
                                           static_cast<off_t>(place.offset));
     if (written == static_cast<ssize_t>(bytes.size())) return;
@@ -55,7 +57,7 @@ void OpenFiles::write(const Place& place, MutableByteView bytes) {
     // is wrong.
   }
   io::pwrite_all(files_, entry.buffered.get(), bytes, place.offset, place.path);
-  if (place.file_size >= kDirectFileBytes) {
+  if (place.file_size >= kDirectFileBytes && large) {
     // Lets the disk work while we unpack; the sync at the end finds less to do. Only a hint.
     ::sync_file_range(entry.buffered.get(), static_cast<off_t>(place.offset),
                       static_cast<off_t>(bytes.size()), SYNC_FILE_RANGE_WRITE);
@@ -65,7 +67,7 @@ void OpenFiles::write(const Place& place, MutableByteView bytes) {
 bool OpenFiles::cached(int fd, std::uint64_t offset, std::size_t bytes) {
   void* const map = ::mmap(nullptr, bytes, PROT_READ, MAP_SHARED, fd, static_cast<off_t>(offset));
   if (map == MAP_FAILED) return true;
-  std::vector<unsigned char> pages(round_up(bytes) / kDirectAlignment);
+  std::vector<unsigned char> pages(round_up(bytes) / io::kDirectAlignment);
   const bool known = ::mincore(map, bytes, pages.data()) == 0;
   ::munmap(map, bytes);
   if (!known) return true;

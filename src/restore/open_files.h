@@ -7,16 +7,15 @@
 
 #include "base/bytes.h"
 #include "base/unique_fd.h"
+#include "io/aligned_buffer.h"
 #include "io/file_system.h"
 
 namespace holdfast::restore {
 
-/// Buffers for OpenFiles must lie at a multiple of this.
-inline constexpr std::size_t kDirectAlignment = 4096;
-
 /// The files that one worker reads and writes, the last used ones kept open. Big files are written
 /// past the page cache (O_DIRECT) where the file system allows it: the cache would only be filled
-/// with what nobody reads soon, which costs more than the disk takes.
+/// with what nobody reads soon, which costs more than the disk takes. Single blocks go through it:
+/// each would wait for the disk.
 class OpenFiles {
  public:
   explicit OpenFiles(io::FileSystem& files, std::size_t limit = 64)
@@ -27,12 +26,12 @@ class OpenFiles {
     std::uint64_t file_size = 0;
     std::uint64_t offset = 0;
   };
-  /// Writes all of `bytes`, which starts at a multiple of kDirectAlignment in memory. Throws Error
-  /// naming the file.
+  /// Writes all of `bytes`, which starts at a multiple of io::kDirectAlignment in memory. Throws
+  /// Error naming the file.
   void write(const Place& place, MutableByteView bytes);
-  /// Reads `bytes` of the file into `buffer` (aligned, its size a multiple of kDirectAlignment);
-  /// false when the file ends before. Takes what is in the page cache from there, the rest from the
-  /// disk.
+  /// Reads `bytes` of the file into `buffer` (aligned, its size a multiple of
+  /// io::kDirectAlignment); false when the file ends before. Takes what is in the page cache from
+  /// there, the rest from the disk.
   bool read(const Place& place, std::size_t bytes, MutableByteView buffer);
 
   std::size_t open_count() const { return entries_.size(); }

@@ -18,7 +18,7 @@ class OpenFilesTest : public ::testing::Test {
     std::string pattern = "/tmp/holdfast-open-XXXXXX";
     EXPECT_NE(::mkdtemp(pattern.data()), nullptr);
     root_ = pattern;
-    memory_ = std::aligned_alloc(kDirectAlignment, kBytes);
+    memory_ = std::aligned_alloc(io::kDirectAlignment, kBytes);
     buffer_ = {static_cast<std::byte*>(memory_), kBytes};
   }
   ~OpenFilesTest() override {

@@ -32,18 +32,18 @@ class SealedStore::Borrowed {
     {
       const MutexLock lock(store_.mutex_);
       const auto found = std::ranges::find_if(
-          store_.buffers_, [&](const Buffer& buffer) { return buffer.size >= size; });
+          store_.buffers_, [&](const Buffer& buffer) { return buffer.size() >= size; });
       if (found != store_.buffers_.end()) {
-        buffer_ = std::move(*found);
+        buffer_.emplace(std::move(*found));
         store_.buffers_.erase(found);
         return;
       }
     }
-    buffer_ = {.bytes = std::make_unique_for_overwrite<std::byte[]>(size), .size = size};
+    buffer_.emplace(size);
   }
   ~Borrowed() {
     const MutexLock lock(store_.mutex_);
-    store_.buffers_.push_back(std::move(buffer_));
+    store_.buffers_.push_back(std::move(*buffer_));
     if (store_.buffers_.size() <= kMostBuffers) return;
     // The smallest serves the fewest.
     store_.buffers_.erase(std::ranges::min_element(store_.buffers_, {}, &Buffer::size));
@@ -51,12 +51,12 @@ class SealedStore::Borrowed {
   Borrowed(const Borrowed&) = delete;
   Borrowed& operator=(const Borrowed&) = delete;
 
-  MutableByteView bytes() const { return {buffer_.bytes.get(), size_}; }
+  MutableByteView bytes() const { return buffer_->view().first(size_); }
 
  private:
   SealedStore& store_;
   const std::size_t size_;
-  Buffer buffer_;
+  std::optional<Buffer> buffer_;
 };
 
 PutResult SealedStore::put(const ObjectKey& key, ByteView bytes, PutMode mode, const Stop& stop) {

@@ -9,6 +9,7 @@
 
 #include "base/mutex.h"
 #include "crypto/sealed_stream.h"
+#include "io/aligned_buffer.h"
 #include "storage/object_store.h"
 
 namespace holdfast::storage {
@@ -43,11 +44,8 @@ class SealedStore : public ObjectStore {
 
  private:
   /// Memory for one sealed object; used again, because the kernel's clearing of new pages costs as
-  /// much as encrypting them.
-  struct Buffer {
-    std::unique_ptr<std::byte[]> bytes;
-    std::size_t size = 0;
-  };
+  /// much as encrypting them. Aligned, so that a store can write it past the page cache.
+  using Buffer = io::AlignedBuffer;
   class Borrowed;
   using Stream = std::shared_ptr<const crypto::SealedStream>;  // the last reader may outlive known_
   struct Known {
