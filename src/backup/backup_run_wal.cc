@@ -22,13 +22,6 @@
 
 namespace holdfast::backup {
 
-namespace {
-
-/// An archive's job looks every 200 ms, but what it puts just then may be slow.
-constexpr std::chrono::seconds kArchivePatience{60};
-
-}  // namespace
-
 jobs::JobId ensure_archive(const BackupEnvironment& environment, const proto::BackupJobSpec& spec,
                            jobs::JobContext& job, const storage::ObjectStore& store,
                            WalArchiveMode mode, postgres::Lsn start) {

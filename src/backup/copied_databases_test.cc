@@ -3,19 +3,20 @@
 #include <gtest/gtest.h>
 
 #include "postgres/testing/memory_wal.h"
+#include "postgres/testing/segment_size.h"
 #include "postgres/testing/wal_builder.h"
 
 namespace holdfast::backup {
 namespace {
 
 using postgres::Lsn;
+using postgres::testing::kSmallSegment;
 using postgres::testing::WalBuilder;
 
-constexpr std::uint64_t kSegment = 1U << 20;
 constexpr std::uint32_t kTablespace = postgres::kDefaultTablespace;
 constexpr std::uint32_t kElsewhere = 16384;
 
-class CopiedDatabases : public testing::Test {
+class CopiedDatabases : public ::testing::Test {
  protected:
   static Bytes fields(std::initializer_list<std::uint32_t> values) {
     Bytes bytes(values.size() * 4);
@@ -41,7 +42,9 @@ class CopiedDatabases : public testing::Test {
   std::uint32_t unsound(Lsn until = Lsn{~0ULL}) {
     const Lsn end = std::min(until, wal_.position());
     const auto found = find_unsound_copy(
-        {.reader = {.major = 15, .wal_segment_bytes = kSegment, .start = Lsn{kSegment + 40}},
+        {.reader = {.major = 15,
+                    .wal_segment_bytes = kSmallSegment,
+                    .start = Lsn{kSmallSegment + 40}},
          .end = end},
         input(), [&](const auto&) { return has_all_; },
         [&](std::uint32_t database) { return database != unwanted_; }, Stop::never());
@@ -50,7 +53,7 @@ class CopiedDatabases : public testing::Test {
   postgres::WalInput input() {
     bytes_ = wal_.whole_segments();
     return [this](std::uint64_t segment, std::uint64_t offset, MutableByteView out) -> std::size_t {
-      const std::uint64_t at = (segment - 1) * kSegment + offset;
+      const std::uint64_t at = (segment - 1) * kSmallSegment + offset;
       if (segment == 0 || at >= bytes_.size()) return 0;
       const std::size_t bytes = std::min<std::size_t>(out.size(), bytes_.size() - at);
       std::copy_n(bytes_.begin() + static_cast<std::ptrdiff_t>(at), bytes, out.begin());
@@ -58,7 +61,7 @@ class CopiedDatabases : public testing::Test {
     };
   }
 
-  WalBuilder wal_{15, Lsn{kSegment}, kSegment};
+  WalBuilder wal_{15, Lsn{kSmallSegment}, kSmallSegment};
   Bytes bytes_;
   bool has_all_ = true;
   std::uint32_t unwanted_ = 0;

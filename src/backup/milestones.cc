@@ -6,6 +6,7 @@
 #include <memory>
 #include <utility>
 
+#include "base/clock.h"
 #include "base/error.h"
 #include "collection/chain.h"
 #include "collection/collection.h"
@@ -22,7 +23,7 @@ namespace {
 using collection::Milestone;
 
 /// An archive that has not moved for this long will not do so soon.
-constexpr std::chrono::seconds kPatience{60};
+constexpr std::chrono::seconds kArchivedPatience{60};
 
 /// Whether the layers of a full, and the WAL behind them in the archive, lead to the milestone.
 bool leads_to(storage::ObjectStore& store, const std::string& full, const Milestone& milestone,
@@ -105,7 +106,7 @@ Milestone Milestones::make_restore_point(const Wanted& wanted, const Stop& stop)
   return {.name = wanted.name,
           .database = wanted.database,
           .user = wanted.user,
-          .time = Time(std::chrono::microseconds(row.integer(0, 2))),
+          .time = time_from_us(row.integer(0, 2)),
           .timeline = position->timeline,
           .lsn = *lsn};
 }
@@ -138,7 +139,7 @@ Milestones::Created Milestones::create(const Wanted& wanted, const Stop& stop) {
   for (const Archive& archive : archives) {
     try {
       archives_.wait_until_archived(archive.job, created.milestone.timeline, created.milestone.lsn,
-                                    kPatience, stop);
+                                    kArchivedPatience, stop);
     } catch (Error& error) {
       error.at(fmt::format("could not make milestone \"{}\" durable in {}", wanted.name,
                            archive.description));

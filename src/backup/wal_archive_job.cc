@@ -33,16 +33,15 @@ constexpr std::chrono::milliseconds kPoll{200};
 constexpr std::chrono::milliseconds kFirstBackoff{500};
 constexpr std::chrono::milliseconds kLongestBackoff{10'000};
 /// A record that is still being written this long, with whole segments behind it, is damage.
-constexpr std::chrono::seconds kPatience{60};
+constexpr std::chrono::seconds kStallPatience{60};
 /// An idle server's slot is touched this often, so that idle_replication_slot_timeout (18) does not
 /// take it for abandoned.
 constexpr std::chrono::seconds kTouchSlot{60};
 
-constexpr std::uint64_t kLongestHistory = 1ULL << 20;
+constexpr std::uint64_t kLongestHistoryFile = 1ULL << 20;
 
 constexpr std::chrono::seconds kCommitDelay{1};
 // Source: PostgreSQL src/include/access/xlog_internal.h (SizeOfXLogLongPHD).
-constexpr std::uint64_t kWalPageBytes = 8192;
 constexpr std::uint64_t kLongestPageHeader = 40;
 
 /// States that trying again does not change.
@@ -67,7 +66,7 @@ Error archive_broken(std::string_view why, Lsn from) {
       .hint("Take a full backup with BACKUP INTO; it starts a new WAL archive where it needs one.");
 }
 
-proto::WalArchiveJobSpec specification_of(const jobs::JobContext& job) {
+proto::WalArchiveJobSpec archive_specification(const jobs::JobContext& job) {
   proto::WalArchiveJobSpec spec;
   const ByteView bytes = job.specification();
   if (!spec.ParseFromArray(bytes.data(), static_cast<int>(bytes.size()))) {
@@ -145,7 +144,7 @@ class Stay {
     if (timeline <= 1) return {};
     const std::string name = postgres::timeline_history_name(timeline);
     const auto text =
-        io::read_whole(io::FileSystem::real(), wal_directory_ / name, kLongestHistory);
+        io::read_whole(io::FileSystem::real(), wal_directory_ / name, kLongestHistoryFile);
     if (!text) {
       // A promoted server writes it before the first WAL of the timeline.
       throw Error(sqlstate::kUndefinedFile, fmt::format("\"{}\" is not in pg_wal", name));
@@ -257,7 +256,7 @@ class Stay {
 
   /// The place for the next record lies behind a page's header, up to which nothing is written.
   static Lsn behind_last_record(const postgres::WalPosition& position) {
-    const Lsn page{position.inserted->value / kWalPageBytes * kWalPageBytes};
+    const Lsn page{position.inserted->value / postgres::kWalPageBytes * postgres::kWalPageBytes};
     const bool behind_header = position.inserted->value - page.value <= kLongestPageHeader;
     return behind_header && position.flushed == page ? page : *position.inserted;
   }
@@ -306,7 +305,7 @@ class Stay {
       last_progress_ = now;
       return;
     }
-    if (now - last_progress_ < kPatience) return;
+    if (now - last_progress_ < kStallPatience) return;
     throw Error(
         sqlstate::kDataCorrupted,
         fmt::format("WAL at {} cannot be read: {}", to_string(read), archiver_->read_end_reason()))
@@ -374,7 +373,7 @@ WalArchiveJob::WalArchiveJob(WalArchiveEnvironment environment)
     : environment_(std::move(environment)) {}
 
 void WalArchiveJob::resume(jobs::JobContext& job) {
-  const proto::WalArchiveJobSpec spec = specification_of(job);
+  const proto::WalArchiveJobSpec spec = archive_specification(job);
   std::chrono::milliseconds backoff = kFirstBackoff;
   for (;;) {
     const auto began = std::chrono::steady_clock::now();
@@ -400,7 +399,7 @@ void WalArchiveJob::resume(jobs::JobContext& job) {
 }
 
 void WalArchiveJob::revert(jobs::JobContext& job) {
-  const proto::WalArchiveJobSpec spec = specification_of(job);
+  const proto::WalArchiveJobSpec spec = archive_specification(job);
   environment_.board->remove(job.id());
   try {
     auto connection = postgres::Connection::open({.conninfo = environment_.conninfo()}, job.stop());

@@ -22,18 +22,18 @@ namespace holdfast::backup {
 namespace {
 
 /// Segments that are archived before the server hears of it.
-constexpr std::uint64_t kBatch = 8;
+constexpr std::uint64_t kArchiveBatch = 8;
 constexpr std::size_t kWorkers = 2;
 
 // Source: PostgreSQL src/include/access/xlog_internal.h (XLogPageHeaderData).
-constexpr std::size_t kWalPageBytes = 8192;
 constexpr std::size_t kPageAddressAt = 8;
 
 /// Throws unless every page of `bytes`, which begin at `start`, is that of its place. A page that
 /// was never written is all zeros: what a switch leaves of a segment.
 void check_pages(ByteView bytes, postgres::Lsn start, const std::string& path) {
-  for (std::size_t at = 0; at + kWalPageBytes <= bytes.size(); at += kWalPageBytes) {
-    const ByteView page = bytes.subspan(at, kWalPageBytes);
+  for (std::size_t at = 0; at + postgres::kWalPageBytes <= bytes.size();
+       at += postgres::kWalPageBytes) {
+    const ByteView page = bytes.subspan(at, postgres::kWalPageBytes);
     const auto address = load<std::uint64_t>(page, kPageAddressAt);
     if (address == start.value + at) continue;
     const bool zero =
@@ -120,7 +120,7 @@ std::string WalArchiver::path_of(std::uint64_t segment) const {
 
 bool WalArchiver::has_first_segment() const {
   try {
-    Bytes page(kWalPageBytes);
+    Bytes page(postgres::kWalPageBytes);
     SegmentFile(path_of(next_), postgres::segment_start(next_, options_.wal_segment_bytes))
         .read(0, page);
     return load<std::uint64_t>(page, kPageAddressAt) != 0;
@@ -152,7 +152,7 @@ void WalArchiver::read_maps(postgres::Lsn flushed, const Stop& stop) {
 
 bool WalArchiver::archive_some(WalArchiveMode mode, postgres::Lsn flushed, const Stop& stop) {
   const std::uint64_t finished = segment_of(flushed, options_.wal_segment_bytes);
-  const std::uint64_t end = std::min(finished, next_ + kBatch);
+  const std::uint64_t end = std::min(finished, next_ + kArchiveBatch);
   if (next_ >= end) {
     // The rest of a record may have come that a finished segment's map waits for.
     const auto before = maps_.segment();

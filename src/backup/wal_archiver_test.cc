@@ -13,6 +13,7 @@
 #include "collection/block_map_store.h"
 #include "collection/wal_tail.h"
 #include "postgres/testing/private_instance.h"
+#include "postgres/testing/segment_size.h"
 #include "storage/fault_store.h"
 #include "storage/memory_store.h"
 
@@ -20,14 +21,13 @@ namespace holdfast::backup {
 namespace {
 
 using postgres::Lsn;
+using postgres::testing::kSmallSegment;
 using ::testing::HasSubstr;
-
-constexpr std::uint64_t kSegment = 1U << 20;
 
 class WalArchiverTest : public ::testing::Test {
  protected:
   WalArchiverTest() {
-    first_ = segment_of(flushed(), kSegment);
+    first_ = segment_of(flushed(), kSmallSegment);
     server_.execute(
         "CREATE TABLE t AS SELECT g AS id, repeat('x', g % 900) AS v FROM generate_series(1, "
         "12000) "
@@ -44,17 +44,19 @@ class WalArchiverTest : public ::testing::Test {
   }
   std::string wal_directory() const { return server_.data_directory() / "pg_wal"; }
   std::string path_of(std::uint64_t segment) const {
-    return wal_directory() + "/" + postgres::wal_segment_name(1, segment, kSegment);
+    return wal_directory() + "/" + postgres::wal_segment_name(1, segment, kSmallSegment);
   }
   collection::WalSegmentId id(std::uint64_t segment) const {
-    return {
-        .system_identifier = system_, .timeline = 1, .segment = segment, .segment_bytes = kSegment};
+    return {.system_identifier = system_,
+            .timeline = 1,
+            .segment = segment,
+            .segment_bytes = kSmallSegment};
   }
   WalArchiver archiver(storage::ObjectStore& store, std::uint64_t segment) const {
     return WalArchiver({.store = &store,
                         .system_identifier = system_,
                         .major = 15,
-                        .wal_segment_bytes = kSegment,
+                        .wal_segment_bytes = kSmallSegment,
                         .path = postgres::TimelinePath(1, {}),
                         .wal_directory = wal_directory()},
                        segment);
@@ -88,7 +90,7 @@ TEST_F(WalArchiverTest, LeavesNoGapHoweverOftenTheStoreFails) {
   storage::FaultStore store(std::make_unique<storage::MemoryStore>());
   std::mt19937 random(11);
   std::uint64_t segment = first_;
-  Lsn flushed = postgres::segment_start(first_, kSegment);
+  Lsn flushed = postgres::segment_start(first_, kSmallSegment);
   int failures = 0;
   while (true) {
     WalArchiver now = archiver(store, segment);
@@ -104,24 +106,24 @@ TEST_F(WalArchiverTest, LeavesNoGapHoweverOftenTheStoreFails) {
         while (now.archive_some(WalArchiveMode::Full, flushed, Stop::never())) {
         }
         now.put_tail(flushed, Stop::never());
-        segment = segment_of(now.durable(), kSegment);
+        segment = segment_of(now.durable(), kSmallSegment);
         flushed = std::min(end_, Lsn{flushed.value + random() % 700000});
       }
       break;
     } catch (const Error&) {
       ++failures;
       // What is durable may be known or not: the job's checkpoint is written after it.
-      if (random() % 2 == 0) segment = segment_of(now.durable(), kSegment);
+      if (random() % 2 == 0) segment = segment_of(now.durable(), kSmallSegment);
     }
   }
   EXPECT_GT(failures, 3);
-  const std::uint64_t last = segment_of(end_, kSegment);
+  const std::uint64_t last = segment_of(end_, kSmallSegment);
   for (std::uint64_t done = first_; done < last; ++done) {
     ASSERT_EQ(archived(store, done), file(done)) << done;
     EXPECT_TRUE(collection::get_block_map(store, id(done), Stop::never())) << done;
   }
   const auto tails = collection::list_wal_tails(store, id(last), Stop::never());
-  ASSERT_EQ(tails, std::vector<std::uint64_t>{end_.value % kSegment});
+  ASSERT_EQ(tails, std::vector<std::uint64_t>{end_.value % kSmallSegment});
   Bytes tail;
   collection::get_wal_tail(
       store, id(last), tails.front(),
@@ -129,7 +131,7 @@ TEST_F(WalArchiverTest, LeavesNoGapHoweverOftenTheStoreFails) {
       Stop::never());
   const Bytes written = file(last);
   EXPECT_EQ(tail, Bytes(written.begin(),
-                        written.begin() + static_cast<std::ptrdiff_t>(end_.value % kSegment)));
+                        written.begin() + static_cast<std::ptrdiff_t>(end_.value % kSmallSegment)));
 }
 
 // The archive finds a segment that a backup has put, and counts on it; then the backup is
@@ -151,7 +153,8 @@ TEST_F(WalArchiverTest, KeepsOnlyMapsWhenAsked) {
   WalArchiver maps = archiver(store, first_);
   while (maps.archive_some(WalArchiveMode::Maps, end_, Stop::never())) {
   }
-  EXPECT_EQ(maps.durable(), postgres::segment_start(segment_of(end_, kSegment), kSegment));
+  EXPECT_EQ(maps.durable(),
+            postgres::segment_start(segment_of(end_, kSmallSegment), kSmallSegment));
   EXPECT_TRUE(collection::get_block_map(store, id(first_ + 1), Stop::never()));
   EXPECT_FALSE(collection::stat_wal_segment(store, id(first_ + 1), Stop::never()));
   EXPECT_FALSE(collection::is_wal_archive(store, system_, Stop::never()));

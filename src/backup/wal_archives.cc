@@ -8,6 +8,7 @@
 #include <set>
 #include <utility>
 
+#include "base/clock.h"
 #include "base/error.h"
 #include "base/log.h"
 #include "collection/frame.h"
@@ -54,7 +55,7 @@ std::string identity_of(std::string_view uri) {
   return base;
 }
 
-proto::WalArchiveJobSpec parse_spec(const Bytes& bytes) {
+proto::WalArchiveJobSpec parse_archive_spec(const Bytes& bytes) {
   proto::WalArchiveJobSpec spec;
   spec.ParseFromArray(bytes.data(), static_cast<int>(bytes.size()));
   return spec;
@@ -76,7 +77,7 @@ std::optional<jobs::Job> WalArchives::find(std::string_view collection_uri) cons
   const std::string slot = archive_slot_name(collection_uri);
   for (const jobs::Job& job : registry_.list({.type = std::string(jobs::kWalArchiveType)})) {
     if (jobs::is_terminal(job.status) || job.status == jobs::JobStatus::Reverting) continue;
-    if (parse_spec(registry_.specification(job.id)).slot() == slot) return job;
+    if (parse_archive_spec(registry_.specification(job.id)).slot() == slot) return job;
   }
   return std::nullopt;
 }
@@ -87,7 +88,7 @@ void WalArchives::require_same_key(
   const auto job = find(collection_uri);
   if (!job) return;
   const auto there =
-      collection::parse_keys(parse_spec(registry_.specification(job->id)).keys()).wal;
+      collection::parse_keys(parse_archive_spec(registry_.specification(job->id)).keys()).wal;
   if (there.has_value() == key.has_value() && (!key || key->key.equals(there->key))) return;
   std::string_view how = "with another data key";
   if (!key || !there) how = key ? "but not encrypted" : "and encrypted";
@@ -103,7 +104,7 @@ bool WalArchives::retains(std::string_view collection_uri, std::string_view obje
                           std::uint64_t retain_for_seconds) const {
   const auto job = find(collection_uri);
   if (!job) return false;
-  const auto spec = parse_spec(registry_.specification(job->id));
+  const auto spec = parse_archive_spec(registry_.specification(job->id));
   return spec.object_lock() == object_lock && spec.retain_for_seconds() >= retain_for_seconds;
 }
 
@@ -244,14 +245,14 @@ std::vector<WalArchives::Listed> WalArchives::list() const {
   std::set<std::string> seen;
   // Unfinished ones come first, then the newest.
   for (const jobs::Job& job : registry_.list({.type = std::string(jobs::kWalArchiveType)})) {
-    const auto spec = parse_spec(registry_.specification(job.id));
+    const auto spec = parse_archive_spec(registry_.specification(job.id));
     // What was dropped on purpose is no archive any more.
     if (!seen.insert(spec.slot()).second || job.status == jobs::JobStatus::Canceled) continue;
     proto::WalArchiveCheckpoint checkpoint;
     std::optional<Time> since;
     if (const auto bytes = registry_.checkpoint(job.id)) {
       checkpoint.ParseFromArray(bytes->data(), static_cast<int>(bytes->size()));
-      since = Time(std::chrono::microseconds(checkpoint.time_us()));
+      since = time_from_us(checkpoint.time_us());
     }
     const auto first =
         spec.mode() == proto::WAL_ARCHIVE_MODE_FULL ? WalArchiveMode::Full : WalArchiveMode::Maps;

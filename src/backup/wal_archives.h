@@ -15,6 +15,9 @@
 
 namespace holdfast::backup {
 
+/// An archive's job looks every 200 ms, but what it puts just then may be slow.
+inline constexpr std::chrono::seconds kArchivePatience{60};
+
 /// "holdfast_<16 hex>", from the collection's URI without its secrets: the same for every spelling
 /// of its credentials, so that changing them keeps the archive.
 std::string archive_slot_name(std::string_view collection_uri);

@@ -11,16 +11,17 @@
 #include "collection/format.h"
 #include "crypto/sealed_stream.h"
 #include "jobs/registry.h"
+#include "postgres/testing/segment_size.h"
 #include "storage/memory_store.h"
 
 namespace holdfast::backup {
 namespace {
 
+using postgres::testing::kSmallSegment;
 using ::testing::ElementsAre;
 using ::testing::IsEmpty;
 
 constexpr std::uint64_t kSystem = 42;
-constexpr std::uint64_t kSegmentBytes = 1 << 20;
 constexpr const char* kOwn = "2026/11/20-223000.00";
 
 class WalCleanupTest : public ::testing::Test {
@@ -29,7 +30,7 @@ class WalCleanupTest : public ::testing::Test {
     return {.system_identifier = kSystem,
             .timeline = 1,
             .segment = segment,
-            .segment_bytes = kSegmentBytes};
+            .segment_bytes = kSmallSegment};
   }
   void put(std::uint64_t segment) {
     collection::put_wal_segment(
@@ -37,7 +38,7 @@ class WalCleanupTest : public ::testing::Test {
     add_wal(checkpoint_, id(segment));
   }
   std::vector<std::uint64_t> left() {
-    return collection::list_wal_segments(store_, kSystem, 1, kSegmentBytes, Stop::never());
+    return collection::list_wal_segments(store_, kSystem, 1, kSmallSegment, Stop::never());
   }
   void finish(const std::string& subdirectory, std::vector<std::uint64_t> segments) {
     collection::proto::Manifest manifest;
@@ -196,7 +197,7 @@ TEST_F(WalCleanupTest, KeepsAllWhenTheCollectionChangesMeanwhile) {
       }
     };
     remove_unneeded_wal(store, cleanup_, checkpoint, Stop::never());
-    EXPECT_THAT(collection::list_wal_segments(store, kSystem, 1, kSegmentBytes, Stop::never()),
+    EXPECT_THAT(collection::list_wal_segments(store, kSystem, 1, kSmallSegment, Stop::never()),
                 ElementsAre(5));
     store_.remove("2026/11/19-000000.00/BACKUP_MANIFEST", Stop::never());
   }

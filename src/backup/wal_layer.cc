@@ -41,7 +41,6 @@ using postgres::Lsn;
 /// The storage may be slow; a standby's primary may take its time.
 constexpr std::chrono::minutes kSegmentPatience{10};
 constexpr std::chrono::milliseconds kSegmentPoll{100};
-constexpr std::chrono::seconds kArchivePatience{60};
 /// Waits for the storage more than for the processor.
 constexpr std::size_t kReaders = 8;
 /// Source: PostgreSQL src/include/access/transam.h (FirstNormalObjectId): below are those that

@@ -20,7 +20,7 @@ namespace holdfast::backup {
 namespace {
 
 /// An archive that begins meanwhile is noticed this often.
-constexpr std::size_t kBatch = 64;
+constexpr std::size_t kTrimBatch = 64;
 
 /// What the chains of one cluster need.
 struct Needs {
@@ -162,9 +162,9 @@ class Trimmer {
     std::ranges::sort(objects, {}, [](const WalObject& object) {
       return std::tuple(object.kind != Kind::FirstPart, object.high, object.low, object.info.key);
     });
-    for (std::size_t at = 0; at < objects.size(); at += kBatch) {
+    for (std::size_t at = 0; at < objects.size(); at += kTrimBatch) {
       if (archive_ == Archive::None && archive_now() == Archive::Kept) return false;
-      const std::size_t count = std::min(kBatch, objects.size() - at);
+      const std::size_t count = std::min(kTrimBatch, objects.size() - at);
       std::vector<storage::ObjectKey> keys;
       std::uint64_t bytes = 0;
       for (std::size_t i = at; i < at + count; ++i) {

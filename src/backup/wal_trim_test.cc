@@ -13,24 +13,25 @@
 #include "collection/milestone.h"
 #include "collection/wal_archive.h"
 #include "collection/wal_tail.h"
+#include "postgres/testing/segment_size.h"
 #include "storage/fault_store.h"
 #include "storage/memory_store.h"
 
 namespace holdfast::backup {
 namespace {
 
+using postgres::testing::kSmallSegment;
 using ::testing::ElementsAre;
 using ::testing::IsEmpty;
 using ::testing::SizeIs;
 
-constexpr std::uint64_t kSystem = 42;
-constexpr std::uint64_t kSegmentBytes = 1U << 20;
+constexpr std::uint64_t kTrimSystem = 42;
 
 collection::WalSegmentId id(std::uint64_t segment, std::uint32_t timeline = 1) {
-  return {.system_identifier = kSystem,
+  return {.system_identifier = kTrimSystem,
           .timeline = timeline,
           .segment = segment,
-          .segment_bytes = kSegmentBytes};
+          .segment_bytes = kSmallSegment};
 }
 
 /// Segments 10 to 20 of timeline 1, with their maps; 20 has a tail too.
@@ -46,19 +47,19 @@ class WalTrimTest : public ::testing::Test {
     store_.put(key, as_bytes("x"), storage::PutMode::OnlyIfAbsent, stop_);
   }
   void put(std::uint64_t segment, std::uint32_t timeline = 1) {
-    put_object(collection::wal_key(kSystem, timeline, segment, kSegmentBytes));
+    put_object(collection::wal_key(kTrimSystem, timeline, segment, kSmallSegment));
     put_object(collection::block_map_key(id(segment, timeline)));
   }
 
   /// A full that needs these segments.
   void chain(std::uint64_t first, std::uint64_t last, std::uint32_t timeline = 1) {
     auto& layer = survey_.chains.emplace_back().layers.emplace_back();
-    layer.mutable_instance()->set_system_identifier(kSystem);
-    layer.mutable_instance()->set_wal_segment_bytes(kSegmentBytes);
+    layer.mutable_instance()->set_system_identifier(kTrimSystem);
+    layer.mutable_instance()->set_wal_segment_bytes(kSmallSegment);
     layer.mutable_start()->set_timeline(timeline);
-    layer.mutable_start()->set_position(first * kSegmentBytes + 40);
+    layer.mutable_start()->set_position(first * kSmallSegment + 40);
     layer.mutable_stop()->set_timeline(timeline);
-    layer.mutable_stop()->set_position((last + 1) * kSegmentBytes);
+    layer.mutable_stop()->set_position((last + 1) * kSmallSegment);
     for (std::uint64_t segment = first; segment <= last; ++segment) {
       auto& named = *layer.add_wal();
       named.set_timeline(timeline);
@@ -68,7 +69,7 @@ class WalTrimTest : public ::testing::Test {
 
   std::vector<TrimmedWal> trim() { return trim_wal(store_, survey_, stop_); }
   std::vector<std::uint64_t> segments(std::uint32_t timeline = 1) {
-    return collection::list_wal_segments(store_, kSystem, timeline, kSegmentBytes, stop_);
+    return collection::list_wal_segments(store_, kTrimSystem, timeline, kSmallSegment, stop_);
   }
   std::vector<std::uint64_t> maps(std::uint32_t timeline = 1) {
     std::vector<std::uint64_t> found;
@@ -90,7 +91,7 @@ TEST_F(WalTrimTest, WithoutAnArchiveOnlyWhatManifestsNameStays) {
   chain(17, 18);
   const auto trimmed = trim();
   ASSERT_THAT(trimmed, SizeIs(1));
-  EXPECT_EQ(trimmed[0].system_identifier, kSystem);
+  EXPECT_EQ(trimmed[0].system_identifier, kTrimSystem);
   EXPECT_EQ(trimmed[0].refused, 0U);
   // What a backup that begins now may find there stays: it begins behind the newest.
   EXPECT_THAT(segments(), ElementsAre(13, 14, 17, 18, 19, 20));
@@ -102,28 +103,28 @@ TEST_F(WalTrimTest, WithoutAnArchiveOnlyWhatManifestsNameStays) {
 }
 
 TEST_F(WalTrimTest, AnArchiveKeepsEverythingFromTheOldestStartOn) {
-  collection::mark_wal_archive(store_, kSystem, stop_);
+  collection::mark_wal_archive(store_, kTrimSystem, stop_);
   chain(13, 14);
   chain(17, 18);
   trim();
   EXPECT_THAT(segments(), ElementsAre(13, 14, 15, 16, 17, 18, 19, 20));
   EXPECT_THAT(maps(), ElementsAre(13, 14, 15, 16, 17, 18, 19, 20));
-  EXPECT_TRUE(collection::is_wal_archive(store_, kSystem, stop_));
+  EXPECT_TRUE(collection::is_wal_archive(store_, kTrimSystem, stop_));
 }
 
 TEST_F(WalTrimTest, MilestonesGoWithTheWalThatTheyAreIn) {
-  collection::mark_wal_archive(store_, kSystem, stop_);
+  collection::mark_wal_archive(store_, kTrimSystem, stop_);
   const auto key = [](std::uint64_t segment) {
-    return collection::milestone_key(kSystem, 1, postgres::Lsn{segment * kSegmentBytes + 1000});
+    return collection::milestone_key(kTrimSystem, 1, postgres::Lsn{segment * kSmallSegment + 1000});
   };
   for (const std::uint64_t segment : {11U, 13U, 15U}) put_object(key(segment));
-  put_object(collection::milestone_directory(kSystem) + "/kept.txt");
+  put_object(collection::milestone_directory(kTrimSystem) + "/kept.txt");
   chain(13, 14);
   const auto trimmed = trim();
   EXPECT_FALSE(store_.stat(key(11), stop_));
   EXPECT_TRUE(store_.stat(key(13), stop_));
   EXPECT_TRUE(store_.stat(key(15), stop_));
-  EXPECT_TRUE(store_.stat(collection::milestone_directory(kSystem) + "/kept.txt", stop_));
+  EXPECT_TRUE(store_.stat(collection::milestone_directory(kTrimSystem) + "/kept.txt", stop_));
   ASSERT_THAT(trimmed, SizeIs(1));
   EXPECT_EQ(trimmed[0].refused, 0U);
   // Segments 10 to 12 with their maps, a tail of 12, and a milestone.
@@ -131,7 +132,7 @@ TEST_F(WalTrimTest, MilestonesGoWithTheWalThatTheyAreIn) {
 }
 
 TEST_F(WalTrimTest, AnArchiveKeepsOtherTimelinesToo) {
-  collection::mark_wal_archive(store_, kSystem, stop_);
+  collection::mark_wal_archive(store_, kTrimSystem, stop_);
   // Promoted at 15; and restored to a moment in 12, from where timeline 3 goes on.
   for (std::uint64_t segment = 15; segment <= 18; ++segment) put(segment, 2);
   for (std::uint64_t segment = 12; segment <= 16; ++segment) put(segment, 3);
@@ -155,7 +156,7 @@ TEST_F(WalTrimTest, SegmentsOfOneNumberOnTwoTimelinesAreTwo) {
 }
 
 TEST_F(WalTrimTest, AnArchiveWithoutAChainStays) {
-  collection::mark_wal_archive(store_, kSystem, stop_);
+  collection::mark_wal_archive(store_, kTrimSystem, stop_);
   EXPECT_THAT(trim(), IsEmpty());
   EXPECT_THAT(segments(), SizeIs(11));
 }
@@ -196,7 +197,7 @@ TEST_F(WalTrimTest, TellsWhatTheStorageKeeps) {
 // Of a segment in parts, part 0 goes first: what is left is none.
 TEST_F(WalTrimTest, RemovesTheFirstPartFirst) {
   const auto part = [](std::uint64_t segment, int n) {
-    auto key = collection::wal_key(kSystem, 1, segment, kSegmentBytes);
+    auto key = collection::wal_key(kTrimSystem, 1, segment, kSmallSegment);
     return key.insert(key.size() - 4, fmt::format(".{}", n));
   };
   put_object(part(11, 1));

@@ -11,6 +11,11 @@ namespace holdfast {
 /// A moment, in microseconds since 1970-01-01 00:00 UTC (PostgreSQL's resolution).
 using Time = std::chrono::sys_time<std::chrono::microseconds>;
 
+/// As records of ours hold a time.
+constexpr Time time_from_us(std::int64_t microseconds) {
+  return Time(std::chrono::microseconds(microseconds));
+}
+
 /// The daemon's clock; tests pass their own.
 class Clock {
  public:

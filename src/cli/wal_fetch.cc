@@ -203,7 +203,7 @@ std::string name_of(const Source& source, const postgres::WalSegment& segment) {
 
 /// Writes `target` whole or not at all.
 template <typename Write>
-bool write_file(const std::string& target, Write write) {
+bool write_whole_file(const std::string& target, Write write) {
   const std::string part = target + ".holdfast";
   if (!write(part)) return false;
   fs::rename(part, target);
@@ -211,7 +211,7 @@ bool write_file(const std::string& target, Write write) {
 }
 
 bool fetch_segment(const Source& source, const WalSegmentId& id, const std::string& target) {
-  return write_file(target, [&](const std::string& part) {
+  return write_whole_file(target, [&](const std::string& part) {
     return get_wal_segment_file(source.store(), id, part, Stop::never());
   });
 }
@@ -269,7 +269,7 @@ int serve_segment(const WalFetchOptions& options, const Source& source, const Sp
     if (!spool.has(name_of(source, middle))) start_prefetch(options);
     return kServed;
   }
-  const bool served = write_file(options.target, [&](const std::string& part) {
+  const bool served = write_whole_file(options.target, [&](const std::string& part) {
     return get_wal_for_recovery(source.store(), id, part, Stop::never());
   });
   return served ? kServed : kNotThere;
@@ -282,7 +282,7 @@ int serve_history(const WalFetchOptions& options, const Source& source, const Sp
   const auto content = collection::get_timeline_history(source.store(), source.system_identifier(),
                                                         timeline, Stop::never());
   if (!content) return kNotThere;
-  write_file(options.target, [&](const std::string& part) {
+  write_whole_file(options.target, [&](const std::string& part) {
     io::FileSystem& files = io::FileSystem::real();
     const UniqueFd file = io::open_file(files, part, O_WRONLY | O_CREAT | O_TRUNC);
     io::pwrite_all(files, file.get(), *content, 0, part);

@@ -17,10 +17,10 @@ using postgres::Lsn;
 
 constexpr std::uint8_t kFlagWalMinimal = 0x01;
 constexpr std::size_t kHeaderBytes = 40;
-constexpr std::size_t kVersionAt = 4;
+constexpr std::size_t kMapVersionAt = 4;
 constexpr std::size_t kSystemIdentifierAt = 8;
 constexpr std::size_t kTimelineAt = 16;
-constexpr std::size_t kFlagsAt = 20;
+constexpr std::size_t kMapFlagsAt = 20;
 constexpr std::size_t kStartAt = 24;
 constexpr std::size_t kEndAt = 32;
 // From version 2 on.
@@ -114,7 +114,7 @@ WalCoverage parse_header(ByteView plain, std::string_view object) {
       as_text(plain.first(kBlockMapMagic.size())) != kBlockMapMagic) {
     throw complain.corrupt("It does not begin as a block map does.");
   }
-  const auto version = load<std::uint32_t>(plain, kVersionAt);
+  const auto version = load<std::uint32_t>(plain, kMapVersionAt);
   if (version > kBlockMapVersion) {
     throw Error(sqlstate::kFeatureNotSupported,
                 fmt::format("block map \"{}\" has version {}, which is newer than this holdfast",
@@ -133,8 +133,8 @@ WalCoverage parse_header(ByteView plain, std::string_view object) {
 }
 
 std::size_t header_bytes(ByteView plain) {
-  return load<std::uint32_t>(plain, kVersionAt) == kPlainBlockMapVersion ? kHeaderBytes
-                                                                         : kChainedHeaderBytes;
+  return load<std::uint32_t>(plain, kMapVersionAt) == kPlainBlockMapVersion ? kHeaderBytes
+                                                                            : kChainedHeaderBytes;
 }
 
 /// Of a map whose header is there; unknown in version 1.
@@ -160,10 +160,10 @@ Bytes serialize(const BlockMap& map) {
   const bool chained = map.records().known();
   Bytes out(chained ? kChainedHeaderBytes : kHeaderBytes);
   std::copy_n(as_bytes(kBlockMapMagic).begin(), kBlockMapMagic.size(), out.begin());
-  store<std::uint32_t>(out, kVersionAt, chained ? kBlockMapVersion : kPlainBlockMapVersion);
+  store<std::uint32_t>(out, kMapVersionAt, chained ? kBlockMapVersion : kPlainBlockMapVersion);
   store<std::uint64_t>(out, kSystemIdentifierAt, coverage.system_identifier);
   store<std::uint32_t>(out, kTimelineAt, coverage.timeline);
-  store<std::uint32_t>(out, kFlagsAt, map.is_wal_minimal() ? kFlagWalMinimal : 0);
+  store<std::uint32_t>(out, kMapFlagsAt, map.is_wal_minimal() ? kFlagWalMinimal : 0);
   store<std::uint64_t>(out, kStartAt, coverage.start.value);
   store<std::uint64_t>(out, kEndAt, coverage.end.value);
   if (chained) {
@@ -201,7 +201,7 @@ BlockMap parse_block_map(ByteView stored, std::string_view object) {
   map.set_records(parse_chain(plain, map.coverage(), object));
   Numbers numbers(ByteView(plain).subspan(header_bytes(plain)), object);
 
-  const auto flags = load<std::uint32_t>(plain, kFlagsAt);
+  const auto flags = load<std::uint32_t>(plain, kMapFlagsAt);
   if ((flags & ~std::uint32_t{kFlagWalMinimal}) != 0)
     throw numbers.corrupt("It has unknown flags.");
   if (flags != 0) map.wal_minimal();

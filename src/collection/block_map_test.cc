@@ -19,7 +19,7 @@ using postgres::RelationLocator;
 using ::testing::ElementsAre;
 
 constexpr RelationLocator kTable{1663, 5, 16384};
-constexpr RelationLocator kOther{1663, 5, 16385};
+constexpr RelationLocator kOtherRelation{1663, 5, 16385};
 
 WalCoverage covering(std::uint64_t start, std::uint64_t end) {
   return {.system_identifier = 77, .timeline = 1, .start = Lsn{start}, .end = Lsn{end}};
@@ -52,7 +52,7 @@ TEST(BlockMap, KeepsOnlyBlocksBelowTheLimit) {
   EXPECT_EQ(map.find(kTable, Fork::Main)->limit, 5U);
   EXPECT_THAT(map.find(kTable, Fork::Main)->blocks.runs(), ElementsAre(BlockRun{1, 2}));
   EXPECT_EQ(map.find(kTable, Fork::Init), nullptr);
-  EXPECT_EQ(map.find(kOther, Fork::Main), nullptr);
+  EXPECT_EQ(map.find(kOtherRelation, Fork::Main), nullptr);
 }
 
 TEST(BlockMap, LeavesOutForksThatAreCopiedWhole) {
@@ -76,12 +76,12 @@ TEST(BlockMap, MergesWhateverTheOrderOfLimits) {
   BlockMap first(covering(100, 200));
   first.change({kTable, Fork::Main, 3});
   first.change({kTable, Fork::Main, 30});
-  first.from({kOther, Fork::Main, 10});
+  first.from({kOtherRelation, Fork::Main, 10});
   BlockMap second({.system_identifier = 77, .timeline = 2, .start = Lsn{200}, .end = Lsn{300}});
   second.from({kTable, Fork::Main, 20});
   second.change({kTable, Fork::Main, 4});
-  second.change({kOther, Fork::Main, 2});
-  second.change({kOther, Fork::Main, 11});
+  second.change({kOtherRelation, Fork::Main, 2});
+  second.change({kOtherRelation, Fork::Main, 11});
   second.database(6, 1663);
   second.wal_minimal();
   first.merge(second);

@@ -6,6 +6,7 @@
 #include "base/error.h"
 #include "collection/collection.h"
 #include "collection/format.h"
+#include "collection/testing/names.h"
 #include "storage/memory_store.h"
 
 namespace holdfast::collection {
@@ -17,15 +18,13 @@ using testing::HasSubstr;
 using testing::IsEmpty;
 using testing::SizeIs;
 
-constexpr std::string_view kFull = "2026/11/20-223000.00";
-
-std::string layer(int minute) {
+std::string layer_at(int minute) {
   return incremental_directory(
       kFull, *parse_timestamp("2026-11-21 10:00:00+00") + std::chrono::minutes(minute));
 }
 
-/// Layers of one relation file, id 1, of which each layer may hold some blocks.
-class ChainTest : public testing::Test {
+/// Layers of one relation file, id 1, of which each layer_at may hold some blocks.
+class ChainTest : public ::testing::Test {
  protected:
   using Blocks = std::vector<std::size_t>;
 
@@ -93,18 +92,18 @@ class ChainTest : public testing::Test {
 
 TEST_F(ChainTest, ManifestsThatTogetherTakeTooMuchMemoryAreRefused) {
   const auto full = write(kFull, nullptr, kBlockBytes, {});
-  write(layer(0), &full, kBlockBytes, {});
+  write(layer_at(0), &full, kBlockBytes, {});
   const std::uint64_t one = full.SpaceUsedLong();
   EXPECT_EQ(read_manifests(store_, {std::string(kFull)}, stop_, one * 2).size(), 1U);
   const Error error = failure([&] {
-    read_manifests(store_, {std::string(kFull), layer(0)}, stop_, one * 3 / 2);
+    read_manifests(store_, {std::string(kFull), layer_at(0)}, stop_, one * 3 / 2);
   });
   EXPECT_EQ(error.state(), sqlstate::kOutOfMemory);
   EXPECT_THAT(error.message(), HasSubstr("the manifests of the 2 layers"));
 }
 
 TEST_F(ChainTest, NamesOfIncrementalsAreReadBack) {
-  const std::string name = layer(0);
+  const std::string name = layer_at(0);
   EXPECT_EQ(name, "incrementals/2026/11/20-223000.00/20261121/100000.00");
   const auto parsed = parse_incremental_directory(name);
   ASSERT_TRUE(parsed);
@@ -125,40 +124,40 @@ TEST_F(ChainTest, NamesOfIncrementalsAreReadBack) {
 TEST_F(ChainTest, ListsFinishedLayersInOrderOfTime) {
   EXPECT_THAT(list_layers(store_, kFull, stop_), IsEmpty());
   const auto full = write(kFull, nullptr, 8192, {});
-  const auto second = write(layer(700), &full, 8192, {0});
-  write(layer(1), &full, 8192, {0});
-  store_.put(layer(2) + "/BACKUP-LOCK-9", as_bytes("lock"), PutMode::OnlyIfAbsent, stop_);
-  EXPECT_THAT(list_layers(store_, kFull, stop_), ElementsAre(kFull, layer(1), layer(700)));
+  const auto second = write(layer_at(700), &full, 8192, {0});
+  write(layer_at(1), &full, 8192, {0});
+  store_.put(layer_at(2) + "/BACKUP-LOCK-9", as_bytes("lock"), PutMode::OnlyIfAbsent, stop_);
+  EXPECT_THAT(list_layers(store_, kFull, stop_), ElementsAre(kFull, layer_at(1), layer_at(700)));
   EXPECT_THAT(list_fulls_with_incrementals(store_, stop_), ElementsAre(kFull));
   EXPECT_THAT(list_fulls(store_, stop_), ElementsAre(kFull));
 }
 
 TEST_F(ChainTest, FollowsTheBranchThatALayerIsOn) {
   const auto full = write(kFull, nullptr, 3 * 8192, {});
-  const auto one = write(layer(1), &full, 3 * 8192, {0});
-  write(layer(2), &full, 3 * 8192, {1});
-  write(layer(3), &one, 3 * 8192, {2});
-  const auto chain = read_chain(store_, layer(3), stop_);
+  const auto one = write(layer_at(1), &full, 3 * 8192, {0});
+  write(layer_at(2), &full, 3 * 8192, {1});
+  write(layer_at(3), &one, 3 * 8192, {2});
+  const auto chain = read_chain(store_, layer_at(3), stop_);
   ASSERT_THAT(chain, SizeIs(3));
   EXPECT_EQ(chain[0].subdirectory(), kFull);
-  EXPECT_EQ(chain[1].subdirectory(), layer(1));
+  EXPECT_EQ(chain[1].subdirectory(), layer_at(1));
   EXPECT_THAT(read_chain(store_, kFull, stop_), SizeIs(1));
-  EXPECT_THAT(problems(layer(3)), IsEmpty());
+  EXPECT_THAT(problems(layer_at(3)), IsEmpty());
 }
 
 TEST_F(ChainTest, BranchesAreWhatCanBeRead) {
   const auto full = write(kFull, nullptr, 8192, {});
-  const auto one = write(layer(1), &full, 8192, {0});
-  const auto three = write(layer(3), &one, 8192, {0});
-  const auto other = write(layer(4), &one, 8192, {0});
+  const auto one = write(layer_at(1), &full, 8192, {0});
+  const auto three = write(layer_at(3), &one, 8192, {0});
+  const auto other = write(layer_at(4), &one, 8192, {0});
   const auto found = branches(kFull, {full, one, three, other});
   ASSERT_THAT(found, SizeIs(2));
   for (const auto& chain : found) {
     EXPECT_EQ(chain.size(), read_chain(store_, chain.back().subdirectory(), stop_).size());
   }
-  // A layer whose base has a later name.
-  const auto two = write(layer(2), &three, 8192, {0});
-  EXPECT_EQ(failure([&] { read_chain(store_, layer(2), stop_); }).state(),
+  // A layer_at whose base has a later name.
+  const auto two = write(layer_at(2), &three, 8192, {0});
+  EXPECT_EQ(failure([&] { read_chain(store_, layer_at(2), stop_); }).state(),
             sqlstate::kUndefinedFile);
   EXPECT_EQ(failure([&] {
               branches(kFull, {full, one, two, three, other});
@@ -171,7 +170,7 @@ TEST_F(ChainTest, BranchesBeginWithTheFullThatTheyBelongTo) {
   const std::string other = "2026/11/19-000000.00";
   const auto full = write(kFull, nullptr, 8192, {});
   const auto foreign = write(other, nullptr, 8192, {});
-  const auto one = write(layer(1), &foreign, 8192, {0});
+  const auto one = write(layer_at(1), &foreign, 8192, {0});
   EXPECT_EQ(failure([&] {
               branches(kFull, {full, foreign, one});
             }).state(),
@@ -182,15 +181,16 @@ TEST_F(ChainTest, BranchesBeginWithTheFullThatTheyBelongTo) {
 
 TEST_F(ChainTest, AManifestThatWasCopiedElsewhereIsRefused) {
   const auto full = write(kFull, nullptr, 8192, {});
-  write(layer(1), &full, 8192, {0});
-  const Bytes bytes = *get_whole(store_, manifest_key(layer(1)), 1 << 20, stop_);
-  store_.put(manifest_key(layer(2)), bytes, PutMode::OnlyIfAbsent, stop_);
-  for (const Error& error : {failure([&] { read_manifest(store_, layer(2), stop_); }), failure([&] {
-                               read_manifests(store_, {std::string(kFull), layer(2)}, stop_);
-                             }),
-                             failure([&] { read_chain(store_, layer(2), stop_); })}) {
+  write(layer_at(1), &full, 8192, {0});
+  const Bytes bytes = *get_whole(store_, manifest_key(layer_at(1)), 1 << 20, stop_);
+  store_.put(manifest_key(layer_at(2)), bytes, PutMode::OnlyIfAbsent, stop_);
+  for (const Error& error :
+       {failure([&] { read_manifest(store_, layer_at(2), stop_); }), failure([&] {
+          read_manifests(store_, {std::string(kFull), layer_at(2)}, stop_);
+        }),
+        failure([&] { read_chain(store_, layer_at(2), stop_); })}) {
     EXPECT_EQ(error.state(), sqlstate::kDataCorrupted);
-    EXPECT_THAT(error.message(), HasSubstr(layer(2)));
+    EXPECT_THAT(error.message(), HasSubstr(layer_at(2)));
   }
 }
 
@@ -219,46 +219,48 @@ TEST_F(ChainTest, TheLatestStateIsThatOfTheLayerThatEndsLast) {
 
 TEST_F(ChainTest, RefusesAChainWithAMissingOrExchangedLayer) {
   const auto full = write(kFull, nullptr, 8192, {});
-  const auto one = write(layer(1), &full, 8192, {0});
-  write(layer(2), &one, 8192, {0});
-  EXPECT_EQ(failure([&] { read_chain(store_, layer(9), stop_); }).state(),
+  const auto one = write(layer_at(1), &full, 8192, {0});
+  write(layer_at(2), &one, 8192, {0});
+  EXPECT_EQ(failure([&] { read_chain(store_, layer_at(9), stop_); }).state(),
             sqlstate::kUndefinedFile);
-  const std::string key = manifest_key(layer(1));
+  const std::string key = manifest_key(layer_at(1));
   const Bytes kept = *get_whole(store_, key, 1 << 20, stop_);
   store_.remove(key, stop_);
-  EXPECT_THAT(failure([&] { read_chain(store_, layer(2), stop_); }).message(), HasSubstr(layer(1)));
+  EXPECT_THAT(failure([&] { read_chain(store_, layer_at(2), stop_); }).message(),
+              HasSubstr(layer_at(1)));
   const std::string full_key = manifest_key(kFull);
   const Bytes full_kept = *get_whole(store_, full_key, 1 << 20, stop_);
   store_.remove(full_key, stop_);
-  EXPECT_THAT(failure([&] { read_chain(store_, layer(2), stop_); }).message(), HasSubstr(full_key));
+  EXPECT_THAT(failure([&] { read_chain(store_, layer_at(2), stop_); }).message(),
+              HasSubstr(full_key));
   store_.put(full_key, full_kept, PutMode::OnlyIfAbsent, stop_);
-  write(layer(1), &full, 8192, {0});
-  const Error exchanged = failure([&] { read_chain(store_, layer(2), stop_); });
+  write(layer_at(1), &full, 8192, {0});
+  const Error exchanged = failure([&] { read_chain(store_, layer_at(2), stop_); });
   EXPECT_EQ(exchanged.state(), sqlstate::kDataCorrupted);
 }
 
 TEST_F(ChainTest, FindsBlocksThatNoLayerHolds) {
   const auto full = write(kFull, nullptr, 4 * 8192, {});
-  const auto grown = write(layer(1), &full, 7 * 8192, {4, 5, 6});
-  EXPECT_THAT(problems(layer(1)), IsEmpty());
+  const auto grown = write(layer_at(1), &full, 7 * 8192, {4, 5, 6});
+  EXPECT_THAT(problems(layer_at(1)), IsEmpty());
   // Truncated, then grown again: what the full had of blocks 2 and 3 is no content of theirs.
-  const auto cut = write(layer(2), &grown, 2 * 8192, {0});
-  EXPECT_THAT(problems(layer(2)), IsEmpty());
-  const auto again = write(layer(3), &cut, 4 * 8192, {2});
-  EXPECT_THAT(problems(layer(3)), ElementsAre(HasSubstr("no pack holds frame 0")));
+  const auto cut = write(layer_at(2), &grown, 2 * 8192, {0});
+  EXPECT_THAT(problems(layer_at(2)), IsEmpty());
+  const auto again = write(layer_at(3), &cut, 4 * 8192, {2});
+  EXPECT_THAT(problems(layer_at(3)), ElementsAre(HasSubstr("no pack holds frame 0")));
 }
 
 TEST_F(ChainTest, APartialFrameOfAPackSurvivesItsIndex) {
   const auto full = write(kFull, nullptr, 128 * 8192, {});
-  const auto layer_manifest = write(layer(1), &full, 128 * 8192, {0, 63, 64, 127});
-  const auto pack = open_pack(store_, pack_key(layer(1), 1), stop_);
+  const auto layer_manifest = write(layer_at(1), &full, 128 * 8192, {0, 63, 64, 127});
+  const auto pack = open_pack(store_, pack_key(layer_at(1), 1), stop_);
   ASSERT_THAT(pack.entries, SizeIs(1));
   EXPECT_TRUE(pack.entries[0].partial);
   EXPECT_EQ(pack.entries[0].blocks().count(), 4U);
   EXPECT_TRUE(pack.entries[0].blocks().test(63));
   EXPECT_TRUE(pack.entries[0].blocks().test(64));
   EXPECT_EQ(layer_manifest.packs(0).plain_bytes(), 4U * 8192);
-  EXPECT_EQ(read_manifest(store_, layer(1), stop_)->format_version(), kChainFormatVersion);
+  EXPECT_EQ(read_manifest(store_, layer_at(1), stop_)->format_version(), kChainFormatVersion);
   EXPECT_EQ(read_manifest(store_, kFull, stop_)->format_version(), kPlainFormatVersion);
 }
 

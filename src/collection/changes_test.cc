@@ -10,6 +10,7 @@
 #include "collection/block_map_store.h"
 #include "collection/segment_maps.h"
 #include "postgres/testing/private_instance.h"
+#include "postgres/testing/segment_size.h"
 #include "storage/memory_store.h"
 
 namespace holdfast::collection {
@@ -17,9 +18,9 @@ namespace {
 
 using postgres::Lsn;
 using postgres::TimelinePath;
+using postgres::testing::kSmallSegment;
 using ::testing::HasSubstr;
 
-constexpr std::uint64_t kSegment = 1U << 20;
 constexpr Compression kCompression{};
 
 /// Some megabytes of WAL in segments of one, and where the server stood before and after.
@@ -51,16 +52,18 @@ class ChangesTest : public ::testing::Test {
   }
   std::string wal_directory() const { return server_.data_directory() / "pg_wal"; }
   postgres::WalInput local() const {
-    return postgres::wal_directory_input(wal_directory(), 1, kSegment);
+    return postgres::wal_directory_input(wal_directory(), 1, kSmallSegment);
   }
   WalSegmentId id(std::uint64_t segment) const {
-    return {
-        .system_identifier = system_, .timeline = 1, .segment = segment, .segment_bytes = kSegment};
+    return {.system_identifier = system_,
+            .timeline = 1,
+            .segment = segment,
+            .segment_bytes = kSmallSegment};
   }
   ChangesRequest request() const {
     return {.system_identifier = system_,
             .major = 15,
-            .wal_segment_bytes = kSegment,
+            .wal_segment_bytes = kSmallSegment,
             .path = TimelinePath(1, {}),
             .from_timeline = 1,
             .from = from_,
@@ -68,7 +71,7 @@ class ChangesTest : public ::testing::Test {
   }
   BlockMap scanned(Lsn from, Lsn to) const {
     return build_block_map({.reader = {.major = 15,
-                                       .wal_segment_bytes = kSegment,
+                                       .wal_segment_bytes = kSmallSegment,
                                        .start = from,
                                        .system_identifier = system_},
                             .end = to},
@@ -78,8 +81,8 @@ class ChangesTest : public ::testing::Test {
   void archive_maps() {
     SegmentMapBuilder builder({.system_identifier = system_,
                                .major = 15,
-                               .wal_segment_bytes = kSegment,
-                               .segment = segment_of(from_, kSegment),
+                               .wal_segment_bytes = kSmallSegment,
+                               .segment = segment_of(from_, kSmallSegment),
                                .path = TimelinePath(1, {})},
                               local());
     std::mt19937 random(5);
@@ -94,7 +97,7 @@ class ChangesTest : public ::testing::Test {
           Stop::never());
       ASSERT_LE(builder.position().value, (flushed.value + 8191) / 8192 * 8192 + 8192);
     }
-    ASSERT_EQ(builder.segment(), segment_of(to_, kSegment)) << builder.end_reason();
+    ASSERT_EQ(builder.segment(), segment_of(to_, kSmallSegment)) << builder.end_reason();
   }
 
   // initdb takes the segment size in MiB.
@@ -128,12 +131,13 @@ TEST_F(ChangesTest, AreTheSameFromMapsAndFromWal) {
   EXPECT_THAT(changes.reason, HasSubstr("neither in the archive nor in pg_wal"));
 
   // The archive has the WAL of both ends (and what the first one's last record goes on in).
-  const std::uint64_t last = segment_of(to_, kSegment);
-  const std::uint64_t first = segment_of(from_, kSegment);
+  const std::uint64_t last = segment_of(to_, kSmallSegment);
+  const std::uint64_t first = segment_of(from_, kSmallSegment);
   for (const auto segment : {first, first + 1, last}) {
-    put_wal_segment_file(store_, id(segment),
-                         wal_directory() + "/" + postgres::wal_segment_name(1, segment, kSegment),
-                         kCompression, Stop::never());
+    put_wal_segment_file(
+        store_, id(segment),
+        wal_directory() + "/" + postgres::wal_segment_name(1, segment, kSmallSegment), kCompression,
+        Stop::never());
   }
   changes = changes_between(store_, asked, Stop::never());
   ASSERT_TRUE(changes.map) << changes.reason;
@@ -145,7 +149,7 @@ TEST_F(ChangesTest, AreTheSameFromMapsAndFromWal) {
 TEST_F(ChangesTest, DoNotUseAMapOfAnotherHistory) {
   const Bytes expected = serialize(scanned(from_, to_));
   archive_maps();
-  const std::uint64_t middle = segment_of(from_, kSegment) + 1;
+  const std::uint64_t middle = segment_of(from_, kSmallSegment) + 1;
   BlockMap foreign = *get_block_map(store_, id(middle), Stop::never());
   ASSERT_TRUE(foreign.records().known());
   foreign.set_records(
@@ -159,16 +163,17 @@ TEST_F(ChangesTest, DoNotUseAMapOfAnotherHistory) {
   ASSERT_TRUE(changes.map) << changes.reason;
   EXPECT_EQ(serialize(*changes.map), expected);  // pg_wal tells
 
-  std::filesystem::remove(wal_directory() + "/" + postgres::wal_segment_name(1, middle, kSegment));
+  std::filesystem::remove(wal_directory() + "/" +
+                          postgres::wal_segment_name(1, middle, kSmallSegment));
   changes = changes_between(store_, asked, Stop::never());
   EXPECT_FALSE(changes.map);
-  EXPECT_EQ(changes.reason, "WAL segment " + postgres::wal_segment_name(1, middle, kSegment) +
+  EXPECT_EQ(changes.reason, "WAL segment " + postgres::wal_segment_name(1, middle, kSmallSegment) +
                                 " does not continue the one before it");
 }
 
 TEST_F(ChangesTest, AMapOfAnEarlierReleaseIsTheSameAsItsSuccessor) {
   archive_maps();
-  const std::uint64_t middle = segment_of(from_, kSegment) + 1;
+  const std::uint64_t middle = segment_of(from_, kSmallSegment) + 1;
   const BlockMap map = *get_block_map(store_, id(middle), Stop::never());
   BlockMap earlier = map;
   earlier.set_records({});
@@ -191,12 +196,13 @@ TEST_F(ChangesTest, RefuseMinimalWalAndGaps) {
   archive_maps();
   auto asked = request();
   asked.wal_directory = wal_directory();
-  const std::uint64_t middle = segment_of(from_, kSegment) + 1;
+  const std::uint64_t middle = segment_of(from_, kSmallSegment) + 1;
   store_.remove(block_map_key(id(middle)), Stop::never());
-  std::filesystem::remove(wal_directory() + "/" + postgres::wal_segment_name(1, middle, kSegment));
+  std::filesystem::remove(wal_directory() + "/" +
+                          postgres::wal_segment_name(1, middle, kSmallSegment));
   auto changes = changes_between(store_, asked, Stop::never());
   EXPECT_FALSE(changes.map);
-  EXPECT_THAT(changes.reason, HasSubstr(postgres::wal_segment_name(1, middle, kSegment)));
+  EXPECT_THAT(changes.reason, HasSubstr(postgres::wal_segment_name(1, middle, kSmallSegment)));
 
   BlockMap minimal(coverage_of(id(middle)));
   minimal.wal_minimal();

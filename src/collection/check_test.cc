@@ -4,6 +4,7 @@
 #include "base/error.h"
 #include "collection/collection.h"
 #include "collection/format.h"
+#include "collection/testing/names.h"
 #include "collection/wal_archive.h"
 #include "storage/fault_store.h"
 #include "storage/memory_store.h"
@@ -15,10 +16,8 @@ using storage::PutMode;
 using testing::ElementsAre;
 using testing::IsEmpty;
 
-constexpr std::string_view kFull = "2026/11/20-223000.00";
-
 /// A layer of two packs and one WAL segment of 1 MiB.
-class CheckTest : public testing::Test {
+class CheckTest : public ::testing::Test {
  protected:
   CheckTest() {
     manifest_.set_subdirectory(std::string(kFull));

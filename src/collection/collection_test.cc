@@ -8,6 +8,7 @@
 #include "collection/envelope_internal.h"
 #include "collection/format.h"
 #include "collection/manifest_internal.h"
+#include "collection/testing/names.h"
 #include "storage/fault_store.h"
 #include "storage/memory_store.h"
 
@@ -19,11 +20,9 @@ using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::IsEmpty;
 
-constexpr std::string_view kFull = "2026/11/20-223000.00";
-
 Time at(std::string_view text) { return *parse_timestamp(text); }
 
-class CollectionTest : public testing::Test {
+class CollectionTest : public ::testing::Test {
  protected:
   void put(const std::string& key, std::string_view content) {
     store_.put(key, as_bytes(content), PutMode::Overwrite, stop_);

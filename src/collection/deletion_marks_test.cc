@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "base/error.h"
+#include "collection/testing/names.h"
 #include "storage/fault_store.h"
 #include "storage/memory_store.h"
 
@@ -13,9 +14,7 @@ namespace {
 using testing::ElementsAre;
 using testing::IsEmpty;
 
-constexpr std::string_view kFull = "2026/11/20-223000.00";
-
-class DeletionMarksTest : public testing::Test {
+class DeletionMarksTest : public ::testing::Test {
  protected:
   void forbid_removals() {
     store_.add({.call = storage::StoreCall::Remove,

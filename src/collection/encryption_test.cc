@@ -9,6 +9,7 @@
 #include "collection/collection.h"
 #include "collection/envelope_internal.h"
 #include "collection/format.h"
+#include "collection/testing/names.h"
 #include "collection/wal_archive.h"
 #include "crypto/sealed_stream.h"
 #include "storage/memory_store.h"
@@ -20,7 +21,6 @@ using storage::ObjectKey;
 using storage::ObjectStore;
 using testing::HasSubstr;
 
-constexpr std::string_view kFull = "2026/11/20-223000.00";
 constexpr std::string_view kOther = "2026/11/21-223000.00";
 constexpr std::string_view kLayer = "incrementals/2026/11/20-223000.00/20261120/231500.00";
 constexpr std::uint64_t kServer = 7312345678901234567;
@@ -54,7 +54,7 @@ class Shared final : public ObjectStore {
   ObjectStore& store_;
 };
 
-class EncryptionTest : public testing::Test {
+class EncryptionTest : public ::testing::Test {
  protected:
   CollectionKeys make(std::string_view full = kFull, std::uint64_t server = kServer) {
     return make_chain(store_, full, server, guard_, stop_);

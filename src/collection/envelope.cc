@@ -16,10 +16,10 @@ namespace holdfast::collection {
 namespace {
 
 // Offsets in the envelope's header.
-constexpr std::size_t kVersionAt = 8;
-constexpr std::size_t kFlagsAt = 12;
-constexpr std::size_t kPlainBytesAt = 16;
-constexpr std::size_t kStoredBytesAt = 24;
+constexpr std::size_t kEnvelopeVersionAt = 8;
+constexpr std::size_t kEnvelopeFlagsAt = 12;
+constexpr std::size_t kEnvelopePlainBytesAt = 16;
+constexpr std::size_t kEnvelopeStoredBytesAt = 24;
 constexpr std::size_t kHashAt = 32;
 
 /// Metadata is small and read often: a level that packs well.
@@ -57,10 +57,10 @@ Bytes seal_envelope(ByteView plain, std::uint32_t version) {
   Bytes sealed(kEnvelopeHeaderBytes + payload.size());
   const MutableByteView header(sealed.data(), kEnvelopeHeaderBytes);
   std::copy_n(as_bytes(kEnvelopeMagic).begin(), kEnvelopeMagic.size(), header.begin());
-  store<std::uint32_t>(header, kVersionAt, version);
-  store<std::uint32_t>(header, kFlagsAt, 0);
-  store<std::uint64_t>(header, kPlainBytesAt, plain.size());
-  store<std::uint64_t>(header, kStoredBytesAt, payload.size());
+  store<std::uint32_t>(header, kEnvelopeVersionAt, version);
+  store<std::uint32_t>(header, kEnvelopeFlagsAt, 0);
+  store<std::uint64_t>(header, kEnvelopePlainBytesAt, plain.size());
+  store<std::uint64_t>(header, kEnvelopeStoredBytesAt, payload.size());
   const auto hash = to_bytes(hash128(ByteView(header).first(kHashAt), payload));
   std::copy(hash.begin(), hash.end(), header.begin() + kHashAt);
   std::copy(payload.begin(), payload.end(), sealed.begin() + kEnvelopeHeaderBytes);
@@ -78,14 +78,14 @@ Bytes open_envelope(ByteView stored, std::string_view object) {
     throw corrupt("It does not begin as holdfast's metadata does.");
   }
   // First: everything after it may lie elsewhere in a newer version.
-  check_version(load<std::uint32_t>(stored, kVersionAt), object);
+  check_version(load<std::uint32_t>(stored, kEnvelopeVersionAt), object);
   const ByteView payload = stored.subspan(kEnvelopeHeaderBytes);
   if (hash128(stored.first(kHashAt), payload) != hash_from_bytes(stored.subspan(kHashAt, 16))) {
     throw corrupt("Its checksum does not match.");
   }
-  const std::uint64_t plain_bytes = load<std::uint64_t>(stored, kPlainBytesAt);
-  if (load<std::uint32_t>(stored, kFlagsAt) != 0 ||
-      load<std::uint64_t>(stored, kStoredBytesAt) != payload.size() ||
+  const std::uint64_t plain_bytes = load<std::uint64_t>(stored, kEnvelopePlainBytesAt);
+  if (load<std::uint32_t>(stored, kEnvelopeFlagsAt) != 0 ||
+      load<std::uint64_t>(stored, kEnvelopeStoredBytesAt) != payload.size() ||
       plain_bytes > most_plain_bytes(payload.size())) {
     throw corrupt("Its lengths do not agree.");
   }
@@ -95,7 +95,8 @@ Bytes open_envelope(ByteView stored, std::string_view object) {
 }
 
 std::uint64_t claimed_bytes(ByteView stored) {
-  return stored.size() < kEnvelopeHeaderBytes ? 0 : load<std::uint64_t>(stored, kPlainBytesAt);
+  return stored.size() < kEnvelopeHeaderBytes ? 0
+                                              : load<std::uint64_t>(stored, kEnvelopePlainBytesAt);
 }
 
 std::uint64_t most_plain_bytes(std::uint64_t stored_bytes) {

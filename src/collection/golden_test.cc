@@ -11,6 +11,7 @@
 #include "collection/collection.h"
 #include "collection/format.h"
 #include "collection/recovery_target.h"
+#include "collection/testing/names.h"
 #include "collection/wal_archive.h"
 #include "io/file.h"
 #include "storage/local_store.h"
@@ -18,7 +19,6 @@
 namespace holdfast::collection {
 namespace {
 
-constexpr std::string_view kFull = "2026/11/20-223000.00";
 constexpr std::string_view kIncremental = "incrementals/2026/11/20-223000.00/20261120/231500.00";
 constexpr std::string_view kWalOnly = "incrementals/2026/11/20-223000.00/20261120/231600.00";
 const WalSegmentId kWal{
@@ -185,7 +185,7 @@ void write_golden_wal_only(storage::ObjectStore& store, const Stop& stop) {
   write_manifest(store, kWalOnly, manifest, stop);
 }
 
-class GoldenTest : public testing::TestWithParam<const char*> {};
+class GoldenTest : public ::testing::TestWithParam<const char*> {};
 
 TEST_P(GoldenTest, StaysReadable) {
   const Stop stop = Stop::never();

@@ -40,7 +40,7 @@ class FakeKms final : public storage::KmsKey {
   const std::string name_;
 };
 
-class KmsGuardTest : public testing::Test {
+class KmsGuardTest : public ::testing::Test {
  protected:
   static Service service_with(std::vector<std::string> names) {
     Service service;

@@ -9,6 +9,7 @@
 #include <tuple>
 #include <utility>
 
+#include "base/clock.h"
 #include "base/error.h"
 #include "base/worker_pool.h"
 #include "collection/envelope_internal.h"
@@ -19,7 +20,7 @@ namespace holdfast::collection {
 
 namespace {
 
-constexpr std::size_t kReaders = 8;
+constexpr std::size_t kMilestoneReaders = 8;
 
 template <typename Number>
 std::optional<Number> parse_hex(std::string_view digits) {
@@ -38,7 +39,7 @@ std::string name_of(const MilestonePlace& place) {
 /// timeline, and its clock may be set back.
 auto order(const MilestonePlace& place) { return std::tuple(place.timeline, place.lsn); }
 
-Error corrupt(std::string_view key, std::string_view why) {
+Error corrupt_milestone(std::string_view key, std::string_view why) {
   return Error(sqlstate::kDataCorrupted, fmt::format("milestone \"{}\" is corrupt", key))
       .detail(std::string(why));
 }
@@ -51,15 +52,15 @@ std::optional<Milestone> get(storage::ObjectStore& store, const storage::ObjectK
   const Bytes plain = open_envelope(*stored, key);
   proto::Milestone read;
   if (!read.ParseFromArray(plain.data(), static_cast<int>(plain.size()))) {
-    throw corrupt(key, "It cannot be read.");
+    throw corrupt_milestone(key, "It cannot be read.");
   }
   if (read.timeline() != place.timeline || read.lsn() != place.lsn.value || read.name().empty()) {
-    throw corrupt(key, "It belongs to another place.");
+    throw corrupt_milestone(key, "It belongs to another place.");
   }
   return Milestone{.name = read.name(),
                    .database = read.database(),
                    .user = read.user(),
-                   .time = Time(std::chrono::microseconds(read.time_us())),
+                   .time = time_from_us(read.time_us()),
                    .timeline = place.timeline,
                    .lsn = place.lsn};
 }
@@ -86,12 +87,13 @@ std::vector<Milestone> read_all(storage::ObjectStore& store, std::uint64_t syste
   const auto places = list_places(store, system_identifier, stop);
   std::vector<std::optional<Milestone>> found(places.size());
   std::atomic<std::size_t> drawn = 0;
-  run_workers(std::min(kReaders, places.size()), stop, [&](std::size_t, const Stop& worker_stop) {
-    for (std::size_t i = drawn++; i < places.size(); i = drawn++) {
-      found[i] = get(store, milestone_key(system_identifier, places[i].timeline, places[i].lsn),
-                     places[i], worker_stop);
-    }
-  });
+  run_workers(
+      std::min(kMilestoneReaders, places.size()), stop, [&](std::size_t, const Stop& worker_stop) {
+        for (std::size_t i = drawn++; i < places.size(); i = drawn++) {
+          found[i] = get(store, milestone_key(system_identifier, places[i].timeline, places[i].lsn),
+                         places[i], worker_stop);
+        }
+      });
   std::vector<Milestone> all;
   for (auto& one : found) {
     if (one) all.push_back(*std::move(one));

@@ -7,6 +7,7 @@
 #include <set>
 
 #include "base/assert.h"
+#include "base/clock.h"
 #include "base/error.h"
 #include "collection/scope.h"
 #include "postgres/versions.h"
@@ -22,8 +23,7 @@ namespace {
 /// So many windows stand in an error's detail.
 constexpr std::size_t kMostWindowsNamed = 10;
 
-Time time_of(std::int64_t microseconds) { return Time(std::chrono::microseconds(microseconds)); }
-Time end_time(const Manifest& layer) { return time_of(layer.end_time_us()); }
+Time end_time(const Manifest& layer) { return time_from_us(layer.end_time_us()); }
 Lsn stop_of(const Manifest& layer) { return Lsn{layer.stop().position()}; }
 
 bool on_path(const postgres::TimelinePath& path, const Manifest& layer) {

@@ -7,6 +7,7 @@
 
 #include "collection/wal_archive.h"
 #include "collection/wal_tail.h"
+#include "postgres/testing/segment_size.h"
 #include "postgres/testing/wal_builder.h"
 #include "storage/memory_store.h"
 
@@ -14,11 +15,11 @@ namespace holdfast::collection {
 namespace {
 
 using postgres::Lsn;
+using postgres::testing::kSmallSegment;
 using postgres::testing::WalBuilder;
 using ::testing::HasSubstr;
 
-constexpr std::uint64_t kSystem = 0;  // which WalBuilder writes
-constexpr std::uint64_t kSegmentBytes = 1U << 20;
+constexpr std::uint64_t kMomentSystem = 0;  // which WalBuilder writes
 constexpr int kMajor = 15;
 constexpr std::uint64_t kPostgresEpochSeconds = 946'684'800;
 
@@ -56,8 +57,8 @@ class MomentTest : public ::testing::Test {
     manifest.set_end_time_us(end.time_since_epoch().count());
     manifest.mutable_stop()->set_timeline(timeline);
     manifest.mutable_stop()->set_position(wal_.add({.resource_manager = 0, .info = 0x20}).value);
-    manifest.mutable_instance()->set_system_identifier(kSystem);
-    manifest.mutable_instance()->set_wal_segment_bytes(kSegmentBytes);
+    manifest.mutable_instance()->set_system_identifier(kMomentSystem);
+    manifest.mutable_instance()->set_wal_segment_bytes(kSmallSegment);
     manifest.mutable_instance()->set_server_version_num(kMajor * 10000);
     layers_.push_back(std::move(manifest));
   }
@@ -67,17 +68,17 @@ class MomentTest : public ::testing::Test {
   }
   void archive_until(const WalBuilder& wal, std::uint64_t missing, std::uint32_t timeline) {
     const Bytes all = wal.whole_segments();
-    const std::uint64_t first = kStart / kSegmentBytes;
-    const std::uint64_t count = all.size() / kSegmentBytes - missing;
+    const std::uint64_t first = kStart / kSmallSegment;
+    const std::uint64_t count = all.size() / kSmallSegment - missing;
     for (std::uint64_t i = 0; i < count; ++i) {
-      const WalSegmentId id{kSystem, timeline, first + i, kSegmentBytes};
+      const WalSegmentId id{kMomentSystem, timeline, first + i, kSmallSegment};
       const auto read = [&](std::uint64_t offset, MutableByteView into) {
-        std::copy_n(all.begin() + static_cast<std::ptrdiff_t>(i * kSegmentBytes + offset),
+        std::copy_n(all.begin() + static_cast<std::ptrdiff_t>(i * kSmallSegment + offset),
                     into.size(), into.begin());
       };
       const std::uint64_t written =
-          std::min(kSegmentBytes, wal.position().value - kStart - i * kSegmentBytes);
-      if (written == kSegmentBytes) {
+          std::min(kSmallSegment, wal.position().value - kStart - i * kSmallSegment);
+      if (written == kSmallSegment) {
         put_wal_segment(store_, id, read, Compression{}, stop_);
       } else {
         put_wal_tail(store_, id, written, read, Compression{}, stop_);
@@ -94,8 +95,8 @@ class MomentTest : public ::testing::Test {
     return "no error";
   }
 
-  static constexpr std::uint64_t kStart = 16 * kSegmentBytes;
-  WalBuilder wal_{kMajor, Lsn{kStart}, kSegmentBytes};
+  static constexpr std::uint64_t kStart = 16 * kSmallSegment;
+  WalBuilder wal_{kMajor, Lsn{kStart}, kSmallSegment};
   storage::MemoryStore store_;
   std::vector<proto::Manifest> layers_;
   const Stop stop_ = Stop::never();
@@ -161,14 +162,14 @@ TEST_F(MomentTest, AMarkTellsThatNothingWasCommitted) {
   fill(30000);
   archive();
   EXPECT_THAT(error_of([&] { finder().at_time(at(200)); }), HasSubstr("do not cover"));
-  put_wal_time_mark(store_, kSystem, 1, {at(300), wal_.position()}, std::nullopt, stop_);
+  put_wal_time_mark(store_, kMomentSystem, 1, {at(300), wal_.position()}, std::nullopt, stop_);
   EXPECT_GE(finder().at_time(at(200)).target->record, last);
   EXPECT_THAT(error_of([&] { finder().at_time(at(300)); }), HasSubstr("do not cover"));
   const Time end = finder().windows().front().end;
   EXPECT_EQ(end, at(300) - std::chrono::microseconds(1));
   EXPECT_GE(finder().at_time(end).target->record, last);
   // One of WAL that the archive lost proves nothing.
-  put_wal_time_mark(store_, kSystem, 1, {at(500), Lsn{wal_.position().value + 8}},
+  put_wal_time_mark(store_, kMomentSystem, 1, {at(500), Lsn{wal_.position().value + 8}},
                     WalTimeMark{at(300), wal_.position()}, stop_);
   EXPECT_THAT(error_of([&] { finder().at_time(at(200)); }), HasSubstr("do not cover"));
 }
@@ -238,12 +239,12 @@ TEST_F(MomentTest, AGapEndsAWindow) {
   layer("second", at(200));
   commit(at(300));
   archive();
-  remove_wal_segment(store_, {kSystem, 1, kStart / kSegmentBytes + 3, kSegmentBytes}, stop_);
+  remove_wal_segment(store_, {kMomentSystem, 1, kStart / kSmallSegment + 3, kSmallSegment}, stop_);
   const auto windows = finder().windows();
   ASSERT_EQ(windows.size(), 2U);
   EXPECT_EQ(windows[0].begin, at(100));
   EXPECT_LT(windows[0].end, at(160));
-  EXPECT_EQ(windows[0].end_lsn, Lsn{kStart + 3 * kSegmentBytes});
+  EXPECT_EQ(windows[0].end_lsn, Lsn{kStart + 3 * kSmallSegment});
   EXPECT_EQ(windows[1].begin, at(200));
   EXPECT_EQ(windows[1].end, at(300));
   EXPECT_TRUE(finder().at_time(windows[0].end).target);
@@ -284,7 +285,7 @@ TEST_F(MomentTest, FindsWhatEndsAtAPositionOfATimeline) {
   archive();
   wal_ = common;
   const std::string history = "1\t" + to_string(common_end) + "\tafter a restore\n";
-  put_timeline_history(store_, kSystem, 2, as_bytes(history), stop_);
+  put_timeline_history(store_, kMomentSystem, 2, as_bytes(history), stop_);
   const Lsn new_point = restore_point("new");
   const Lsn new_end = next_record(wal_);
   commit(at(120));
@@ -318,7 +319,7 @@ TEST_F(MomentTest, AfterARestoreBothHistoriesCanBeReached) {
   // Restored to 101, the server works on from 120 on.
   wal_ = common;
   const std::string history = "1\t" + to_string(branch) + "\tafter a restore\n";
-  put_timeline_history(store_, kSystem, 2, as_bytes(history), stop_);
+  put_timeline_history(store_, kMomentSystem, 2, as_bytes(history), stop_);
   const Lsn new_commit = commit(at(120));
   commit(at(130));
   archive(0, 2);
@@ -348,7 +349,7 @@ TEST_F(MomentTest, TwoServersThatBothWentOnAreAmbiguous) {
   commit(at(130));
   archive();
   wal_ = common;
-  put_timeline_history(store_, kSystem, 2, as_bytes(history), stop_);
+  put_timeline_history(store_, kMomentSystem, 2, as_bytes(history), stop_);
   commit(at(111));
   commit(at(131));
   archive(0, 2);
@@ -362,7 +363,7 @@ TEST_F(MomentTest, APromotionLosesNoMoment) {
   // The standby had all that the primary archived.
   const std::string history = "1\t" + to_string(next_record(wal_)) + "\tpromoted\n";
   archive();
-  put_timeline_history(store_, kSystem, 2, as_bytes(history), stop_);
+  put_timeline_history(store_, kMomentSystem, 2, as_bytes(history), stop_);
   commit(at(120));
   archive(0, 2);
   EXPECT_EQ(finder().at_time(at(110)).target->record, kept);

@@ -6,11 +6,10 @@
 #include "collection/chain.h"
 #include "collection/collection.h"
 #include "collection/deletion_marks.h"
+#include "collection/testing/names.h"
 
 namespace holdfast::collection {
 namespace {
-
-constexpr std::string_view kFull = "2026/11/20-223000.00";
 
 TEST(ObjectLock, IsForWhatARestoreNeeds) {
   for (const std::string& key :

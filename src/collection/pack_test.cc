@@ -38,7 +38,7 @@ Bytes noise(std::size_t bytes) {
   return made;
 }
 
-class FrameRoundTrip : public testing::TestWithParam<const char*> {};
+class FrameRoundTrip : public ::testing::TestWithParam<const char*> {};
 
 TEST_P(FrameRoundTrip, GivesBackEveryKindOfFrame) {
   FrameEncoder encoder(Compression::parse(GetParam()));
@@ -118,7 +118,7 @@ TEST(FrameDecoderTest, RefusesFlippedBitsAndWrongLengths) {
   }
 }
 
-class PackTest : public testing::Test {
+class PackTest : public ::testing::Test {
  protected:
   PackTest() {
     builder_.reset(3, uuid_);

@@ -5,24 +5,24 @@
 #include "base/error.h"
 #include "collection/collection.h"
 #include "collection/format.h"
+#include "collection/testing/names.h"
+#include "postgres/testing/segment_size.h"
 #include "storage/memory_store.h"
 
 namespace holdfast::collection {
 namespace {
 
 using postgres::Lsn;
+using postgres::testing::kSmallSegment;
 
-constexpr std::uint64_t kSegmentBytes = 1U << 20;
-constexpr std::string_view kFull = "2026/11/20-223000.00";
-
-proto::Manifest layer() {
+proto::Manifest layer_of_archive() {
   proto::Manifest manifest;
   manifest.set_subdirectory(std::string(kFull));
-  manifest.mutable_instance()->set_wal_segment_bytes(kSegmentBytes);
+  manifest.mutable_instance()->set_wal_segment_bytes(kSmallSegment);
   manifest.mutable_start()->set_timeline(1);
-  manifest.mutable_start()->set_position(2 * kSegmentBytes + 40);
+  manifest.mutable_start()->set_position(2 * kSmallSegment + 40);
   manifest.mutable_stop()->set_timeline(1);
-  manifest.mutable_stop()->set_position(3 * kSegmentBytes + 500);
+  manifest.mutable_stop()->set_position(3 * kSmallSegment + 500);
   for (const std::uint64_t segment : {2U, 3U}) {
     auto* wal = manifest.add_wal();
     wal->set_timeline(1);
@@ -33,11 +33,11 @@ proto::Manifest layer() {
 }
 
 TEST(RecoveryTargetTest, WalGoesOnFromTheLayersEndAlongThePath) {
-  proto::Manifest manifest = layer();
-  // Timeline 2 begins in the segment that the layer ends in.
+  proto::Manifest manifest = layer_of_archive();
+  // Timeline 2 begins in the segment that the layer_of_archive ends in.
   const postgres::TimelinePath path(
-      2, {{.timeline = 1, .switch_point = Lsn{3 * kSegmentBytes + 600}, .reason = {}}});
-  extend_wal(manifest, path, Lsn{5 * kSegmentBytes});
+      2, {{.timeline = 1, .switch_point = Lsn{3 * kSmallSegment + 600}, .reason = {}}});
+  extend_wal(manifest, path, Lsn{5 * kSmallSegment});
   ASSERT_EQ(manifest.wal_size(), 3);
   EXPECT_EQ(manifest.wal(0).timeline(), 1U);
   EXPECT_EQ(manifest.wal(0).stored_bytes(), 7U);
@@ -50,10 +50,10 @@ TEST(RecoveryTargetTest, WalGoesOnFromTheLayersEndAlongThePath) {
 TEST(RecoveryTargetTest, IsOfANewerFormatThanLayersWithout) {
   storage::MemoryStore store;
   const Stop stop = Stop::never();
-  proto::Manifest manifest = layer();
+  proto::Manifest manifest = layer_of_archive();
   EXPECT_FALSE(target_of(manifest));
   const RecoveryTarget target{
-      .timeline = 1, .record = Lsn{3 * kSegmentBytes + 400}, .end = Lsn{3 * kSegmentBytes + 500}};
+      .timeline = 1, .record = Lsn{3 * kSmallSegment + 400}, .end = Lsn{3 * kSmallSegment + 500}};
   *manifest.mutable_recovery_target() = to_proto(target);
   write_manifest(store, kFull, manifest, stop);
   const auto read = read_manifest(store, kFull, stop);
@@ -66,10 +66,10 @@ TEST(RecoveryTargetTest, IsOfANewerFormatThanLayersWithout) {
 TEST(RecoveryTargetTest, ThatIsNotTheLayersEndIsRefused) {
   storage::MemoryStore store;
   const Stop stop = Stop::never();
-  for (const std::uint64_t end : {3 * kSegmentBytes + 400, 3 * kSegmentBytes + 501}) {
-    proto::Manifest manifest = layer();
+  for (const std::uint64_t end : {3 * kSmallSegment + 400, 3 * kSmallSegment + 501}) {
+    proto::Manifest manifest = layer_of_archive();
     *manifest.mutable_recovery_target() =
-        to_proto({.timeline = 1, .record = Lsn{3 * kSegmentBytes + 400}, .end = Lsn{end}});
+        to_proto({.timeline = 1, .record = Lsn{3 * kSmallSegment + 400}, .end = Lsn{end}});
     EXPECT_THROW(write_manifest(store, kFull, manifest, stop), Error);
   }
 }

@@ -7,6 +7,7 @@
 #include <charconv>
 #include <set>
 
+#include "base/clock.h"
 #include "base/error.h"
 #include "base/worker_pool.h"
 #include "collection/chain.h"
@@ -25,8 +26,6 @@ using storage::ObjectStore;
 /// Waits for the storage more than for the processor.
 constexpr std::size_t kRemovers = 8;
 
-Time time_of(std::int64_t microseconds) { return Time(std::chrono::microseconds(microseconds)); }
-
 /// What is in one layer's directory.
 struct Contents {
   std::map<std::string, std::uint64_t> objects;  // by key
@@ -42,7 +41,7 @@ std::optional<Time> checkpoint_time(std::string_view name) {
   if (!name.starts_with(prefix)) return std::nullopt;
   const auto number = parse_inverted_hex(name.substr(prefix.size()));
   if (!number) return std::nullopt;
-  return time_of(static_cast<std::int64_t>(*number));
+  return time_from_us(static_cast<std::int64_t>(*number));
 }
 
 void add(Contents& contents, std::string_view name, const storage::ObjectInfo& info) {
@@ -104,13 +103,13 @@ void strip(proto::Manifest& manifest) {
 }  // namespace
 
 Time SurveyedChain::start() const {
-  return layers.empty() ? *parse_subdirectory(full) : time_of(layers.front().start_time_us());
+  return layers.empty() ? *parse_subdirectory(full) : time_from_us(layers.front().start_time_us());
 }
 
 Time SurveyedChain::end() const {
   Time newest = start();
   for (const proto::Manifest& layer : layers) {
-    newest = std::max(newest, time_of(layer.end_time_us()));
+    newest = std::max(newest, time_from_us(layer.end_time_us()));
   }
   return newest;
 }

@@ -51,7 +51,7 @@ std::uint32_t part_count(const WalSegmentId& id) {
   return static_cast<std::uint32_t>((id.segment_bytes + kWalPartBytes - 1) / kWalPartBytes);
 }
 
-Error corrupt(const ObjectKey& key, std::string_view why) {
+Error corrupt_archive(const ObjectKey& key, std::string_view why) {
   return Error(sqlstate::kDataCorrupted, fmt::format("WAL object \"{}\" is corrupt", key))
       .detail(std::string(why));
 }
@@ -68,7 +68,7 @@ WalSegmentId wal_segment_of(const proto::Manifest& manifest, const proto::WalSeg
 
 ObjectKey wal_segment_key(const WalSegmentId& id) { return part_key(id, 0); }
 
-std::uint64_t put_wal_segment(ObjectStore& store, const WalSegmentId& id, const WalReader& read,
+std::uint64_t put_wal_segment(ObjectStore& store, const WalSegmentId& id, const ReadWal& read,
                               const Compression& compression, const Stop& stop,
                               const std::function<void()>& before_last) {
   check_id(id);
@@ -104,7 +104,7 @@ std::uint64_t put_wal_segment_file(ObjectStore& store, const WalSegmentId& id,
     throw Error(sqlstate::kDataCorrupted, fmt::format("WAL file \"{}\" has {} bytes instead of {}",
                                                       path, status.st_size, id.segment_bytes));
   }
-  const WalReader read = [&](std::uint64_t offset, MutableByteView into) {
+  const ReadWal read = [&](std::uint64_t offset, MutableByteView into) {
     if (io::pread_up_to(files, fd.get(), into, offset, path) != into.size()) {
       throw Error(sqlstate::kDataCorrupted,
                   fmt::format("WAL file \"{}\" became shorter while it was read", path));
@@ -133,7 +133,7 @@ bool get_wal_segment(ObjectStore& store, const WalSegmentId& id, const WalWriter
           .detail("Another part of the same WAL segment is there.");
     }
     if (*got != expected) {
-      throw corrupt(key, fmt::format("It holds {} bytes instead of {}.", *got, expected));
+      throw corrupt_archive(key, fmt::format("It holds {} bytes instead of {}.", *got, expected));
     }
   }
   return true;

@@ -31,7 +31,7 @@ WalSegmentId wal_segment_of(const proto::Manifest& manifest, const proto::WalSeg
 storage::ObjectKey wal_segment_key(const WalSegmentId& id);
 
 /// Fills `into` with the segment's bytes at `offset`.
-using WalReader = std::function<void(std::uint64_t offset, MutableByteView into)>;
+using ReadWal = std::function<void(std::uint64_t offset, MutableByteView into)>;
 /// Takes the segment's bytes, in order and without gaps.
 using WalWriter = std::function<void(std::uint64_t offset, ByteView bytes)>;
 
@@ -41,8 +41,8 @@ using WalWriter = std::function<void(std::uint64_t offset, ByteView bytes)>;
 ///
 /// `before_last` is called before the object is put with which the segment appears.
 std::uint64_t put_wal_segment(storage::ObjectStore& store, const WalSegmentId& id,
-                              const WalReader& read, const Compression& compression,
-                              const Stop& stop, const std::function<void()>& before_last = {});
+                              const ReadWal& read, const Compression& compression, const Stop& stop,
+                              const std::function<void()>& before_last = {});
 /// From a file of exactly `id.segment_bytes` (kDataCorrupted otherwise).
 std::uint64_t put_wal_segment_file(storage::ObjectStore& store, const WalSegmentId& id,
                                    const std::string& path, const Compression& compression,

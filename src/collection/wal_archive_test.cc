@@ -20,7 +20,7 @@ using testing::ElementsAre;
 using testing::HasSubstr;
 
 /// Bytes that differ from segment to segment and from frame to frame.
-WalReader pattern(std::uint64_t seed) {
+ReadWal pattern_reader(std::uint64_t seed) {
   return [seed](std::uint64_t offset, MutableByteView into) {
     for (std::size_t i = 0; i < into.size(); ++i) {
       into[i] = static_cast<std::byte>((offset + i) / 977 + seed);
@@ -28,16 +28,16 @@ WalReader pattern(std::uint64_t seed) {
   };
 }
 
-class WalArchiveTest : public testing::Test {
+class WalArchiveTest : public ::testing::Test {
  protected:
   std::string pattern_ = testing::TempDir() + "/holdfast-wal-XXXXXX";
   std::string directory_ = ::mkdtemp(pattern_.data());
   ~WalArchiveTest() override { std::filesystem::remove_all(directory_); }
 
   std::uint64_t put(const WalSegmentId& id, std::uint64_t seed) {
-    return put_wal_segment(store_, id, pattern(seed), Compression{}, stop_);
+    return put_wal_segment(store_, id, pattern_reader(seed), Compression{}, stop_);
   }
-  /// Whether the archive gives back exactly what pattern(seed) made.
+  /// Whether the archive gives back exactly what pattern_reader(seed) made.
   bool holds(const WalSegmentId& id, std::uint64_t seed) {
     bool same = true;
     std::uint64_t expected = 0;
@@ -47,7 +47,7 @@ class WalArchiveTest : public testing::Test {
           EXPECT_EQ(offset, expected);
           expected += bytes.size();
           Bytes made(bytes.size());
-          pattern(seed)(offset, made);
+          pattern_reader(seed)(offset, made);
           same = same && std::equal(made.begin(), made.end(), bytes.begin());
         },
         stop_);
@@ -83,7 +83,8 @@ TEST_F(WalArchiveTest, LargeSegmentsAreSeveralObjects) {
 
 TEST_F(WalArchiveTest, ArchivingTheSameAgainIsFineInAnyCompression) {
   const std::uint64_t stored = put(id_, 1);
-  EXPECT_EQ(put_wal_segment(store_, id_, pattern(1), Compression::parse("lz4"), stop_), stored);
+  EXPECT_EQ(put_wal_segment(store_, id_, pattern_reader(1), Compression::parse("lz4"), stop_),
+            stored);
 }
 
 TEST_F(WalArchiveTest, AnotherClustersSegmentIsRefused) {
@@ -124,7 +125,7 @@ TEST_F(WalArchiveTest, DamageIsFoundAndNamed) {
 TEST_F(WalArchiveTest, FilesGoInAndOut) {
   const std::string source = directory_ + "/source";
   Bytes content(id_.segment_bytes);
-  pattern(3)(0, content);
+  pattern_reader(3)(0, content);
   io::write_file_atomically(io::FileSystem::real(), source, content);
   put_wal_segment_file(store_, id_, source, Compression{}, stop_);
   const std::string target = directory_ + "/target";

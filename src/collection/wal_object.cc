@@ -22,7 +22,7 @@ bool same_content(const std::vector<FrameEntry>& left, const std::vector<FrameEn
                     });
 }
 
-Error corrupt(const ObjectKey& key, std::string_view why) {
+Error corrupt_wal(const ObjectKey& key, std::string_view why) {
   return Error(sqlstate::kDataCorrupted, fmt::format("WAL object \"{}\" is corrupt", key))
       .detail(std::string(why));
 }
@@ -57,7 +57,7 @@ std::optional<std::uint64_t> get_wal_object(ObjectStore& store, const ObjectKey&
   const std::optional<Bytes> object = get_whole(store, key, storage::kMaxObjectBytes, stop);
   if (!object) return std::nullopt;
   const OpenedPack pack = parse_pack(*object, key);
-  if (pack.uuid != wal_object_uuid(key)) throw corrupt(key, "It belongs to another place.");
+  if (pack.uuid != wal_object_uuid(key)) throw corrupt_wal(key, "It belongs to another place.");
   check_pack_header(ByteView(*object), pack.summary.number, pack.uuid, key);
   FrameDecoder decoder;
   Bytes plain(kFrameBytes);
@@ -66,7 +66,7 @@ std::optional<std::uint64_t> get_wal_object(ObjectStore& store, const ObjectKey&
     stop.check();
     if (entry.file_id != 0 || entry.frame != done / kFrameBytes || done % kFrameBytes != 0 ||
         entry.plain_bytes > limit - done) {
-      throw corrupt(key, "Its frames are not in order.");
+      throw corrupt_wal(key, "Its frames are not in order.");
     }
     const MutableByteView into(plain.data(), entry.plain_bytes);
     decoder.decode(entry, ByteView(*object).subspan(entry.offset, entry.stored_bytes), into, key);

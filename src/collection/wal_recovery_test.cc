@@ -26,7 +26,7 @@ WalSegmentId later(std::uint64_t by) {
   return id;
 }
 
-WalReader filled_with(char byte) {
+ReadWal filled_with(char byte) {
   return [byte](std::uint64_t, MutableByteView into) {
     for (std::byte& to : into) to = static_cast<std::byte>(byte);
   };

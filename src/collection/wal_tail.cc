@@ -35,7 +35,7 @@ ObjectKey wal_tail_key(const WalSegmentId& id, std::uint64_t bytes) {
 }
 
 bool put_wal_tail(ObjectStore& store, const WalSegmentId& id, std::uint64_t bytes,
-                  const WalReader& read, const Compression& compression, const Stop& stop) {
+                  const ReadWal& read, const Compression& compression, const Stop& stop) {
   HF_ASSERT(bytes > 0 && bytes < id.segment_bytes);
   if (bytes > kWalPartBytes) return false;
   const ObjectKey key = wal_tail_key(id, bytes);

@@ -18,7 +18,7 @@ storage::ObjectKey wal_tail_key(const WalSegmentId& id, std::uint64_t bytes);
 /// Puts the segment's first `bytes`. At most kWalPartBytes (a longer tail would be more than one
 /// object): returns false, and puts nothing, beyond that.
 bool put_wal_tail(storage::ObjectStore& store, const WalSegmentId& id, std::uint64_t bytes,
-                  const WalReader& read, const Compression& compression, const Stop& stop);
+                  const ReadWal& read, const Compression& compression, const Stop& stop);
 
 /// Lengths of the tails of a segment, longest first.
 std::vector<std::uint64_t> list_wal_tails(storage::ObjectStore& store, const WalSegmentId& id,

@@ -11,7 +11,7 @@ namespace {
 
 using ::testing::ElementsAre;
 
-const WalSegmentId kId{
+const WalSegmentId kTailId{
     .system_identifier = 42, .timeline = 1, .segment = 300, .segment_bytes = 16U << 20};
 
 void pattern(std::uint64_t offset, MutableByteView into) {
@@ -24,17 +24,17 @@ TEST(WalTail, IsReadBackAndTheLongestComesFirst) {
   storage::MemoryStore store;
   const Stop stop = Stop::never();
   for (const std::uint64_t bytes : {5000U, 3000001U, 17U}) {
-    EXPECT_TRUE(put_wal_tail(store, kId, bytes, pattern, Compression{}, stop));
+    EXPECT_TRUE(put_wal_tail(store, kTailId, bytes, pattern, Compression{}, stop));
   }
-  EXPECT_THAT(list_wal_tails(store, kId, stop), ElementsAre(3000001U, 5000U, 17U));
-  auto next = kId;
+  EXPECT_THAT(list_wal_tails(store, kTailId, stop), ElementsAre(3000001U, 5000U, 17U));
+  auto next = kTailId;
   ++next.segment;
   EXPECT_THAT(list_wal_tails(store, next, stop), ElementsAre());
-  EXPECT_LT(wal_tail_key(kId, 5000), wal_tail_key(kId, 17));
+  EXPECT_LT(wal_tail_key(kTailId, 5000), wal_tail_key(kTailId, 17));
 
   Bytes got;
   EXPECT_TRUE(get_wal_tail(
-      store, kId, 3000001,
+      store, kTailId, 3000001,
       [&](std::uint64_t offset, ByteView bytes) {
         EXPECT_EQ(offset, got.size());
         got.insert(got.end(), bytes.begin(), bytes.end());
@@ -44,22 +44,22 @@ TEST(WalTail, IsReadBackAndTheLongestComesFirst) {
   pattern(0, expected);
   EXPECT_EQ(got, expected);
   EXPECT_FALSE(get_wal_tail(
-      store, kId, 18, [](std::uint64_t, ByteView) {}, stop));
+      store, kTailId, 18, [](std::uint64_t, ByteView) {}, stop));
 
-  remove_wal_tails(store, kId, 3000001, stop);
-  EXPECT_THAT(list_wal_tails(store, kId, stop), ElementsAre(3000001U));
+  remove_wal_tails(store, kTailId, 3000001, stop);
+  EXPECT_THAT(list_wal_tails(store, kTailId, stop), ElementsAre(3000001U));
   // A segment's listing does not take its beginning for the whole.
-  EXPECT_THAT(list_wal_segments(store, 42, 1, kId.segment_bytes, stop), ElementsAre());
+  EXPECT_THAT(list_wal_segments(store, 42, 1, kTailId.segment_bytes, stop), ElementsAre());
 }
 
 TEST(WalTail, IsNotTakenForAnotherLength) {
   storage::MemoryStore store;
   const Stop stop = Stop::never();
-  put_wal_tail(store, kId, 5000, pattern, Compression{}, stop);
-  const auto stored = storage::get_whole(store, wal_tail_key(kId, 5000), 1U << 20, stop);
-  store.put(wal_tail_key(kId, 6000), *stored, storage::PutMode::OnlyIfAbsent, stop);
+  put_wal_tail(store, kTailId, 5000, pattern, Compression{}, stop);
+  const auto stored = storage::get_whole(store, wal_tail_key(kTailId, 5000), 1U << 20, stop);
+  store.put(wal_tail_key(kTailId, 6000), *stored, storage::PutMode::OnlyIfAbsent, stop);
   EXPECT_THROW(get_wal_tail(
-                   store, kId, 6000, [](std::uint64_t, ByteView) {}, stop),
+                   store, kTailId, 6000, [](std::uint64_t, ByteView) {}, stop),
                Error);
 }
 

@@ -17,7 +17,7 @@ namespace holdfast::crypto {
 
 namespace {
 
-constexpr std::uint32_t kVersion = 1;
+constexpr std::uint32_t kStreamVersion = 1;
 
 // Offsets in the header.
 constexpr std::size_t kVersionAt = 8;
@@ -62,7 +62,7 @@ ByteView checked(ByteView header, std::string_view object) {
     throw damaged(object, "It does not appear to be encrypted, as everything beside it is.");
   }
   const auto version = load<std::uint32_t>(header, kVersionAt);
-  if (version > kVersion) {
+  if (version > kStreamVersion) {
     throw Error(sqlstate::kFeatureNotSupported,
                 fmt::format("object \"{}\" is encrypted in version {}, which is newer than this "
                             "holdfast",
@@ -99,7 +99,7 @@ void seal_stream(const SecretKey& data_key, std::string_view place, ByteView pla
   HF_ASSERT(plain.size() <= kMaxStreamBytes && sealed.size() == sealed_size(plain.size()));
   const MutableByteView header = sealed.first(kSealedHeaderBytes);
   std::ranges::copy(as_bytes(kSealedMagic), header.begin());
-  store<std::uint32_t>(header, kVersionAt, kVersion);
+  store<std::uint32_t>(header, kVersionAt, kStreamVersion);
   store<std::uint32_t>(header, kChunkBytesAt, kSealedChunkBytes);
   store<std::uint64_t>(header, kPlainBytesAt, plain.size());
   store<std::uint64_t>(header, kReservedAt, 0);

@@ -16,7 +16,7 @@ Bytes pattern(std::size_t size) {
   return bytes;
 }
 
-class SealedStreamTest : public testing::Test {
+class SealedStreamTest : public ::testing::Test {
  protected:
   Bytes seal(ByteView plain, std::string_view place = "a/b") {
     Bytes sealed(sealed_size(plain.size()));

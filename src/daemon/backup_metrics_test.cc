@@ -11,7 +11,7 @@ namespace {
 using testing::HasSubstr;
 using testing::Not;
 
-class BackupMetricsTest : public testing::Test {
+class BackupMetricsTest : public ::testing::Test {
  protected:
   static std::filesystem::path make_directory() {
     std::string name =

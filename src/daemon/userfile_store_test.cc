@@ -29,7 +29,7 @@ struct MakeUserfile {
   }
 };
 
-class UserfileStoreTest : public testing::Test {
+class UserfileStoreTest : public ::testing::Test {
  protected:
   SqlState refusal(storage::ObjectStore& store) {
     try {

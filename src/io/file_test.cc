@@ -17,7 +17,7 @@ namespace {
 using testing::HasSubstr;
 using testing::UnorderedElementsAre;
 
-class FileTest : public testing::Test {
+class FileTest : public ::testing::Test {
  protected:
   FileTest() {
     std::string pattern = testing::TempDir() + "/holdfast-io-XXXXXX";

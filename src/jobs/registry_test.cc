@@ -17,7 +17,7 @@ class SetClock final : public Clock {
   Time now_ = std::chrono::sys_days(std::chrono::November / 20 / 2026);
 };
 
-class RegistryTest : public testing::Test {
+class RegistryTest : public ::testing::Test {
  protected:
   RegistryTest() { reopen(); }
   ~RegistryTest() override {

@@ -31,7 +31,7 @@ class ScriptedBody final : public JobBody {
   for (;;) job.stop().sleep(1h);
 }
 
-class RunnerTest : public testing::Test {
+class RunnerTest : public ::testing::Test {
  protected:
   ~RunnerTest() override {
     close();

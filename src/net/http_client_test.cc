@@ -13,7 +13,7 @@ namespace {
 
 using testing::HasSubstr;
 
-class HttpClientTest : public testing::Test {
+class HttpClientTest : public ::testing::Test {
  protected:
   HttpClientTest() : client_({.stall_timeout = std::chrono::seconds(1)}) {}
 

@@ -17,7 +17,7 @@
 namespace holdfast::net {
 namespace {
 
-class SocketDirectory : public testing::Test {
+class SocketDirectory : public ::testing::Test {
  protected:
   SocketDirectory() {
     char name[] = "/tmp/hf-net-XXXXXX";

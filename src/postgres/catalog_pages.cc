@@ -15,7 +15,6 @@ constexpr std::uint32_t kMapMagic = 0x592717;
 constexpr std::size_t kMapEntriesOffset = 8;
 
 // Source: PostgreSQL src/include/storage/bufpage.h, itemid.h, access/htup_details.h.
-constexpr std::size_t kPageHeaderBytes = 24;
 constexpr std::size_t kLowerOffset = 12;
 constexpr std::uint32_t kLinePointerNormal = 1;
 constexpr std::size_t kTupleHeaderOffset = 22;  // t_hoff

@@ -149,14 +149,14 @@ bool is_inside(const fs::path& path, const fs::path& directory) {
 
 // Debian's tools keep these beside postgresql.conf. Source: postgresql-common's pg_createcluster(1)
 // and pg_ctlcluster(1).
-constexpr std::string_view kDebianRoot = "/etc/postgresql/";
+constexpr std::string_view kDebianConfigs = "/etc/postgresql/";
 constexpr std::string_view kDebianFiles[] = {"pg_ctl.conf", "start.conf", "environment"};
 
 void fill_outside(ConfigFiles& files, const fs::path& data_directory, Collector& collector) {
   for (const auto* file : {&files.hba_file, &files.ident_file}) {
     collector.read(*file, 0, [](const Directive&) {});
   }
-  if (files.config_file.string().starts_with(kDebianRoot)) {
+  if (files.config_file.string().starts_with(kDebianConfigs)) {
     for (const auto name : kDebianFiles) {
       const auto path = files.config_file.parent_path() / name;
       std::error_code absent;

@@ -12,7 +12,7 @@
 namespace holdfast::postgres {
 namespace {
 
-struct Golden {
+struct GoldenControl {
   int major;
   std::uint64_t system_identifier;
   Lsn redo;
@@ -20,7 +20,7 @@ struct Golden {
 };
 // Written by servers 13.23, 14.23, 15.20, 16.14, 17.10 and 18.4 at a shutdown; identifier and
 // position as the server told them itself.
-constexpr Golden kGolden[] = {
+constexpr GoldenControl kGoldenControls[] = {
     {13, 7710437148826458645, Lsn{0x943B60}, 202007201},
     {14, 7710437152440113722, Lsn{0xA78CF8}, 202107181},
     {15, 7710437157376666207, Lsn{0x888978}, 202209061},
@@ -29,10 +29,10 @@ constexpr Golden kGolden[] = {
     {18, 7710437167884491467, Lsn{0x880A70}, 202506291},
 };
 
-class ControlFileOfVersion : public ::testing::TestWithParam<Golden> {};
+class ControlFileOfVersion : public ::testing::TestWithParam<GoldenControl> {};
 
 TEST_P(ControlFileOfVersion, IsRead) {
-  const Golden& golden = GetParam();
+  const GoldenControl& golden = GetParam();
   const Bytes bytes = testing::test_data(fmt::format("pg_control_{}.bin", golden.major));
   const ControlFile control = parse_control_file(bytes, "pg_control");
   EXPECT_EQ(control.major, golden.major);
@@ -66,7 +66,7 @@ TEST_P(ControlFileOfVersion, IsRefusedWithAFlippedBit) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(All, ControlFileOfVersion, ::testing::ValuesIn(kGolden),
+INSTANTIATE_TEST_SUITE_P(All, ControlFileOfVersion, ::testing::ValuesIn(kGoldenControls),
                          [](const auto& test) { return std::to_string(test.param.major); });
 
 TEST(ControlFile, RefusesAnEmptyFile) { EXPECT_THROW(parse_control_file({}, "pg_control"), Error); }

@@ -18,7 +18,7 @@ constexpr std::chrono::milliseconds kConnectPause{200};
 constexpr std::string_view kPgCtlPatience = "3";
 constexpr std::size_t kLogTailBytes = 4096;
 constexpr const char* kPgCtlCluster = "/usr/bin/pg_ctlcluster";
-constexpr std::string_view kDebianRoot = "/etc/postgresql";
+constexpr std::string_view kDebianClusters = "/etc/postgresql";
 
 std::string shell_quote(std::string_view word) {
   std::string quoted = "'";
@@ -99,7 +99,7 @@ void InstanceControl::look_around() {
         find_config_files(options_.data_directory).config_file.parent_path();
     std::error_code absent;
     const bool debian =
-        config_directory.parent_path().parent_path() == kDebianRoot &&
+        config_directory.parent_path().parent_path() == kDebianClusters &&
         config_directory.parent_path().filename() == std::to_string(options_.major) &&
         std::filesystem::exists(kPgCtlCluster, absent);
     debian_cluster_ = debian ? config_directory.filename().string() : "";

@@ -27,14 +27,14 @@ std::optional<std::uint32_t> parse_name_part(std::string_view text) {
 
 constexpr std::string_view kHistorySuffix = ".history";
 
-std::string_view trim(std::string_view text) {
+std::string_view trim_spaces(std::string_view text) {
   const auto first = text.find_first_not_of(" \t\r");
   if (first == std::string_view::npos) return {};
   return text.substr(first, text.find_last_not_of(" \t\r") - first + 1);
 }
 
 std::string_view take_word(std::string_view& line) {
-  line = trim(line);
+  line = trim_spaces(line);
   const auto end = std::min(line.find_first_of(" \t"), line.size());
   const auto word = line.substr(0, end);
   line.remove_prefix(end);
@@ -94,7 +94,7 @@ std::vector<TimelineSwitch> parse_timeline_history(std::string_view text,
   std::vector<TimelineSwitch> entries;
   while (!text.empty()) {
     const auto end = std::min(text.find('\n'), text.size());
-    std::string_view line = trim(text.substr(0, end));
+    std::string_view line = trim_spaces(text.substr(0, end));
     text.remove_prefix(std::min(end + 1, text.size()));
     if (line.empty() || line.front() == '#') continue;
 
@@ -110,7 +110,7 @@ std::vector<TimelineSwitch> parse_timeline_history(std::string_view text,
                   fmt::format("syntax error in timeline history file \"{}\"", file_name))
           .detail("Expected a growing timeline number and a write-ahead log switch point.");
     }
-    entries.push_back({timeline, *switch_point, std::string(trim(line))});
+    entries.push_back({timeline, *switch_point, std::string(trim_spaces(line))});
   }
   return entries;
 }

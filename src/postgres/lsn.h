@@ -23,6 +23,10 @@ std::string to_string(Lsn lsn);
 /// Absent unless `text` is two hexadecimal numbers of at most eight digits with a slash between.
 std::optional<Lsn> parse_lsn(std::string_view text);
 
+/// Of a page of WAL: every build of PostgreSQL that is packaged has it.
+/// Source: PostgreSQL src/include/pg_config.h (XLOG_BLCKSZ).
+inline constexpr std::uint64_t kWalPageBytes = 8192;
+
 /// Counts the times that a cluster's history forked; the first timeline is 1, 0 is none.
 using TimelineId = std::uint32_t;
 

@@ -3,12 +3,13 @@
 #include <gtest/gtest.h>
 
 #include "base/error.h"
+#include "postgres/testing/segment_size.h"
 #include "postgres/versions.h"
 
 namespace holdfast::postgres {
 namespace {
 
-constexpr std::uint64_t kSegment = 16U << 20;
+using testing::kDefaultSegment;
 
 TEST(Lsn, PrintsAndParsesAsPostgresDoes) {
   EXPECT_EQ(to_string(Lsn{0x16B374D848}), "16/B374D848");
@@ -25,7 +26,7 @@ TEST(Lsn, RefusesWhatIsNone) {
 }
 
 TEST(WalSegmentName, FollowsTheSegmentSize) {
-  EXPECT_EQ(wal_segment_name(1, 0xAFE, kSegment), "000000010000000A000000FE");
+  EXPECT_EQ(wal_segment_name(1, 0xAFE, kDefaultSegment), "000000010000000A000000FE");
   EXPECT_EQ(wal_segment_name(2, 0xAFE, 1U << 20), "000000020000000000000AFE");
   EXPECT_EQ(wal_segment_name(1, 5, 1U << 30), "000000010000000100000001");
   for (const std::uint64_t bytes : {1ULL << 20, 16ULL << 20, 1ULL << 30}) {
@@ -40,7 +41,7 @@ TEST(WalSegmentName, RejectsWalNameWithBadParts) {
   for (const auto* name : {"", "000000010000000A000000F", "00000001000000000000010G",
                            "00000001000000000000000a", "000000010000000000000100",
                            "000000000000000000000001", "000000010000000000000001.partial"}) {
-    EXPECT_FALSE(parse_wal_segment_name(name, kSegment)) << name;
+    EXPECT_FALSE(parse_wal_segment_name(name, kDefaultSegment)) << name;
   }
 }
 

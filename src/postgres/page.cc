@@ -133,7 +133,7 @@ const Implementation& implementation() {
   return chosen;
 }
 
-std::uint16_t finish(std::uint32_t sum, std::uint32_t block) {
+std::uint16_t fold(std::uint32_t sum, std::uint32_t block) {
   return static_cast<std::uint16_t>((sum ^ block) % 65535 + 1);
 }
 
@@ -147,7 +147,7 @@ std::uint16_t load16(const std::byte* page, std::size_t offset) {
 
 bool matches(const std::byte* page, std::uint32_t sum, std::uint32_t block) {
   if (load16(page, kUpperOffset) == 0) return page_is_zero({page, kPageBytes});
-  return load16(page, kChecksumOffset) == finish(sum, block);
+  return load16(page, kChecksumOffset) == fold(sum, block);
 }
 
 }  // namespace
@@ -179,7 +179,7 @@ std::uint16_t page_checksum(ByteView page, std::uint32_t block) {
   HF_ASSERT(page.size() == kPageBytes);
   std::uint32_t sum = 0;
   implementation().one(page.data(), &sum);
-  return finish(sum, block);
+  return fold(sum, block);
 }
 
 void verify_pages(ByteView pages, std::uint32_t first_block, std::vector<std::uint32_t>& bad) {

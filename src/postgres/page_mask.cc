@@ -25,7 +25,7 @@ constexpr std::uint32_t kItemNormal = 1;
 constexpr std::size_t kTupleCid = 8;
 constexpr std::size_t kTupleCtid = 12;
 constexpr std::size_t kTupleInfomask = 20;
-constexpr std::size_t kTupleHeaderBytes = 23;
+constexpr std::size_t kMaskedTupleHeaderBytes = 23;
 constexpr std::uint16_t kXactMask = 0xFFF0;
 constexpr std::uint16_t kXminFrozen = 0x0300;
 constexpr std::uint16_t kXmaxHints = 0x0400 | 0x0800;
@@ -96,7 +96,7 @@ void mask_heap(MutableByteView page, const PageHeader& header, std::uint32_t blo
     const std::size_t bytes = item >> 17;
     // Line pointers that point anywhere else are left to compare as they are.
     if (bytes == 0 || offset < header.upper || offset + bytes > header.special) continue;
-    if (flags == kItemNormal && bytes >= kTupleHeaderBytes) {
+    if (flags == kItemNormal && bytes >= kMaskedTupleHeaderBytes) {
       mask_tuple(page.subspan(offset, bytes), block, static_cast<std::uint16_t>(i + 1));
     }
     const std::size_t end = offset + bytes;

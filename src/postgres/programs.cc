@@ -16,12 +16,12 @@ namespace holdfast::postgres {
 namespace {
 
 /// Debian keeps every major version's programs in a directory of its own here.
-constexpr const char* kDebianRoot = "/usr/lib/postgresql";
+constexpr const char* kDebianPrograms = "/usr/lib/postgresql";
 
 std::vector<std::filesystem::path> installed(const Stop& stop) {
   std::vector<std::filesystem::path> found;
   std::error_code none;
-  for (const auto& entry : std::filesystem::directory_iterator(kDebianRoot, none)) {
+  for (const auto& entry : std::filesystem::directory_iterator(kDebianPrograms, none)) {
     if (programs_major(entry.path() / "bin", stop)) found.push_back(entry.path() / "bin");
   }
   std::ranges::sort(found);
@@ -58,7 +58,7 @@ std::optional<std::filesystem::path> find_program(const std::vector<std::filesys
   for (const auto& directory : given) {
     if (program_major(directory, program, stop) == major) return directory;
   }
-  const auto usual = std::filesystem::path(kDebianRoot) / std::to_string(major) / "bin";
+  const auto usual = std::filesystem::path(kDebianPrograms) / std::to_string(major) / "bin";
   if (program_major(usual, program, stop) == major) return usual;
   return std::nullopt;
 }
@@ -89,7 +89,7 @@ std::filesystem::path choose_pg_bin(const ProgramsWanted& wanted, const Stop& st
   throw Error(sqlstate::kUndefinedFile,
               fmt::format("cannot tell which PostgreSQL belongs to the lost data directory \"{}\"",
                           wanted.data_directory.string()))
-      .detail(candidates.empty() ? fmt::format("None is installed under {}.", kDebianRoot)
+      .detail(candidates.empty() ? fmt::format("None is installed under {}.", kDebianPrograms)
                                  : fmt::format("Installed are {}.", names))
       .hint("Name its programs when you start holdfast: --pg-bin DIR.");
 }

@@ -1,14 +1,15 @@
 #include "postgres/timeline_path.h"
+#include "postgres/testing/segment_size.h"
 
 #include <gtest/gtest.h>
 
 namespace holdfast::postgres {
 namespace {
 
-constexpr std::uint64_t kSegment = 16U << 20;
+using testing::kDefaultSegment;
 
 Lsn in_segment(std::uint64_t segment, std::uint64_t offset) {
-  return Lsn{segment * kSegment + offset};
+  return Lsn{segment * kDefaultSegment + offset};
 }
 
 // Timeline 1 left in segment 5, timeline 3 in segment 9 (2 is not an ancestor of 4).
@@ -18,12 +19,12 @@ TimelinePath path() {
 
 TEST(TimelinePath, TakesASegmentFromTheNewestTimelineThatBeginsInIt) {
   const TimelinePath timelines = path();
-  EXPECT_EQ(timelines.of_segment(4, kSegment), 1U);
-  EXPECT_EQ(timelines.of_segment(5, kSegment), 3U);
-  EXPECT_EQ(timelines.of_segment(8, kSegment), 3U);
-  EXPECT_EQ(timelines.of_segment(9, kSegment), 4U);
-  EXPECT_EQ(timelines.of_segment(1000, kSegment), 4U);
-  EXPECT_EQ(TimelinePath(1, {}).of_segment(7, kSegment), 1U);
+  EXPECT_EQ(timelines.of_segment(4, kDefaultSegment), 1U);
+  EXPECT_EQ(timelines.of_segment(5, kDefaultSegment), 3U);
+  EXPECT_EQ(timelines.of_segment(8, kDefaultSegment), 3U);
+  EXPECT_EQ(timelines.of_segment(9, kDefaultSegment), 4U);
+  EXPECT_EQ(timelines.of_segment(1000, kDefaultSegment), 4U);
+  EXPECT_EQ(TimelinePath(1, {}).of_segment(7, kDefaultSegment), 1U);
 }
 
 TEST(TimelinePath, EndsATimelineWhereItWasLeft) {

@@ -3,11 +3,10 @@
 #include <fmt/core.h>
 
 #include "base/error.h"
+#include "postgres/wal_format_internal.h"
 
 namespace holdfast::postgres {
 namespace {
-
-constexpr std::uint8_t kInfoOwnBits = 0xF0;  // the rest of xl_info belongs to the WAL machinery
 
 // Source: PostgreSQL src/include/access/xact.h.
 constexpr std::uint8_t kXactOperation = 0x70;

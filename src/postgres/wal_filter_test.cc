@@ -8,6 +8,7 @@
 
 #include "base/error.h"
 #include "postgres/testing/memory_wal.h"
+#include "postgres/testing/segment_size.h"
 #include "postgres/testing/test_files.h"
 #include "postgres/testing/wal_builder.h"
 #include "postgres/wal_reader.h"
@@ -15,10 +16,10 @@
 namespace holdfast::postgres {
 namespace {
 
+using testing::kSmallSegment;
 using testing::WalBuilder;
 
-constexpr std::uint64_t kSegment = 1U << 20;
-constexpr Lsn kStart{kSegment * 3};
+constexpr Lsn kStart{kSmallSegment * 3};
 constexpr std::uint32_t kOurs = 16384;
 constexpr std::uint32_t kForeign = 16385;
 constexpr std::uint32_t kWanted = 20000;
@@ -31,7 +32,7 @@ constexpr RelationLocator kSharedRelation{1664, 0, 1260};
 
 WalScope one_table() { return {.databases = {{kOurs, {.all = false, .files = {kWanted}}}}}; }
 
-Bytes words(std::initializer_list<std::uint32_t> values, std::size_t size = 0) {
+Bytes filter_words(std::initializer_list<std::uint32_t> values, std::size_t size = 0) {
   Bytes bytes;
   for (const auto value : values) {
     bytes.resize(bytes.size() + 4);
@@ -42,7 +43,7 @@ Bytes words(std::initializer_list<std::uint32_t> values, std::size_t size = 0) {
 }
 
 /// Filters in pieces of `step` bytes.
-Bytes filter(WalFilter& filter, const Bytes& wal, std::size_t step = kSegment) {
+Bytes filter(WalFilter& filter, const Bytes& wal, std::size_t step = kSmallSegment) {
   Bytes out;
   const auto output = [&](Lsn position, ByteView pages) {
     EXPECT_EQ(position.value, kStart.value + out.size());
@@ -67,8 +68,8 @@ struct Seen {
 
 std::vector<Seen> read(int major, const Bytes& wal, Lsn start) {
   WalReader reader(
-      {.major = major, .wal_segment_bytes = kSegment, .start = start, .system_identifier = 0},
-      testing::memory_input(wal, kStart, kSegment));
+      {.major = major, .wal_segment_bytes = kSmallSegment, .start = start, .system_identifier = 0},
+      testing::memory_input(wal, kStart, kSmallSegment));
   std::vector<Seen> records;
   while (const WalRecord* record = reader.next()) {
     records.push_back({record->start,
@@ -91,8 +92,8 @@ struct Row {
 
 std::vector<Row> rows() {
   const auto of = [](const RelationLocator& at, std::uint32_t before = 0, bool offset = false) {
-    return offset ? words({before, at.tablespace, at.database, at.relation, 1})
-                  : words({at.tablespace, at.database, at.relation, 1});
+    return offset ? filter_words({before, at.tablespace, at.database, at.relation, 1})
+                  : filter_words({at.tablespace, at.database, at.relation, 1});
   };
   std::vector<Row> all;
   for (const std::uint8_t info : {0x00, 0x10, 0x20, 0x30, 0x50, 0x60, 0x70, 0x80, 0x90, 0xD0}) {
@@ -104,12 +105,14 @@ std::vector<Row> rows() {
   for (const std::uint8_t info : {0x00, 0x20, 0x30, 0x40, 0x50, 0x60}) {
     all.push_back({"XACT", {.resource_manager = 1, .info = info, .main_data = Bytes(8)}, true});
   }
-  all.push_back({"PREPARE of ours",
-                 {.resource_manager = 1, .info = 0x10, .main_data = words({1, 2, 3, kOurs}, 60)},
-                 true});
-  all.push_back({"PREPARE of another database",
-                 {.resource_manager = 1, .info = 0x90, .main_data = words({1, 2, 3, kForeign}, 60)},
-                 false});
+  all.push_back(
+      {"PREPARE of ours",
+       {.resource_manager = 1, .info = 0x10, .main_data = filter_words({1, 2, 3, kOurs}, 60)},
+       true});
+  all.push_back(
+      {"PREPARE of another database",
+       {.resource_manager = 1, .info = 0x90, .main_data = filter_words({1, 2, 3, kForeign}, 60)},
+       false});
   for (const std::uint8_t manager : {3, 6, 8, 18, 19}) {
     all.push_back({"CLOG, MULTIXACT, STANDBY, COMMIT_TS, REPLORIGIN",
                    {.resource_manager = manager, .info = 0x10, .main_data = Bytes(16)},
@@ -134,23 +137,24 @@ std::vector<Row> rows() {
                  {.resource_manager = 2, .info = 0x20, .main_data = of(kOtherRelation, 5, true)},
                  false});
   all.push_back({"RELMAP of ours",
-                 {.resource_manager = 7, .main_data = words({kOurs, 1663, 512}, 524)},
+                 {.resource_manager = 7, .main_data = filter_words({kOurs, 1663, 512}, 524)},
                  true});
   all.push_back({"RELMAP of the shared catalogs",
-                 {.resource_manager = 7, .main_data = words({0, 1664, 512}, 524)},
+                 {.resource_manager = 7, .main_data = filter_words({0, 1664, 512}, 524)},
                  true});
   all.push_back({"RELMAP of another database",
-                 {.resource_manager = 7, .main_data = words({kForeign, 1663, 512}, 524)},
+                 {.resource_manager = 7, .main_data = filter_words({kForeign, 1663, 512}, 524)},
                  false});
   for (const std::uint8_t info : {0x00, 0x10, 0x20}) {
     all.push_back(
         {"DBASE of ours",
-         {.resource_manager = 4, .info = info, .main_data = words({kOurs, 1663, 1, 1663})},
+         {.resource_manager = 4, .info = info, .main_data = filter_words({kOurs, 1663, 1, 1663})},
          true});
-    all.push_back(
-        {"DBASE of another",
-         {.resource_manager = 4, .info = info, .main_data = words({kForeign, 1663, kOurs, 1663})},
-         false});
+    all.push_back({"DBASE of another",
+                   {.resource_manager = 4,
+                    .info = info,
+                    .main_data = filter_words({kForeign, 1663, kOurs, 1663})},
+                   false});
   }
   for (const std::uint8_t info : {0x00, 0x10}) {
     all.push_back({"TBLSPC", {.resource_manager = 5, .info = info, .main_data = Bytes(30)}, false});
@@ -225,14 +229,16 @@ TEST_P(EveryVersion, KeepsAndReplacesByTheTable) {
     if (major < row.first_major || major > row.last_major) continue;
     SCOPED_TRACE(fmt::format("{}: resource manager {} info {:#x}", row.name,
                              row.record.resource_manager, row.record.info));
-    WalBuilder builder(major, kStart, kSegment);
+    WalBuilder builder(major, kStart, kSmallSegment);
     const Lsn start = builder.add({.resource_manager = 3, .main_data = Bytes(4)});
     const Lsn record = builder.add(row.record);
     if (row.record.info != 0x40) builder.add({.resource_manager = 3, .main_data = Bytes(4)});
     const Bytes wal = builder.whole_segments();
-    WalFilter subject(
-        {.major = major, .wal_segment_bytes = kSegment, .start = start, .end = builder.position()},
-        one_table());
+    WalFilter subject({.major = major,
+                       .wal_segment_bytes = kSmallSegment,
+                       .start = start,
+                       .end = builder.position()},
+                      one_table());
     const auto before = read(major, wal, start);
     const auto after = read(major, filter(subject, wal), start);
     ASSERT_GE(before.size(), 2U);
@@ -259,12 +265,14 @@ TEST_P(EveryVersion, RefusesRecordsThatNoVersionWrites) {
                                       {2, 0x30},
                                       {17, 0x00},
                                       {22, 0x00}}) {
-    WalBuilder builder(major, kStart, kSegment);
+    WalBuilder builder(major, kStart, kSmallSegment);
     const Lsn start =
         builder.add({.resource_manager = manager, .info = info, .main_data = Bytes(20)});
-    WalFilter subject(
-        {.major = major, .wal_segment_bytes = kSegment, .start = start, .end = builder.position()},
-        one_table());
+    WalFilter subject({.major = major,
+                       .wal_segment_bytes = kSmallSegment,
+                       .start = start,
+                       .end = builder.position()},
+                      one_table());
     EXPECT_THROW(filter(subject, builder.whole_segments()), Error) << +manager << " " << +info;
   }
 }
@@ -274,13 +282,15 @@ TEST_P(EveryVersion, KeepsTheRecordsOfARealServerReadable) {
   const Bytes cut = testing::test_data(fmt::format("wal_{}.bin", major));
   const Lsn first{load<std::uint64_t>(cut, 8)};
   // The file begins in the middle of a segment.
-  const std::uint64_t segment_start = first.value - first.value % kSegment;
+  const std::uint64_t segment_start = first.value - first.value % kSmallSegment;
   Bytes wal(first.value - segment_start);
   wal.insert(wal.end(), cut.begin(), cut.end());
   const auto records = [&](const Bytes& bytes) {
-    WalReader reader(
-        {.major = major, .wal_segment_bytes = kSegment, .start = first, .system_identifier = 0},
-        testing::memory_input(bytes, Lsn{segment_start}, kSegment));
+    WalReader reader({.major = major,
+                      .wal_segment_bytes = kSmallSegment,
+                      .start = first,
+                      .system_identifier = 0},
+                     testing::memory_input(bytes, Lsn{segment_start}, kSmallSegment));
     std::vector<std::pair<Lsn, bool>> found;
     while (const WalRecord* record = reader.next()) {
       found.emplace_back(record->start, record->resource_manager == 0 && record->info == 0x20);
@@ -288,8 +298,8 @@ TEST_P(EveryVersion, KeepsTheRecordsOfARealServerReadable) {
     return std::pair(found, reader.position());
   };
   const auto [before, end] = records(wal);
-  WalFilter subject({.major = major, .wal_segment_bytes = kSegment, .start = first, .end = end},
-                    WalScope{});
+  WalFilter subject(
+      {.major = major, .wal_segment_bytes = kSmallSegment, .start = first, .end = end}, WalScope{});
   Bytes out;
   const auto output = [&](Lsn, ByteView pages) {
     out.insert(out.end(), pages.begin(), pages.end());
@@ -318,11 +328,11 @@ TEST_P(EveryVersion, KeepsAllDatabasesButNoTablespaceWhereEverythingIsInScope) {
     return decide({.resource_manager = manager, .info = info, .main_data = data}, everything,
                   major);
   };
-  EXPECT_EQ(decide_on(2, 0x10, words({1663, kForeign, kWanted, 0})), WalDecision::Keep);
-  EXPECT_EQ(decide_on(4, 0x00, words({kForeign, 1663, 1, 1663})), WalDecision::Keep);
-  EXPECT_EQ(decide_on(1, 0x10, words({0, 0, 0, kForeign})), WalDecision::Keep);
-  EXPECT_EQ(decide_on(7, 0x00, words({kForeign, 1663, 512})), WalDecision::Keep);
-  EXPECT_EQ(decide_on(5, 0x00, words({16400})), WalDecision::Replace);
+  EXPECT_EQ(decide_on(2, 0x10, filter_words({1663, kForeign, kWanted, 0})), WalDecision::Keep);
+  EXPECT_EQ(decide_on(4, 0x00, filter_words({kForeign, 1663, 1, 1663})), WalDecision::Keep);
+  EXPECT_EQ(decide_on(1, 0x10, filter_words({0, 0, 0, kForeign})), WalDecision::Keep);
+  EXPECT_EQ(decide_on(7, 0x00, filter_words({kForeign, 1663, 512})), WalDecision::Keep);
+  EXPECT_EQ(decide_on(5, 0x00, filter_words({16400})), WalDecision::Replace);
   EXPECT_TRUE(everything.wants(kForeignRelation));
   EXPECT_TRUE(everything.wants_database(kForeign));
 }
@@ -332,9 +342,9 @@ INSTANTIATE_TEST_SUITE_P(All, EveryVersion, ::testing::Range(kOldestMajor, kNewe
 
 /// Records of all lengths, so that pages and segments cut them at every place.
 Bytes random_wal(std::mt19937& random, Lsn& start, Lsn& end, bool lose_some) {
-  WalBuilder builder(15, kStart, kSegment);
+  WalBuilder builder(15, kStart, kSmallSegment);
   start = builder.add({.resource_manager = 3, .main_data = Bytes(4)});
-  while (builder.position().value < kStart.value + kSegment * 2 + 100'000) {
+  while (builder.position().value < kStart.value + kSmallSegment * 2 + 100'000) {
     const RelationLocator relations[] = {kWantedRelation, kOtherRelation, kForeignRelation,
                                          kSharedRelation};
     WalBuilder::Record record{.resource_manager = 10, .info = 0};
@@ -363,7 +373,7 @@ TEST(WalFilter, CutsRecordsAnywhereTheSameWay) {
     Lsn end;
     const Bytes wal = random_wal(random, start, end, round % 2 == 1);
     const WalFilterOptions options{
-        .major = 15, .wal_segment_bytes = kSegment, .start = start, .end = end};
+        .major = 15, .wal_segment_bytes = kSmallSegment, .start = start, .end = end};
     WalFilter whole(options, one_table());
     const Bytes at_once = filter(whole, wal, wal.size());
     WalFilter by_page(options, one_table());
@@ -383,31 +393,31 @@ TEST(WalFilter, GoesOnFromACopyMadeAtASegmentEnd) {
   Lsn end;
   const Bytes wal = random_wal(random, start, end, false);
   const WalFilterOptions options{
-      .major = 15, .wal_segment_bytes = kSegment, .start = start, .end = end};
+      .major = 15, .wal_segment_bytes = kSmallSegment, .start = start, .end = end};
   WalFilter first(options, one_table());
   Bytes once;
   Bytes twice;
   const auto into = [](Bytes& out) {
     return [&out](Lsn, ByteView pages) { out.insert(out.end(), pages.begin(), pages.end()); };
   };
-  first.push(ByteView(wal).first(kSegment), into(once));
+  first.push(ByteView(wal).first(kSmallSegment), into(once));
   WalFilter copy = first;
   twice = once;
-  first.push(ByteView(wal).subspan(kSegment), into(once));
+  first.push(ByteView(wal).subspan(kSmallSegment), into(once));
   first.finish(into(once));
-  copy.push(ByteView(wal).subspan(kSegment), into(twice));
+  copy.push(ByteView(wal).subspan(kSmallSegment), into(twice));
   copy.finish(into(twice));
   EXPECT_EQ(once.size(), wal.size());
   EXPECT_EQ(once, twice);
 }
 
 TEST(WalFilter, LeavesNothingOfAReplacedRecord) {
-  WalBuilder builder(15, kStart, kSegment);
+  WalBuilder builder(15, kStart, kSmallSegment);
   WalBuilder::Record secret{.resource_manager = 10, .blocks = {{kOtherRelation, 1, 4000}}};
   const Lsn start = builder.add(secret);
   for (int i = 0; i < 600; ++i) builder.add(secret);
   WalFilter subject(
-      {.major = 15, .wal_segment_bytes = kSegment, .start = start, .end = builder.position()},
+      {.major = 15, .wal_segment_bytes = kSmallSegment, .start = start, .end = builder.position()},
       one_table());
   const Bytes out = filter(subject, builder.whole_segments());
   EXPECT_EQ(subject.replaced(), 601U);
@@ -415,7 +425,7 @@ TEST(WalFilter, LeavesNothingOfAReplacedRecord) {
 }
 
 TEST(WalFilter, BlanksWhatLiesOutsideWhenAskedTo) {
-  WalBuilder builder(15, kStart, kSegment);
+  WalBuilder builder(15, kStart, kSmallSegment);
   const WalBuilder::Record secret{.resource_manager = 10, .blocks = {{kOtherRelation, 1, 4000}}};
   const WalBuilder::Record wanted{.resource_manager = 10, .blocks = {{kWantedRelation, 1, 100}}};
   for (int i = 0; i < 30; ++i) builder.add(secret);
@@ -426,7 +436,7 @@ TEST(WalFilter, BlanksWhatLiesOutsideWhenAskedTo) {
   const Lsn end{last.value + 1};
   const Bytes wal = builder.whole_segments();
   WalFilter subject({.major = 15,
-                     .wal_segment_bytes = kSegment,
+                     .wal_segment_bytes = kSmallSegment,
                      .start = start,
                      .end = end,
                      .outside = WalFilterOptions::Outside::Blank},
@@ -446,11 +456,11 @@ TEST(WalFilter, BlanksWhatLiesOutsideWhenAskedTo) {
 }
 
 TEST(WalFilter, BlanksTheRestOfARecordFromBeforeTheStart) {
-  WalBuilder builder(15, kStart, kSegment);
+  WalBuilder builder(15, kStart, kSmallSegment);
   builder.add({.resource_manager = 10, .blocks = {{kOtherRelation, 1, 20000}}});
   const Lsn start = builder.add({.resource_manager = 10, .blocks = {{kWantedRelation, 1, 100}}});
   WalFilter subject({.major = 15,
-                     .wal_segment_bytes = kSegment,
+                     .wal_segment_bytes = kSmallSegment,
                      .start = start,
                      .end = builder.position(),
                      .outside = WalFilterOptions::Outside::Blank},
@@ -471,7 +481,7 @@ TEST(WalFilter, FindsDamageBeforeTheEndAndIgnoresItAfter) {
     // Not the first page, whose header a record may still hide in.
     const std::size_t at = 8192 + random() % (end.value - kStart.value - 8192);
     damaged[at] ^= std::byte{0x10};
-    WalFilter subject({.major = 15, .wal_segment_bytes = kSegment, .start = start, .end = end},
+    WalFilter subject({.major = 15, .wal_segment_bytes = kSmallSegment, .start = start, .end = end},
                       one_table());
     try {
       filter(subject, damaged);
@@ -484,18 +494,18 @@ TEST(WalFilter, FindsDamageBeforeTheEndAndIgnoresItAfter) {
   EXPECT_GT(found, 90);
   Bytes after = wal;
   for (std::size_t at = end.value - kStart.value; at < after.size(); ++at) after[at] = std::byte{1};
-  WalFilter subject({.major = 15, .wal_segment_bytes = kSegment, .start = start, .end = end},
+  WalFilter subject({.major = 15, .wal_segment_bytes = kSmallSegment, .start = start, .end = end},
                     one_table());
   EXPECT_NO_THROW(filter(subject, after));
 }
 
 TEST(WalFilter, WantsAllOfTheWal) {
-  WalBuilder builder(15, kStart, kSegment);
+  WalBuilder builder(15, kStart, kSmallSegment);
   const Lsn start = builder.add({.resource_manager = 3, .main_data = Bytes(4)});
   WalFilter subject({.major = 15,
-                     .wal_segment_bytes = kSegment,
+                     .wal_segment_bytes = kSmallSegment,
                      .start = start,
-                     .end = Lsn{kStart.value + kSegment + 1}},
+                     .end = Lsn{kStart.value + kSmallSegment + 1}},
                     one_table());
   EXPECT_THROW(filter(subject, builder.whole_segments()), Error);
 }

@@ -8,7 +8,6 @@ namespace holdfast::postgres {
 
 // Source: PostgreSQL src/include/access/xlog_internal.h (XLogPageHeaderData,
 // XLogLongPageHeaderData).
-inline constexpr std::uint64_t kWalPageBytes = 8192;
 inline constexpr std::size_t kShortHeaderBytes = 24;
 inline constexpr std::size_t kLongHeaderBytes = 40;
 inline constexpr std::uint16_t kFirstIsContinuation = 0x0001;

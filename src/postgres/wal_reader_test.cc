@@ -11,13 +11,15 @@
 #include "postgres/crc32c.h"
 #include "postgres/testing/memory_wal.h"
 #include "postgres/testing/private_instance.h"
+#include "postgres/testing/segment_size.h"
 #include "postgres/testing/test_files.h"
 #include "postgres/wal_scan.h"
 
 namespace holdfast::postgres {
 namespace {
 
-constexpr std::uint64_t kSegment = 1U << 20;
+using testing::kSmallSegment;
+
 constexpr std::uint64_t kPage = 8192;
 
 struct Golden {
@@ -41,10 +43,10 @@ TEST_P(WalOfVersion, IsReadToItsEnd) {
   const Golden& golden = GetParam();
   const Bytes bytes = testing::test_data(fmt::format("wal_{}.bin", golden.major));
   WalReader reader({.major = golden.major,
-                    .wal_segment_bytes = kSegment,
+                    .wal_segment_bytes = kSmallSegment,
                     .start = golden.start,
                     .system_identifier = 0},
-                   testing::memory_input(bytes, golden.start, kSegment));
+                   testing::memory_input(bytes, golden.start, kSmallSegment));
   int records = 0;
   Lsn previous;
   while (const WalRecord* record = reader.next()) {
@@ -63,7 +65,7 @@ TEST_P(WalOfVersion, NeverGivesADamagedRecord) {
   const Golden& golden = GetParam();
   const Bytes original = testing::test_data(fmt::format("wal_{}.bin", golden.major));
   const WalReaderOptions options{.major = golden.major,
-                                 .wal_segment_bytes = kSegment,
+                                 .wal_segment_bytes = kSmallSegment,
                                  .start = golden.start,
                                  .system_identifier = 0};
   std::mt19937 random(99);
@@ -72,7 +74,7 @@ TEST_P(WalOfVersion, NeverGivesADamagedRecord) {
     Bytes damaged = original;
     const std::uint64_t at = random() % used;
     damaged[at] ^= static_cast<std::byte>(1U << random() % 8);
-    WalReader reader(options, testing::memory_input(damaged, golden.start, kSegment));
+    WalReader reader(options, testing::memory_input(damaged, golden.start, kSmallSegment));
     while (const WalRecord* record = reader.next()) {
       const std::uint64_t from = record->start.value - golden.start.value;
       // Past the damage only when it hit padding or an unchecked bit of a page header.
@@ -142,7 +144,7 @@ class WalWriter {
     return at;
   }
   void page_header(std::uint32_t remaining) {
-    const bool is_long = position_ % kSegment == 0;
+    const bool is_long = position_ % kSmallSegment == 0;
     Bytes header(is_long ? 40 : 24);
     store<std::uint16_t>(header, 0, 0xD110);
     store<std::uint16_t>(header, 2,
@@ -153,7 +155,7 @@ class WalWriter {
     store<std::uint32_t>(header, 16, remaining);
     if (is_long) {
       store<std::uint64_t>(header, 24, 77);
-      store<std::uint32_t>(header, 32, kSegment);
+      store<std::uint32_t>(header, 32, kSmallSegment);
       store<std::uint32_t>(header, 36, kPage);
     }
     overwrite_ = false;
@@ -173,14 +175,14 @@ class WalWriter {
 
 WalReader reader_of(const Bytes& bytes, Lsn start, std::uint64_t system_identifier = 77) {
   return WalReader({.major = 15,
-                    .wal_segment_bytes = kSegment,
+                    .wal_segment_bytes = kSmallSegment,
                     .start = start,
                     .system_identifier = system_identifier},
-                   testing::memory_input(bytes, start, kSegment));
+                   testing::memory_input(bytes, start, kSmallSegment));
 }
 
 TEST(WalReader, FollowsRecordsAcrossPagesAndSegments) {
-  const Lsn start{3 * kSegment - 4 * kPage};
+  const Lsn start{3 * kSmallSegment - 4 * kPage};
   WalWriter writer(start);
   std::vector<std::pair<Lsn, std::size_t>> written;
   // Lengths that end exactly at page ends, in headers, and far beyond.
@@ -200,7 +202,7 @@ TEST(WalReader, FollowsRecordsAcrossPagesAndSegments) {
 }
 
 TEST(WalReader, PassesOverARecordThatACrashCutOff) {
-  const Lsn start{2 * kSegment};
+  const Lsn start{2 * kSmallSegment};
   WalWriter writer(start);
   const Lsn first = writer.add(100);
   writer.lose_rest_of_page_after(30000);
@@ -216,20 +218,20 @@ TEST(WalReader, PassesOverARecordThatACrashCutOff) {
 }
 
 TEST(WalReader, SkipsToTheNextSegmentAfterASwitch) {
-  const Lsn start{2 * kSegment};
+  const Lsn start{2 * kSmallSegment};
   WalWriter writer(start);
   writer.add(0, 0, 0x40);
   const Bytes bytes = writer.bytes();
   WalReader reader = reader_of(bytes, start);
   const WalRecord* record = reader.next();
   ASSERT_NE(record, nullptr);
-  EXPECT_EQ(record->end, Lsn{3 * kSegment});
+  EXPECT_EQ(record->end, Lsn{3 * kSmallSegment});
   EXPECT_EQ(reader.next(), nullptr);
   EXPECT_EQ(reader.end(), WalReader::End::NoMoreInput);
 }
 
 TEST(WalReader, GoesOnWhenMoreInputHasCome) {
-  const Lsn start{2 * kSegment};
+  const Lsn start{2 * kSmallSegment};
   WalWriter writer(start);
   writer.add(100);
   writer.add(20000);
@@ -246,7 +248,7 @@ TEST(WalReader, GoesOnWhenMoreInputHasCome) {
 }
 
 TEST(WalReader, RefusesWalOfAnotherSystem) {
-  const Lsn start{2 * kSegment};
+  const Lsn start{2 * kSmallSegment};
   WalWriter writer(start);
   writer.add(100);
   const Bytes bytes = writer.bytes();
@@ -369,12 +371,12 @@ TEST(BackupWalSummary, TellsRewrittenSuspectsFromOthers) {
 TEST(ScanWal, FailsWhenWalIsMissing) {
   const Bytes nothing;
   const WalRange range{.reader = {.major = 15,
-                                  .wal_segment_bytes = kSegment,
-                                  .start = Lsn{kSegment + 40},
+                                  .wal_segment_bytes = kSmallSegment,
+                                  .start = Lsn{kSmallSegment + 40},
                                   .system_identifier = 0},
-                       .end = Lsn{kSegment + 400}};
+                       .end = Lsn{kSmallSegment + 400}};
   EXPECT_THROW(scan_wal(
-                   range, testing::memory_input(nothing, Lsn{kSegment}, kSegment),
+                   range, testing::memory_input(nothing, Lsn{kSmallSegment}, kSmallSegment),
                    [](const WalRecord&) {}, Stop::never()),
                Error);
 }

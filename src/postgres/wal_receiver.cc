@@ -48,7 +48,7 @@ Error protocol_violation(std::string detail) {
       .detail(std::move(detail));
 }
 
-Lsn require_lsn(const std::string& text) {
+Lsn streamed_lsn(const std::string& text) {
   const auto lsn = parse_lsn(text);
   if (!lsn) throw protocol_violation(fmt::format("\"{}\" is no WAL position.", text));
   return *lsn;
@@ -90,7 +90,7 @@ std::unique_ptr<WalReceiver> WalReceiver::connect(const WalReceiverOptions& opti
   }
   receiver->identity_.system_identifier = std::stoull(identity.text(0, 0));
   receiver->identity_.timeline = static_cast<TimelineId>(identity.integer(0, 1));
-  receiver->identity_.flushed = require_lsn(identity.text(0, 2));
+  receiver->identity_.flushed = streamed_lsn(identity.text(0, 2));
   if (options.temporary_slot) {
     // The form without parentheses is understood by all versions.
     receiver->connection_.simple_query(
@@ -217,7 +217,7 @@ WalReceiver::Streamed WalReceiver::stream(Lsn start, TimelineId timeline, WalSin
   }
   Streamed streamed;
   streamed.next_timeline = static_cast<TimelineId>(std::stoul(PQgetvalue(result.get(), 0, 0)));
-  streamed.next_start = require_lsn(PQgetvalue(result.get(), 0, 1));
+  streamed.next_start = streamed_lsn(PQgetvalue(result.get(), 0, 1));
   if (streamed.next_timeline <= timeline) {
     throw protocol_violation(
         fmt::format("Timeline {} is followed by {}.", timeline, streamed.next_timeline));

@@ -10,12 +10,13 @@
 #include "postgres/backup_session.h"
 #include "postgres/control_file.h"
 #include "postgres/testing/private_instance.h"
+#include "postgres/testing/segment_size.h"
 #include "postgres/wal_scan.h"
 
 namespace holdfast::postgres {
 namespace {
 
-constexpr std::uint64_t kSegment = 16U << 20;
+using testing::kDefaultSegment;
 
 class Receiving : public ::testing::Test {
  protected:
@@ -23,7 +24,7 @@ class Receiving : public ::testing::Test {
 
   std::unique_ptr<WalReceiver> connect() {
     return WalReceiver::connect({.connect = {.conninfo = server_.conninfo()},
-                                 .wal_segment_bytes = kSegment,
+                                 .wal_segment_bytes = kDefaultSegment,
                                  .slot = "holdfast_test",
                                  .temporary_slot = true,
                                  .status_interval = std::chrono::milliseconds(500)},
@@ -46,7 +47,7 @@ TEST_F(Receiving, GivesABackupsWholeWal) {
 
   auto session = BackupSession::start(server_.connect(), {.label = "te'st"}, Stop::never());
   EXPECT_FALSE(session.from_standby());
-  SpoolWalSink sink(spool_, kSegment);
+  SpoolWalSink sink(spool_, kDefaultSegment);
   std::jthread thread(
       [&] { receiver->run(session.start_lsn(), session.timeline(), sink, Stop::never()); });
   server_.execute("CREATE TABLE t AS SELECT g, md5(g::text) FROM generate_series(1, 300000) g");
@@ -64,19 +65,19 @@ TEST_F(Receiving, GivesABackupsWholeWal) {
   EXPECT_FALSE(label.from_standby);
   ASSERT_GE(sink.segments().size(), 2U);
   for (const auto& segment : sink.segments()) {
-    EXPECT_EQ(std::filesystem::file_size(sink.path_of(segment)), kSegment);
+    EXPECT_EQ(std::filesystem::file_size(sink.path_of(segment)), kDefaultSegment);
   }
   // A segment that was received whole is the server's own.
   EXPECT_TRUE(content(sink.path_of(sink.segments()[0])) ==
               content(server_.data_directory() / "pg_wal" /
-                      wal_segment_name(1, sink.segments()[0].segment, kSegment)));
+                      wal_segment_name(1, sink.segments()[0].segment, kDefaultSegment)));
   const BackupWalSummary summary =
       summarize_backup_wal({.reader = {.major = 15,
-                                       .wal_segment_bytes = kSegment,
+                                       .wal_segment_bytes = kDefaultSegment,
                                        .start = session.start_lsn(),
                                        .system_identifier = control.system_identifier},
                             .end = stopped.stop},
-                           wal_directory_input(spool_, 1, kSegment), {}, Stop::never());
+                           wal_directory_input(spool_, 1, kDefaultSegment), {}, Stop::never());
   EXPECT_GT(summary.records, 300000U);
   EXPECT_TRUE(summary.last_commit_time);
 }
@@ -84,7 +85,7 @@ TEST_F(Receiving, GivesABackupsWholeWal) {
 TEST_F(Receiving, EndsWithinTwoSecondsOfAStop) {
   const auto receiver = connect();
   StopSource source;
-  SpoolWalSink sink(spool_, kSegment);
+  SpoolWalSink sink(spool_, kDefaultSegment);
   std::jthread stopper([&] {
     std::this_thread::sleep_for(std::chrono::milliseconds(300));
     source.request(StopReason::Shutdown);
@@ -96,7 +97,7 @@ TEST_F(Receiving, EndsWithinTwoSecondsOfAStop) {
 
 TEST_F(Receiving, LetsNeitherCommitsNorAShutdownWaitForIt) {
   const auto receiver = connect();
-  SpoolWalSink sink(spool_, kSegment);
+  SpoolWalSink sink(spool_, kDefaultSegment);
   std::jthread thread([&] {
     EXPECT_THROW(receiver->run(receiver->identity().flushed, 1, sink, Stop::never()), Error);
   });
@@ -133,7 +134,7 @@ TEST_F(Receiving, FollowsATimelineSwitch) {
   const Lsn end = *parse_lsn(server_.execute("SELECT pg_current_wal_lsn()").text(0, 0));
   const auto receiver = connect();
   EXPECT_EQ(receiver->identity().timeline, 2U);
-  SpoolWalSink sink(spool_, kSegment);
+  SpoolWalSink sink(spool_, kDefaultSegment);
   receiver->end_at(end);
   receiver->run(start, 1, sink, Stop::never());
   sink.finish();
@@ -147,7 +148,7 @@ TEST_F(Receiving, FollowsATimelineSwitch) {
 
 TEST_F(Receiving, SaysWhenTheWalIsGone) {
   const auto receiver = connect();
-  SpoolWalSink sink(spool_, kSegment);
+  SpoolWalSink sink(spool_, kDefaultSegment);
   for (int i = 0; i < 4; ++i) server_.execute("SELECT pg_switch_wal(); CHECKPOINT");
   try {
     receiver->run(Lsn{40}, 1, sink, Stop::never());

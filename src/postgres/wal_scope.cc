@@ -33,7 +33,7 @@ enum Rmgr : std::uint8_t {
 };
 
 // Source: PostgreSQL src/include/access/xact.h.
-constexpr std::uint8_t kXactOperation = 0x70;
+constexpr std::uint8_t kXactOperationMask = 0x70;
 constexpr std::uint8_t kXactPrepare = 0x10;
 // Of a PREPARE: magic, length, xid, database. Source: xact.h (xl_xact_prepare), 13-18.
 constexpr std::size_t kPrepareDatabaseOffset = 12;
@@ -95,7 +95,7 @@ WalDecision decide_without_blocks(const WalRecordHead& head, const WalScope& sco
     case kReplicationOrigin:
       return WalDecision::Keep;
     case kXact:
-      if ((head.info & kXactOperation) != kXactPrepare) return WalDecision::Keep;
+      if ((head.info & kXactOperationMask) != kXactPrepare) return WalDecision::Keep;
       return keep_if(scope.holds(word(data, kPrepareDatabaseOffset)));
     case kStorage:
       if (head.info == kStorageCreate) return keep_if(scope.wants(locator(data, 0)));
@@ -134,9 +134,9 @@ WalDecision decide_without_blocks(const WalRecordHead& head, const WalScope& sco
 }
 
 /// Takes fields off the front; absent once there are not enough bytes.
-class Fields {
+class RecordFields {
  public:
-  explicit Fields(ByteView bytes) : rest_(bytes) {}
+  explicit RecordFields(ByteView bytes) : rest_(bytes) {}
 
   bool skip(std::size_t bytes) {
     if (rest_.size() < bytes) return false;
@@ -157,7 +157,7 @@ class Fields {
 };
 
 /// Adds the size of what the block header describes to `payload`. False: more bytes are needed.
-bool read_block(Fields& fields, const VersionFacts& facts, std::uint64_t& payload,
+bool read_block(RecordFields& fields, const VersionFacts& facts, std::uint64_t& payload,
                 RelationLocator& relation, bool first) {
   std::uint8_t flags = 0;
   std::uint16_t data_bytes = 0;
@@ -205,7 +205,7 @@ std::optional<WalRecordHead> read_record_head(ByteView bytes, std::uint32_t tota
       .has_blocks = false,
       .wants_a_block = false,
       .main_data = {}};
-  Fields fields(bytes.subspan(kRecordHeaderBytes));
+  RecordFields fields(bytes.subspan(kRecordHeaderBytes));
   const auto left = [&] { return total - (bytes.size() - fields.rest().size()); };
   std::uint64_t payload = 0;
   RelationLocator relation;

@@ -9,6 +9,7 @@
 #include "base/error.h"
 #include "base/worker_pool.h"
 #include "postgres/copy_stream.h"
+#include "restore/catalog_text.h"
 
 namespace holdfast::restore {
 namespace {
@@ -35,15 +36,6 @@ constexpr std::string_view kPortableTypes =
     "  WHERE t.typtype = 'e' OR (t.oid < 16384 AND t.typsend <> 0 AND t.typreceive <> 0"
     "   AND t.typtype IN ('b', 'r', 'm') AND t.typname !~ '^_?reg'"
     "   AND COALESCE(e.typname, '') !~ '^reg'))";
-
-std::string schema_filter(const std::vector<std::string>& schemas) {
-  std::string list;
-  for (const auto& schema : schemas) list += (list.empty() ? "" : ", ") + quote_literal(schema);
-  return fmt::format("n.nspname IN ({})", list);
-}
-
-constexpr std::string_view kUserSchemas =
-    "n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'";
 
 /// Both sides speak the encoding of the source, so that nothing is converted twice.
 void set_up_copy(Connection& connection, const std::string& encoding, const Stop& stop) {
@@ -78,7 +70,7 @@ std::vector<TableRows> list_table_rows(const ObjectRestoreRun& run, Connection& 
       "WHERE c.relkind = 'r' AND c.relpersistence IN ('p', 'u') AND {} "
       "  AND (d.objid IS NULL OR c.oid = ANY (e.extconfig)) "
       "ORDER BY 6 DESC",
-      kPortableTypes, schemas.empty() ? std::string(kUserSchemas) : schema_filter(schemas));
+      kPortableTypes, schema_filter(schemas));
   const auto result = workshop.query(sql, run.stop());
   std::vector<TableRows> tables;
   for (std::size_t row = 0; row < result.rows(); ++row) {
@@ -175,7 +167,7 @@ void copy_sequences(const ObjectRestoreRun& run, Connection& workshop, Connectio
           "    ON e.oid = d.refobjid AND NOT COALESCE(c.oid = ANY (e.extconfig), false) "
           "  WHERE d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.objid = c.oid "
           "    AND d.deptype = 'e') ORDER BY 1",
-          schemas.empty() ? std::string(kUserSchemas) : schema_filter(schemas)),
+          schema_filter(schemas)),
       run.stop());
   for (std::size_t row = 0; row < sequences.rows(); ++row) {
     const std::string name = sequences.text(row, 0);

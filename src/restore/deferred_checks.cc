@@ -1,4 +1,5 @@
 #include "restore/deferred_checks.h"
+#include "restore/catalog_text.h"
 
 #include <fmt/core.h>
 
@@ -12,13 +13,6 @@ using postgres::quote_literal;
 constexpr std::string_view kOf =
     "COALESCE(NULLIF(k.conrelid, 0)::pg_catalog.regclass::text, "
     "k.contypid::pg_catalog.regtype::text)";
-
-std::string schema_filter(const std::vector<std::string>& schemas) {
-  if (schemas.empty()) return "n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'";
-  std::string list;
-  for (const auto& schema : schemas) list += (list.empty() ? "" : ", ") + quote_literal(schema);
-  return fmt::format("n.nspname IN ({})", list);
-}
 
 }  // namespace
 

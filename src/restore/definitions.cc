@@ -15,6 +15,7 @@
 #include "postgres/child_process.h"
 #include "postgres/programs.h"
 #include "postgres/versions.h"
+#include "restore/catalog_text.h"
 #include "restore/checks.h"
 #include "restore/dump_tools.h"
 #include "restore/prepared_transactions.h"
@@ -31,24 +32,15 @@ constexpr std::uint32_t kRelationCatalog = 1259;
 constexpr std::uint32_t kDatabaseCatalog = 1262;
 constexpr std::uint32_t kSchemaCatalog = 2615;
 constexpr std::size_t kNameBytes = 6;
-constexpr std::chrono::hours kPatience{24};
+constexpr std::chrono::hours kRestorePatience{24};
 constexpr std::uint64_t kScriptLimit = 4ULL << 30;
-
-/// As libpq takes a value in a connection string.
-std::string quote_value(std::string_view value) {
-  std::string quoted = "'";
-  for (const char c : value) {
-    if (c == '\'' || c == '\\') quoted += '\\';
-    quoted += c;
-  }
-  return quoted + "'";
-}
 
 void run_program(std::vector<std::string> arguments, const Stop& stop) {
   const std::string program = std::filesystem::path(arguments.front()).filename();
-  const auto result = postgres::run_child(
-      {.arguments = std::move(arguments), .timeout = kPatience, .environment = {"LC_MESSAGES=C"}},
-      stop);
+  const auto result = postgres::run_child({.arguments = std::move(arguments),
+                                           .timeout = kRestorePatience,
+                                           .environment = {"LC_MESSAGES=C"}},
+                                          stop);
   if (result.exit_code == 0) return;
   throw Error(sqlstate::kSystemError, fmt::format("{} failed", program)).detail(result.output);
 }
@@ -190,7 +182,7 @@ class Reader {
                  "--create", "--no-owner", "--no-privileges", "--no-comments",
                  "--no-security-labels", "--no-subscriptions", "--file=" + file,
                  fmt::format("--dbname={} dbname={}", workshop_.connect(database).conninfo,
-                             quote_value(database))},
+                             quote_conninfo_value(database))},
                 stop_);
     run_program({programs_ / "pg_restore", "--list", "--create", "--file=" + file + ".list", file},
                 stop_);

@@ -11,6 +11,7 @@
 #include "io/file.h"
 #include "postgres/child_process.h"
 #include "postgres/programs.h"
+#include "restore/catalog_text.h"
 
 namespace holdfast::restore {
 namespace {
@@ -19,15 +20,6 @@ constexpr std::uint64_t kListLimit = 4ULL << 30;
 
 /// Building the indexes of a large database takes as long as it takes.
 constexpr std::chrono::hours kPatience{24 * 30};
-
-std::string quote_value(std::string_view value) {
-  std::string quoted = "'";
-  for (const char c : value) {
-    if (c == '\'' || c == '\\') quoted += '\\';
-    quoted += c;
-  }
-  return quoted + "'";
-}
 
 /// The connection string without what a command line must not show, which goes into `environment`.
 std::string public_conninfo(const ObjectRestoreRun& run, const postgres::ConnectOptions& options,
@@ -47,7 +39,7 @@ std::string public_conninfo(const ObjectRestoreRun& run, const postgres::Connect
       throw Error(sqlstate::kFeatureNotSupported,
                   "restoring objects with sslpassword in --pg-url is not supported yet");
     } else {
-      text += fmt::format("{}{}={}", text.empty() ? "" : " ", name, quote_value(value));
+      text += fmt::format("{}{}={}", text.empty() ? "" : " ", name, quote_conninfo_value(value));
     }
   }
   environment.push_back("PGAPPNAME=" + session_name(run.job.id()));

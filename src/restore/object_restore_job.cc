@@ -13,29 +13,20 @@
 #include "postgres/versions.h"
 #include "restore/checks.h"
 #include "restore/dump_tools.h"
+#include "restore/job_records.h"
 #include "restore/recovery_target.h"
 
 namespace holdfast::restore {
 namespace {
 
-constexpr std::size_t kMaxWorkers = 64;
 constexpr std::size_t kTokenBytes = 6;
 /// A server that is being restarted is back before this many tries of the cleaning are over.
 constexpr int kRevertAttempts = 600;
 constexpr std::chrono::seconds kRevertPause{1};
 
-template <typename Message>
-Message parse(ByteView bytes, std::string_view what) {
-  Message message;
-  if (!message.ParseFromArray(bytes.data(), static_cast<int>(bytes.size()))) {
-    throw Error(sqlstate::kDataCorrupted, fmt::format("could not read the {} of the job", what));
-  }
-  return message;
-}
-
 proto::ObjectRestoreCheckpoint read_checkpoint(const jobs::JobContext& job) {
   const auto bytes = job.checkpoint();
-  return bytes ? parse<proto::ObjectRestoreCheckpoint>(*bytes, "checkpoint")
+  return bytes ? parse_record<proto::ObjectRestoreCheckpoint>(*bytes, "checkpoint")
                : proto::ObjectRestoreCheckpoint();
 }
 
@@ -45,7 +36,7 @@ class Attempt {
   Attempt(const ObjectRestoreServices& services, jobs::JobContext& job)
       : services_(services),
         job_(job),
-        spec_(parse<proto::RestoreJobSpec>(job.specification(), "specification")),
+        spec_(parse_record<proto::RestoreJobSpec>(job.specification(), "specification")),
         checkpoint_(read_checkpoint(job)),
         run_{.services = services,
              .job = job,
@@ -253,7 +244,7 @@ void ObjectRestoreJob::revert(jobs::JobContext& job) {
 }
 
 jobs::JobBody& AnyRestoreJob::body_for(const jobs::JobContext& job) {
-  if (parse<proto::RestoreJobSpec>(job.specification(), "specification").has_objects()) {
+  if (parse_record<proto::RestoreJobSpec>(job.specification(), "specification").has_objects()) {
     return objects_;
   }
   return cluster_;

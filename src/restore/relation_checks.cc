@@ -59,8 +59,8 @@ std::string text_of(const Error& error) {
                                 : fmt::format("{} ({})", error.message(), error.detail());
 }
 
-std::string describe(const postgres::QueryResult& found, std::size_t row,
-                     const std::string& database) {
+std::string describe_problem(const postgres::QueryResult& found, std::size_t row,
+                             const std::string& database) {
   const bool index = found.text(row, 1) == "i";
   const bool toast = found.value(row, 7).has_value();
   std::string_view kind = index ? "index" : "table";
@@ -99,7 +99,7 @@ std::vector<Relation> list_relations(Connection& connection, const std::string& 
     const std::string method = found.text(row, 3);
     relations.push_back({.oid = found.text(row, 0),
                          .kind = kind,
-                         .name = describe(found, row, database),
+                         .name = describe_problem(found, row, database),
                          .sql_name = found.text(row, 9),
                          .bytes = found.integer(row, 2),
                          .has_check = kind == "S" || method == (kind == "i" ? "btree" : "heap"),

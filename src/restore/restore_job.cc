@@ -16,6 +16,7 @@
 #include "restore/checks.h"
 #include "restore/durability.h"
 #include "restore/fill.h"
+#include "restore/job_records.h"
 #include "restore/marker.h"
 #include "restore/recovery_files.h"
 #include "restore/recovery_target.h"
@@ -30,20 +31,9 @@ using collection::proto::Manifest;
 using proto::RestoreCheckpoint;
 using proto::RestoreJobSpec;
 
-constexpr std::size_t kMaxWorkers = 64;
-
-template <typename Message>
-Message parse(ByteView bytes, std::string_view what) {
-  Message message;
-  if (!message.ParseFromArray(bytes.data(), static_cast<int>(bytes.size()))) {
-    throw Error(sqlstate::kDataCorrupted, fmt::format("could not read the {} of the job", what));
-  }
-  return message;
-}
-
-RestoreCheckpoint read_checkpoint(const jobs::JobContext& job) {
+RestoreCheckpoint read_cluster_checkpoint(const jobs::JobContext& job) {
   const auto bytes = job.checkpoint();
-  return bytes ? parse<RestoreCheckpoint>(*bytes, "checkpoint") : RestoreCheckpoint();
+  return bytes ? parse_record<RestoreCheckpoint>(*bytes, "checkpoint") : RestoreCheckpoint();
 }
 
 void save(jobs::JobContext& job, const RestoreCheckpoint& checkpoint) {
@@ -61,14 +51,14 @@ std::string describe_aside(const RestoreCheckpoint& checkpoint) {
 }
 
 /// One run of resume().
-class Attempt {
+class ClusterAttempt {
  public:
-  Attempt(const RestoreServices& services, jobs::JobContext& job)
+  ClusterAttempt(const RestoreServices& services, jobs::JobContext& job)
       : services_(services),
         job_(job),
         files_(*services.files),
-        spec_(parse<RestoreJobSpec>(job.specification(), "specification")),
-        checkpoint_(read_checkpoint(job)) {}
+        spec_(parse_record<RestoreJobSpec>(job.specification(), "specification")),
+        checkpoint_(read_cluster_checkpoint(job)) {}
 
   void run() {
     if (checkpoint_.phase() <= proto::RESTORE_PHASE_FILL) {
@@ -372,14 +362,14 @@ class Reversal {
       : services_(services),
         job_(job),
         files_(*services.files),
-        checkpoint_(read_checkpoint(job)) {}
+        checkpoint_(read_cluster_checkpoint(job)) {}
 
   void run() {
     const auto phase = checkpoint_.phase();
     if (phase == proto::RESTORE_PHASE_UNSPECIFIED) return;
     if (phase == proto::RESTORE_PHASE_COMPLETE) {
       job_.notice("the restore was complete already; what it restored stays in place");
-      Attempt(services_, job_).finish();
+      ClusterAttempt(services_, job_).finish();
       return;
     }
     if (phase >= proto::RESTORE_PHASE_STOPPING) put_back_instance();
@@ -437,7 +427,7 @@ class Reversal {
 
 }  // namespace
 
-void RestoreJob::resume(jobs::JobContext& job) { Attempt(services_, job).run(); }
+void RestoreJob::resume(jobs::JobContext& job) { ClusterAttempt(services_, job).run(); }
 
 void RestoreJob::revert(jobs::JobContext& job) { Reversal(services_, job).run(); }
 

@@ -5,6 +5,7 @@
 #include <set>
 
 #include "base/error.h"
+#include "restore/catalog_text.h"
 #include "restore/prepared_transactions.h"
 
 namespace holdfast::restore {
@@ -12,10 +13,6 @@ namespace {
 
 using postgres::Connection;
 using postgres::quote_identifier;
-
-std::string qualified(const std::string& schema, const std::string& name) {
-  return quote_identifier(schema) + "." + quote_identifier(name);
-}
 
 std::string describe(const proto::TablePattern& pattern) {
   std::string text = pattern.database();

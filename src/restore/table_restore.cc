@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "collection/scope.h"
+#include "restore/catalog_text.h"
 #include "restore/copy_tables.h"
 #include "restore/deferred_checks.h"
 #include "restore/dump_tools.h"
@@ -19,10 +20,6 @@ namespace {
 
 using postgres::Connection;
 using postgres::quote_identifier;
-
-std::string qualified(const std::string& schema, const std::string& name) {
-  return quote_identifier(schema) + "." + quote_identifier(name);
-}
 
 /// The keyword of ALTER for what pg_class.relkind says.
 std::string_view alter_keyword(const std::string& kind) {

@@ -123,8 +123,8 @@ void check_data_directory(const ElsewhereRequest& request, proto::RestoreCheckpo
   require_delta_target(request);
 }
 
-void check_tablespace(const ElsewhereRequest& request, const TablespaceTarget& space,
-                      proto::RestoreCheckpoint& checkpoint) {
+void check_target_tablespace(const ElsewhereRequest& request, const TablespaceTarget& space,
+                             proto::RestoreCheckpoint& checkpoint) {
   if (is_absent_or_empty(space.location)) {
     add_made(checkpoint, space.location);
     return;
@@ -203,7 +203,7 @@ void plan_tablespaces_in_place(const Layout& layout, Time now,
 void check_elsewhere(const ElsewhereRequest& request, proto::RestoreCheckpoint& checkpoint) {
   check_data_directory(request, checkpoint);
   for (const auto& space : request.layout.tablespaces) {
-    if (!space.inside) check_tablespace(request, space, checkpoint);
+    if (!space.inside) check_target_tablespace(request, space, checkpoint);
   }
 }
 

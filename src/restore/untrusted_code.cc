@@ -5,23 +5,13 @@
 #include <algorithm>
 
 #include "base/error.h"
+#include "restore/catalog_text.h"
 
 namespace holdfast::restore {
 namespace {
 
 using postgres::Connection;
 using postgres::quote_literal;
-
-std::string schema_list(const std::vector<std::string>& schemas) {
-  std::string list;
-  for (const auto& schema : schemas) list += (list.empty() ? "" : ", ") + quote_literal(schema);
-  return list;
-}
-
-std::string schema_filter(const std::vector<std::string>& schemas) {
-  return schemas.empty() ? "n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'"
-                         : fmt::format("n.nspname IN ({})", schema_list(schemas));
-}
 
 /// What PostgreSQL evaluates by itself, with the rights of the table's owner, as ANALYZE does.
 constexpr std::string_view kOwnersParts =

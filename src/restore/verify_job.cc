@@ -16,6 +16,7 @@
 #include "postgres/programs.h"
 #include "postgres/versions.h"
 #include "restore/checks.h"
+#include "restore/job_records.h"
 #include "restore/recovery_target.h"
 #include "restore/relation_checks.h"
 #include "restore/store_access.h"
@@ -24,18 +25,8 @@
 namespace holdfast::restore {
 namespace {
 
-constexpr std::size_t kMaxWorkers = 64;
 /// CockroachDB lists at most this many problems.
 constexpr std::size_t kMostProblemsListed = 10;
-
-template <typename Message>
-Message parse(ByteView bytes, std::string_view what) {
-  Message message;
-  if (!message.ParseFromArray(bytes.data(), static_cast<int>(bytes.size()))) {
-    throw Error(sqlstate::kDataCorrupted, fmt::format("could not read the {} of the job", what));
-  }
-  return message;
-}
 
 std::string workshop_directory(const ObjectRestoreServices& services, const jobs::JobContext& job) {
   return fmt::format("{}/{}", services.workshops, job.id());
@@ -46,16 +37,16 @@ std::string and_more(std::size_t all, std::size_t listed) {
 }
 
 /// One run of resume().
-class Attempt {
+class VerifyAttempt {
  public:
-  Attempt(const ObjectRestoreServices& services, jobs::JobContext& job)
+  VerifyAttempt(const ObjectRestoreServices& services, jobs::JobContext& job)
       : services_(services),
         job_(job),
-        spec_(parse<proto::RestoreJobSpec>(job.specification(), "specification")),
+        spec_(parse_record<proto::RestoreJobSpec>(job.specification(), "specification")),
         workers_(spec_.workers() != 0 ? std::min<std::size_t>(spec_.workers(), kMaxWorkers)
                                       : std::max(1U, std::thread::hardware_concurrency())) {
     if (const auto bytes = job.checkpoint()) {
-      checkpoint_ = parse<proto::VerifyCheckpoint>(*bytes, "checkpoint");
+      checkpoint_ = parse_record<proto::VerifyCheckpoint>(*bytes, "checkpoint");
     }
   }
 
@@ -194,7 +185,7 @@ class Attempt {
 
 }  // namespace
 
-void VerifyJob::resume(jobs::JobContext& job) { Attempt(services_, job).run(); }
+void VerifyJob::resume(jobs::JobContext& job) { VerifyAttempt(services_, job).run(); }
 
 void VerifyJob::revert(jobs::JobContext& job) {
   // Of an earlier process, if any: this one's is gone with the attempt.

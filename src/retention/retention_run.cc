@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "backup/wal_trim.h"
+#include "base/clock.h"
 #include "base/error.h"
 #include "base/log.h"
 #include "collection/chain.h"
@@ -61,7 +62,7 @@ std::unique_ptr<storage::ObjectStore> with_all_keys(std::unique_ptr<storage::Obj
 Rule rule_of(const proto::RetentionJobSpec& spec) {
   Rule rule;
   if (spec.has_older_than_us()) {
-    rule.older_than = Time(std::chrono::microseconds(spec.older_than_us()));
+    rule.older_than = time_from_us(spec.older_than_us());
   }
   if (spec.has_keep_fulls()) rule.keep_fulls = spec.keep_fulls();
   return rule;

@@ -19,12 +19,12 @@ using std::chrono::days;
 using std::chrono::hours;
 using std::chrono::minutes;
 
-Time at(std::string_view text) { return parse_timestamp(text).value(); }
+Time utc(std::string_view text) { return parse_timestamp(text).value(); }
 
 class FakeClock final : public Clock {
  public:
   Time now() const override { return time; }
-  Time time = at("2026-11-25 10:10");
+  Time time = utc("2026-11-25 10:10");
 };
 
 /// Jobs that end when the test says so.
@@ -75,7 +75,7 @@ class FakeLauncher final : public Launcher {
   JobId last_job_ = 0;
 };
 
-class SchedulerTest : public testing::Test {
+class SchedulerTest : public ::testing::Test {
  protected:
   /// In memory where there is such a place: years mean thousands of durable changes.
   static std::filesystem::path make_directory() {
@@ -188,29 +188,29 @@ TEST_F(SchedulerTest, DoesNotRunTwiceWhenTheClockIsCorrected) {
   add("@hourly");
   pass(minutes(55), minutes(5));
   ASSERT_EQ(runs(), 1U);
-  clock_.time = at("2026-11-25 10:59:58");
+  clock_.time = utc("2026-11-25 10:59:58");
   pass(minutes(2), minutes(1));
   EXPECT_EQ(runs(), 1U);
 }
 
 TEST_F(SchedulerTest, PlansAnewWhenTheClockWasYearsAhead) {
   const ScheduleId id = add("@hourly");
-  clock_.time = at("2036-01-01 00:30");
+  clock_.time = utc("2036-01-01 00:30");
   tick();
   ASSERT_EQ(runs(), 1U);
-  clock_.time = at("2026-11-25 12:30");
+  clock_.time = utc("2026-11-25 12:30");
   tick();
   EXPECT_EQ(format_timestamptz(*row(id).next_run), "2026-11-25 13:00:00+00");
 }
 
 TEST_F(SchedulerTest, KeepsAFirstRunThatIsFarAway) {
   const ScheduleId id = add("@hourly", [](Schedule& schedule) {
-    schedule.next_run = at("2027-06-01 00:00");
+    schedule.next_run = utc("2027-06-01 00:00");
     schedule.next_run_recurs = false;
   });
   pass(days(1), hours(1));
   EXPECT_EQ(runs(), 0U);
-  EXPECT_EQ(row(id).next_run, at("2027-06-01 00:00"));
+  EXPECT_EQ(row(id).next_run, utc("2027-06-01 00:00"));
 }
 
 TEST_F(SchedulerTest, WaitsForThePreviousRun) {

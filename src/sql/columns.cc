@@ -15,7 +15,7 @@ struct FixedColumn {
 using Fixed = std::span<const FixedColumn>;
 
 constexpr ColumnType kInt = ColumnType::Int8;
-constexpr ColumnType kFloat = ColumnType::Float8;
+constexpr ColumnType kFloatType = ColumnType::Float8;
 constexpr ColumnType kText = ColumnType::Text;
 constexpr ColumnType kBool = ColumnType::Bool;
 constexpr ColumnType kTime = ColumnType::TimestampTz;
@@ -25,7 +25,7 @@ constexpr ColumnType kTextArray = ColumnType::TextArray;
 
 // clang-format off
 constexpr FixedColumn kFinishedJob[] = {
-    {"job_id", kInt}, {"status", kText}, {"fraction_completed", kFloat}, {"rows", kInt}};
+    {"job_id", kInt}, {"status", kText}, {"fraction_completed", kFloatType}, {"rows", kInt}};
 constexpr FixedColumn kDetachedJob[] = {{"job_id", kInt}};
 constexpr FixedColumn kOnlineRestore[] = {
     {"job_id", kInt}, {"tables", kInt}, {"approx_rows", kInt}, {"approx_bytes", kInt},
@@ -57,12 +57,12 @@ constexpr FixedColumn kBackupObjects[] = {
 constexpr FixedColumn kJobList[] = {
     {"job_id", kInt}, {"job_type", kText}, {"description", kText}, {"user_name", kText},
     {"status", kText}, {"running_status", kText}, {"created", kTime}, {"finished", kTime},
-    {"modified", kTime}, {"fraction_completed", kFloat}, {"error", kText},
+    {"modified", kTime}, {"fraction_completed", kFloatType}, {"error", kText},
     {"coordinator_id", kInt}};
 constexpr FixedColumn kOneJob[] = {
     {"job_id", kInt}, {"job_type", kText}, {"description", kText}, {"statement", kText},
     {"user_name", kText}, {"status", kText}, {"running_status", kText}, {"created", kTime},
-    {"finished", kTime}, {"modified", kTime}, {"fraction_completed", kFloat}, {"error", kText},
+    {"finished", kTime}, {"modified", kTime}, {"fraction_completed", kFloatType}, {"error", kText},
     {"coordinator_id", kInt}, {"trace_id", kInt}, {"execution_errors", kTextArray}};
 constexpr FixedColumn kExecutionDetails[] = {
     {"plan_diagram", kText}, {"component_fraction_progressed", kJson}};
@@ -95,7 +95,7 @@ constexpr FixedColumn kBackupHistory[] = {
     {"rows", kInt}};
 constexpr FixedColumn kBackupStatus[] = {
     {"origin_node_id", kInt}, {"database_name", kText}, {"target", kText},
-    {"rowstore_progress", kFloat}, {"columnstore_progress", kFloat}, {"status", kText},
+    {"rowstore_progress", kFloatType}, {"columnstore_progress", kFloatType}, {"status", kText},
     {"step_est_sec_remain", kInt}, {"job_id", kInt}};
 constexpr FixedColumn kDeletedBackups[] = {
     {"job_id", kInt}, {"subdirectory", kText}, {"start_time", kTime}, {"end_time", kTime},

@@ -13,7 +13,6 @@
 namespace holdfast::sql {
 namespace {
 
-bool never(const TokenReader&) { return false; }
 bool at_with(const TokenReader& reader) {
   // WITH TIME ZONE belongs to a type's name.
   return reader.at({"with"}) && !reader.at({"with", "time"});

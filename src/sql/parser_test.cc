@@ -29,7 +29,7 @@ T parsed(std::string_view text) {
   return std::get<T>(parse(text));
 }
 
-class EverySample : public testing::TestWithParam<StatementSample> {};
+class EverySample : public ::testing::TestWithParam<StatementSample> {};
 
 TEST_P(EverySample, ParsesAndPrintsCanonically) {
   Statement statement = parse(GetParam().text);

@@ -399,4 +399,10 @@ std::string print(const Options& options, Redact redact) {
   return printer.take();
 }
 
+std::string shown(const TablePattern& pattern) {
+  std::string text = fmt::format("{}", fmt::join(pattern.parts, "."));
+  if (pattern.wildcard) text += text.empty() ? "*" : ".*";
+  return text;
+}
+
 }  // namespace holdfast::sql

@@ -30,4 +30,7 @@ std::string redact_kms_uri(std::string_view uri);
 /// parse with every quoted string that is not a plain URI shown as '*****'. Never throws.
 std::string redact_text(std::string_view statement);
 
+/// "a.public.*", names as they are: for messages.
+std::string shown(const TablePattern& pattern);
+
 }  // namespace holdfast::sql

@@ -10,8 +10,6 @@
 namespace holdfast::sql {
 namespace {
 
-bool never(const TokenReader&) { return false; }
-
 /// Behind FULL BACKUP.
 FullBackup parse_full_backup(TokenReader& reader) {
   if (reader.accept({"always"})) return {.always = true, .recurrence = {}};

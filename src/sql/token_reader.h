@@ -67,4 +67,7 @@ class TokenReader {
   std::size_t next_ = 0;
 };
 
+/// For an expression that only the statement's end ends.
+inline bool never(const TokenReader&) { return false; }
+
 }  // namespace holdfast::sql

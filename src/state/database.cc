@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "base/assert.h"
+#include "base/clock.h"
 #include "base/error.h"
 #include "base/unique_fd.h"
 #include "state/schema.h"
@@ -166,7 +167,7 @@ Bytes Statement::bytes(int column) const {
   return bytes;
 }
 
-Time Statement::time(int column) const { return Time(std::chrono::microseconds(integer(column))); }
+Time Statement::time(int column) const { return time_from_us(integer(column)); }
 
 std::optional<std::int64_t> Statement::optional_integer(int column) const {
   return is_null(column) ? std::nullopt : std::optional(integer(column));

@@ -15,7 +15,7 @@
 namespace holdfast::state {
 namespace {
 
-class DatabaseTest : public testing::Test {
+class DatabaseTest : public ::testing::Test {
  protected:
   DatabaseTest() {
     std::string name = (std::filesystem::temp_directory_path() / "holdfast-state-XXXXXX").string();

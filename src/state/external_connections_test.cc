@@ -10,7 +10,7 @@
 namespace holdfast::state {
 namespace {
 
-class ExternalConnectionsTest : public testing::Test {
+class ExternalConnectionsTest : public ::testing::Test {
  protected:
   static std::filesystem::path make_directory() {
     std::string name = (std::filesystem::temp_directory_path() / "holdfast-state-XXXXXX").string();

@@ -17,7 +17,7 @@ namespace {
 
 using schedule::Recurrence;
 using schedule::Schedule;
-using Edit = schedule::Schedules::Edit;
+using ScheduleEdit = schedule::Schedules::Edit;
 using Execute = sql::AlterBackupSchedule::Execute;
 
 struct Pair {
@@ -33,7 +33,7 @@ struct Pair {
   }
 };
 
-Pair find_pair(Edit& edit, schedule::ScheduleId id) {
+Pair find_pair(ScheduleEdit& edit, schedule::ScheduleId id) {
   std::optional<Schedule> named = edit.find(id);
   if (!named) throw_unknown_schedule(id);
   std::optional<Schedule> partner =
@@ -201,7 +201,7 @@ void AlterScheduleStatement::run(const sql::AlterBackupSchedule& statement,
                                  const Stop& stop) {
   const Time now = services_.clock->now();
   const JobRights rights = JobRights::of(session);
-  const auto load = [&](Edit& edit) {
+  const auto load = [&](ScheduleEdit& edit) {
     Pair pair = find_pair(edit, statement.id);
     require_rights(pair, statement, rights);
     apply(pair, statement, now);
@@ -210,7 +210,7 @@ void AlterScheduleStatement::run(const sql::AlterBackupSchedule& statement,
   // Once without effect, because a dry run must not wait inside an edit.
   std::optional<Pair> trial;
   {
-    Edit edit(*services_.schedules);
+    ScheduleEdit edit(*services_.schedules);
     trial = load(edit);
   }
   if (!statement.into.empty() || !statement.options.empty()) {
@@ -220,7 +220,7 @@ void AlterScheduleStatement::run(const sql::AlterBackupSchedule& statement,
 
   std::vector<Schedule> changed;
   {
-    Edit edit(*services_.schedules);
+    ScheduleEdit edit(*services_.schedules);
     Pair pair = load(edit);
     if (pair.removed) edit.remove(*pair.removed);
     if (pair.incremental_is_new) {

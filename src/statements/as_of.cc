@@ -7,6 +7,7 @@
 #include <optional>
 #include <string_view>
 
+#include "base/clock.h"
 #include "base/error.h"
 #include "postgres/lsn.h"
 #include "statements/option_checks.h"
@@ -24,8 +25,6 @@ Error invalid(const sql::Expression& expression) {
           "RESTORE the name of a milestone.");
 }
 
-Time time_of(std::int64_t microseconds) { return Time(std::chrono::microseconds(microseconds)); }
-
 /// "1577836800000000000" or "1577836800000000000.0000000001", whose fraction orders events of one
 /// nanosecond.
 std::optional<Time> parse_nanoseconds(std::string_view text) {
@@ -35,7 +34,7 @@ std::optional<Time> parse_nanoseconds(std::string_view text) {
   std::string_view rest = text.substr(static_cast<std::size_t>(end - text.data()));
   if (rest.starts_with('.')) rest.remove_prefix(1);
   if (rest.find_first_not_of("0123456789") != std::string_view::npos) return std::nullopt;
-  return time_of(nanoseconds / 1000);
+  return time_from_us(nanoseconds / 1000);
 }
 
 /// "-4h", "-1h30m", "-10.5s", "-1 day": what is before the statement.

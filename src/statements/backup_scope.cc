@@ -11,6 +11,7 @@
 #include "base/error.h"
 #include "collection/scope.h"
 #include "sql/lexer.h"
+#include "sql/printer.h"
 #include "statements/option_checks.h"
 #include "statements/privileges.h"
 #include "storage/external_uri.h"
@@ -47,12 +48,6 @@ constexpr std::string_view kAllOfSchema =
     " AND d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass "
     " AND d.deptype IN ('a', 'i'))) ORDER BY c.relname";
 
-std::string print(const sql::TablePattern& pattern) {
-  std::string text = fmt::format("{}", fmt::join(pattern.parts, "."));
-  if (pattern.wildcard) text += text.empty() ? "*" : ".*";
-  return text;
-}
-
 [[noreturn]] void missing(SqlState state, const std::string& what) {
   // CockroachDB's words (reference, section 3.4).
   throw Error(state, fmt::format("failed to resolve targets specified in the BACKUP stmt: {} does "
@@ -60,9 +55,9 @@ std::string print(const sql::TablePattern& pattern) {
                                  what));
 }
 
-class Resolver {
+class ScopeResolver {
  public:
-  Resolver(const LiveServer& live, sql::SessionContext& session, const Stop& stop)
+  ScopeResolver(const LiveServer& live, sql::SessionContext& session, const Stop& stop)
       : live_(live), session_(session), stop_(stop), is_administrator_(is_administrator(session)) {}
 
   void add_database(const std::string& name) {
@@ -153,7 +148,7 @@ class Resolver {
     const auto found = connection(database).query(
         std::string(kRelations) + std::string(kAllOfSchema), {schema}, stop_);
     if (found.rows() == 0) {
-      missing(sqlstate::kUndefinedTable, fmt::format("table \"{}\"", print(pattern)));
+      missing(sqlstate::kUndefinedTable, fmt::format("table \"{}\"", sql::shown(pattern)));
     }
     for (std::size_t row = 0; row < found.rows(); ++row) take_table(database, found, row);
   }
@@ -170,7 +165,7 @@ class Resolver {
     }
     // "bank.customers" may mean a database's table in its usual schema.
     if (parts.size() == 2 && take_named(parts[0], "public", name)) return;
-    missing(sqlstate::kUndefinedTable, fmt::format("table \"{}\"", print(pattern)));
+    missing(sqlstate::kUndefinedTable, fmt::format("table \"{}\"", sql::shown(pattern)));
   }
 
   bool take_named(const std::string& database, const std::string& schema, const std::string& name) {
@@ -261,7 +256,7 @@ class Resolver {
 
 backup::Scope resolve_backup_scope(const sql::Targets& targets, const LiveServer& live,
                                    sql::SessionContext& session, const Stop& stop) {
-  Resolver resolver(live, session, stop);
+  ScopeResolver resolver(live, session, stop);
   for (const std::string& name : targets.databases) resolver.add_database(name);
   for (const sql::TablePattern& pattern : targets.tables) resolver.add_tables(pattern);
   return std::move(resolver).scope();

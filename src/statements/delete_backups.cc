@@ -7,6 +7,7 @@
 #include <set>
 #include <vector>
 
+#include "base/clock.h"
 #include "base/error.h"
 #include "base/log.h"
 #include "collection/collection.h"
@@ -67,7 +68,7 @@ void add_keys(storage::ObjectStore& store, collection::KeyGuard& guard,
 
 sql::Value time_or_null(bool has, std::int64_t microseconds) {
   if (!has) return std::nullopt;
-  return format_timestamptz(Time(std::chrono::microseconds(microseconds)));
+  return format_timestamptz(time_from_us(microseconds));
 }
 
 void answer(const sql::DeleteBackups& statement, const sql::Value& job_id,

@@ -73,9 +73,9 @@ void require_create(sql::SessionContext& session, const std::string& database) {
       .detail("CREATE MILESTONE needs the CREATE privilege of the database.");
 }
 
-class Create final : public Handler<sql::CreateMilestone> {
+class CreateMilestone final : public Handler<sql::CreateMilestone> {
  public:
-  Create(backup::Milestones& milestones, const Clock& clock)
+  CreateMilestone(backup::Milestones& milestones, const Clock& clock)
       : milestones_(milestones), clock_(clock) {}
 
   void run(const sql::CreateMilestone& statement, sql::SessionContext& session, sql::RowSink& sink,
@@ -124,9 +124,9 @@ std::unique_ptr<storage::ObjectStore> open_wal_of(std::unique_ptr<storage::Objec
   return collection::with_keys(std::move(store), {.chain = std::nullopt, .wal = std::move(key)});
 }
 
-class Show final : public Handler<sql::ShowMilestones> {
+class ShowMilestones final : public Handler<sql::ShowMilestones> {
  public:
-  explicit Show(Stores& stores) : stores_(stores) {}
+  explicit ShowMilestones(Stores& stores) : stores_(stores) {}
 
   void run(const sql::ShowMilestones& statement, sql::SessionContext& session, sql::RowSink& sink,
            const Stop& stop) override {
@@ -247,8 +247,8 @@ collection::Moment find_moment_or_milestone(const sql::Expression& expression,
 
 void add_milestone_statements(Dispatcher& dispatcher, Stores& stores,
                               backup::Milestones& milestones, const Clock& clock) {
-  dispatcher.add<sql::CreateMilestone>(std::make_unique<Create>(milestones, clock));
-  dispatcher.add<sql::ShowMilestones>(std::make_unique<Show>(stores));
+  dispatcher.add<sql::CreateMilestone>(std::make_unique<CreateMilestone>(milestones, clock));
+  dispatcher.add<sql::ShowMilestones>(std::make_unique<ShowMilestones>(stores));
 }
 
 }  // namespace holdfast::statements

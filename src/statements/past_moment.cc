@@ -6,6 +6,7 @@
 #include <optional>
 #include <vector>
 
+#include "base/clock.h"
 #include "base/error.h"
 #include "base/log.h"
 #include "collection/chain.h"
@@ -32,9 +33,7 @@ std::optional<Time> time_of(const sql::Expression& as_of, Time now) {
   return as_of_time(as_of, now);
 }
 
-Time end_time(const Manifest& layer) {
-  return Time(std::chrono::microseconds(layer.end_time_us()));
-}
+Time end_time(const Manifest& layer) { return time_from_us(layer.end_time_us()); }
 
 /// CockroachDB's words (reference, section 3.4).
 Error not_later(const std::string& moment, const std::string& end) {

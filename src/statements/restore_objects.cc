@@ -10,6 +10,7 @@
 
 #include "base/error.h"
 #include "collection/scope.h"
+#include "sql/printer.h"
 #include "statements/option_checks.h"
 #include "statements/privileges.h"
 
@@ -37,12 +38,6 @@ bool databases(const sql::Restore& statement) {
 
 [[noreturn]] void wrong_option(std::string message) {
   throw Error(sqlstate::kInvalidParameterValue, std::move(message));
-}
-
-std::string print(const sql::TablePattern& pattern) {
-  std::string text = fmt::format("{}", fmt::join(pattern.parts, "."));
-  if (pattern.wildcard) text += text.empty() ? "*" : ".*";
-  return text;
 }
 
 /// Finds what table patterns mean in a backup.
@@ -107,7 +102,7 @@ class Resolver {
       }
     }
     if (behind_ == Behind::Yes && resolve_unlisted(pattern, schemas, found)) return found;
-    missing(fmt::format("table \"{}\"", print(pattern)));
+    missing(fmt::format("table \"{}\"", sql::shown(pattern)));
   }
 
   /// The table may have been made after the backup, in a database that the backup has.

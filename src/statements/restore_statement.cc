@@ -7,6 +7,7 @@
 #include "base/error.h"
 #include "collection/chain.h"
 #include "collection/encryption.h"
+#include "restore/job_records.h"
 #include "restore/recovery_target.h"
 #include "restore/store_access.h"
 #include "restore/tablespace_mapping.h"
@@ -23,8 +24,6 @@
 namespace holdfast::statements {
 
 namespace {
-
-constexpr std::uint32_t kMaxWorkers = 64;
 
 void refuse_unsupported(const sql::Restore& statement) {
   switch (statement.targets.kind) {
@@ -73,7 +72,7 @@ restore::proto::RestoreJobSpec make_spec(const sql::Restore& statement) {
             "A restore into the instance itself keeps the old data directory whole, so nothing of "
             "it can be used again.");
   }
-  spec.set_workers(workers_option(statement.options, kMaxWorkers));
+  spec.set_workers(workers_option(statement.options, restore::kMaxWorkers));
   if (auto rate = statement.options.text("max_rate")) spec.set_max_rate(parse_rate(*rate));
   return spec;
 }
@@ -174,7 +173,7 @@ void RestoreStatement::run_objects(const sql::Restore& statement, std::string te
     spec.set_versions_at_us(at->time_since_epoch().count());
   }
   spec.set_collection_uri(own_uri(spec.collection_uri(), session));
-  spec.set_workers(workers_option(statement.options, kMaxWorkers));
+  spec.set_workers(workers_option(statement.options, restore::kMaxWorkers));
   std::unique_ptr<storage::ObjectStore> store =
       open_for_user(stores_, spec.collection_uri(), session, restore::access_of(spec));
   const FoundBackup backup = find_backup(*store, statement.from, sink, stop);

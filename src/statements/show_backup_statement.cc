@@ -10,6 +10,7 @@
 #include <set>
 #include <thread>
 
+#include "base/clock.h"
 #include "base/error.h"
 #include "collection/chain.h"
 #include "collection/encryption.h"
@@ -32,8 +33,6 @@ using sql::Value;
 
 /// CockroachDB lists at most this many problems.
 constexpr std::size_t kMostProblemsListed = 10;
-
-Time time_of(std::int64_t microseconds) { return Time(std::chrono::microseconds(microseconds)); }
 
 std::string list_of(const std::vector<collection::FileProblem>& problems) {
   std::string text;
@@ -105,10 +104,10 @@ class ObjectRows {
     // An incremental holds what changed after the end of the layer before, up to its own end.
     if (column == "start_time") {
       return manifest_.has_base()
-                 ? Value(format_timestamptz(time_of(manifest_.base().end_time_us())))
+                 ? Value(format_timestamptz(time_from_us(manifest_.base().end_time_us())))
                  : Value();
     }
-    if (column == "end_time") return format_timestamptz(time_of(manifest_.end_time_us()));
+    if (column == "end_time") return format_timestamptz(time_from_us(manifest_.end_time_us()));
     if (column == "size_bytes")
       return table ? Value(std::to_string(skip_size_ ? 0 : object.size_bytes())) : Value();
     if (column == "rows") {

@@ -10,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/clock.h"
 #include "base/error.h"
 #include "collection/chain.h"
 #include "collection/collection.h"
@@ -199,9 +200,8 @@ const collection::proto::Manifest& find_file(const std::vector<collection::proto
   }
   std::vector<std::string> there;
   for (const auto& layer : layers) {
-    there.push_back(
-        fmt::format("{} ({})", layer.job_id(),
-                    format_timestamptz(Time(std::chrono::microseconds(layer.end_time_us())))));
+    there.push_back(fmt::format("{} ({})", layer.job_id(),
+                                format_timestamptz(time_from_us(layer.end_time_us()))));
   }
   throw Error(sqlstate::kUndefinedObject, fmt::format("backup file {} does not exist", file))
       .detail(fmt::format("The set has these: {}.", fmt::join(there, ", ")))

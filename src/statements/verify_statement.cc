@@ -7,6 +7,7 @@
 #include "base/error.h"
 #include "collection/collection.h"
 #include "collection/scope.h"
+#include "restore/job_records.h"
 #include "restore_job.pb.h"
 #include "sql/columns.h"
 #include "sql/printer.h"
@@ -20,8 +21,6 @@
 namespace holdfast::statements {
 
 namespace {
-
-constexpr std::uint32_t kMaxWorkers = 64;
 
 std::string describe(sql::VerifyBackup statement, const std::string& subdirectory) {
   statement.from =
@@ -38,7 +37,7 @@ void VerifyStatement::run(const sql::VerifyBackup& statement, sql::SessionContex
   require_administrator(session, kVerifyRight);
   restore::proto::RestoreJobSpec spec;
   spec.set_collection_uri(own_uri(single_uri(statement.in, "VERIFY BACKUP"), session));
-  spec.set_workers(workers_option(statement.options, kMaxWorkers));
+  spec.set_workers(workers_option(statement.options, restore::kMaxWorkers));
   spec.mutable_verify()->set_user(current_user(session));
   spec.mutable_verify()->set_local_administrator(session.local_administrator());
   auto store = open_for_user(stores_, spec.collection_uri(), session);

@@ -10,11 +10,7 @@
 
 namespace holdfast::storage {
 
-namespace {
-
-constexpr std::chrono::minutes kBeforeExpiry{5};
-
-}  // namespace
+namespace {}  // namespace
 
 std::string AccessTokenCache::get(const Stop& stop) {
   {

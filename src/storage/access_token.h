@@ -1,5 +1,6 @@
 #pragma once
 
+#include <chrono>
 #include <functional>
 #include <optional>
 #include <string>
@@ -10,6 +11,9 @@
 #include "net/http.h"
 
 namespace holdfast::storage {
+
+/// Credentials are renewed so long before they expire.
+inline constexpr std::chrono::minutes kBeforeExpiry{5};
 
 /// An OAuth 2.0 access token.
 struct AccessToken {

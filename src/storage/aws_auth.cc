@@ -5,16 +5,11 @@
 #include <algorithm>
 
 #include "base/error.h"
+#include "storage/uri_names.h"
 
 namespace holdfast::storage {
 
-namespace {
-
-Error invalid(std::string message) {
-  return Error(sqlstate::kInvalidParameterValue, std::move(message));
-}
-
-}  // namespace
+namespace {}  // namespace
 
 std::string normalize_aws_endpoint(std::string endpoint) {
   if (endpoint.empty()) return endpoint;
@@ -22,7 +17,8 @@ std::string normalize_aws_endpoint(std::string endpoint) {
   while (endpoint.ends_with('/')) endpoint.pop_back();
   if ((!endpoint.starts_with("https://") && !endpoint.starts_with("http://")) ||
       net::origin_of(endpoint) != endpoint) {
-    throw invalid("AWS_ENDPOINT must be a host with an optional port, such as https://host:9000");
+    throw invalid_parameter(
+        "AWS_ENDPOINT must be a host with an optional port, such as https://host:9000");
   }
   return endpoint;
 }
@@ -45,16 +41,16 @@ AwsAuthOptions parse_aws_auth(UriParameters& parameters) {
          {std::pair("AWS_ACCESS_KEY_ID", &options.keys.access_key_id),
           std::pair("AWS_SECRET_ACCESS_KEY", &options.keys.secret_access_key)}) {
       if (value->empty()) {
-        throw invalid(fmt::format("AUTH is set to 'specified', but {} is not set", name));
+        throw invalid_parameter(fmt::format("AUTH is set to 'specified', but {} is not set", name));
       }
     }
   } else if (auth == "implicit") {
     if (!options.keys.access_key_id.empty() || !options.keys.secret_access_key.empty()) {
-      throw invalid("AUTH is set to 'implicit', but keys are given in the storage URI");
+      throw invalid_parameter("AUTH is set to 'implicit', but keys are given in the storage URI");
     }
     options.implicit = true;
   } else {
-    throw invalid(fmt::format("unsupported value {} for AUTH", auth));
+    throw invalid_parameter(fmt::format("unsupported value {} for AUTH", auth));
   }
   return options;
 }

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include "base/error.h"
+#include "storage/access_token.h"
 #include "storage/aws_profile.h"
 
 namespace holdfast::storage {
@@ -10,7 +11,6 @@ namespace holdfast::storage {
 namespace {
 
 /// As early as the AWS SDKs fetch new ones.
-constexpr std::chrono::minutes kBeforeExpiry{5};
 
 class StaticSource : public AwsCredentialSource {
  public:

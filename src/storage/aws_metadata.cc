@@ -13,9 +13,6 @@ namespace holdfast::storage {
 
 namespace {
 
-/// Such a service is on the machine; where there is none, nothing answers at all.
-constexpr std::chrono::milliseconds kConnectTimeout{2000};
-
 /// What both services answer. Source: AWS, "Retrieve security credentials from instance metadata"
 /// and "Container credential provider".
 AwsCredentials parse_credentials(ByteView body, std::string_view service) {
@@ -85,7 +82,7 @@ std::optional<AwsCredentials> aws_container_credentials(const CloudEnvironment& 
   net::HttpRequest request = {.url = url,
                               .body_limit = 1U << 16,
                               .without_proxy = true,
-                              .connect_timeout = kConnectTimeout};
+                              .connect_timeout = kMetadataConnectTimeout};
   if (!token.empty()) request.headers.emplace_back("Authorization", token);
   const net::HttpResponse response = environment.http->send(request, stop);
   if (!response.success()) {
@@ -107,7 +104,7 @@ std::optional<AwsCredentials> aws_instance_credentials(const CloudEnvironment& e
                                    .headers = std::move(headers),
                                    .body_limit = 1U << 16,
                                    .without_proxy = true,
-                                   .connect_timeout = kConnectTimeout},
+                                   .connect_timeout = kMetadataConnectTimeout},
                                   stop);
   };
   net::HttpResponse token;

@@ -8,18 +8,11 @@
 
 #include "crypto/digest.h"
 #include "storage/percent.h"
+#include "storage/uri_names.h"
 
 namespace holdfast::storage {
 
 namespace {
-
-std::string lower(std::string_view text) {
-  std::string result(text);
-  std::transform(result.begin(), result.end(), result.begin(), [](char c) {
-    return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
-  });
-  return result;
-}
 
 /// "20130524T000000Z".
 std::string amz_date(Time time) {
@@ -65,7 +58,7 @@ net::HttpHeaders sign_aws_request(const AwsRequest& request, const AwsKeys& keys
   if (!keys.session_token.empty()) sent.emplace_back("x-amz-security-token", keys.session_token);
 
   net::HttpHeaders signed_headers = {{"host", request.host}};
-  for (const auto& [name, value] : sent) signed_headers.emplace_back(lower(name), value);
+  for (const auto& [name, value] : sent) signed_headers.emplace_back(lower_case(name), value);
   std::sort(signed_headers.begin(), signed_headers.end());
   std::string canonical_headers;
   std::string names;

@@ -11,21 +11,11 @@
 #include "storage/access_token.h"
 #include "storage/http_errors.h"
 #include "storage/percent.h"
+#include "storage/uri_names.h"
 
 namespace holdfast::storage {
 
 namespace {
-
-/// The metadata service is on the machine; where there is none, nothing answers at all.
-constexpr std::chrono::milliseconds kConnectTimeout{2000};
-
-std::string lower(std::string_view text) {
-  std::string result(text);
-  std::transform(result.begin(), result.end(), result.begin(), [](char c) {
-    return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
-  });
-  return result;
-}
 
 class SharedKeyAuth : public AzureAuth {
  public:
@@ -132,7 +122,7 @@ AccessToken token_of_managed_identity(const CloudEnvironment& environment,
                               .headers = std::move(headers),
                               .body_limit = 1U << 20,
                               .without_proxy = true,
-                              .connect_timeout = kConnectTimeout},
+                              .connect_timeout = kMetadataConnectTimeout},
                              stop);
   return parse_token_answer(response, "could not get a token from Azure's metadata service",
                             environment.clock->now());
@@ -177,13 +167,13 @@ std::string azure_shared_key(const AzureRequest& request, const std::string& acc
                              ByteView account_key) {
   const auto header = [&](std::string_view name) -> std::string {
     for (const auto& [sent, value] : request.headers) {
-      if (lower(sent) == name) return value;
+      if (lower_case(sent) == name) return value;
     }
     return "";
   };
   std::map<std::string, std::string> own_headers;
   for (const auto& [name, value] : request.headers) {
-    if (lower(name).starts_with("x-ms-")) own_headers[lower(name)] = value;
+    if (lower_case(name).starts_with("x-ms-")) own_headers[lower_case(name)] = value;
   }
   std::string headers;
   for (const auto& [name, value] : own_headers) headers += fmt::format("{}:{}\n", name, value);
@@ -191,7 +181,7 @@ std::string azure_shared_key(const AzureRequest& request, const std::string& acc
   std::string resource = "/" + account + request.path;
   std::map<std::string, std::string> parameters;
   for (const auto& [name, value] : request.query) {
-    std::string& values = parameters[lower(name)];
+    std::string& values = parameters[lower_case(name)];
     values += (values.empty() ? "" : ",") + value;
   }
   for (const auto& [name, value] : parameters) resource += fmt::format("\n{}:{}", name, value);

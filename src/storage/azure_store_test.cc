@@ -10,13 +10,13 @@ namespace {
 
 using testing::HasSubstr;
 
-AzureOptions parse(const std::string& text) {
+AzureOptions parse_azure(const std::string& text) {
   return parse_azure_uri(parse_uri(text), redact_uri(text));
 }
 
-std::string failure(const std::string& text) {
+std::string azure_failure(const std::string& text) {
   try {
-    parse(text);
+    parse_azure(text);
   } catch (const Error& error) {
     return error.message();
   }
@@ -24,33 +24,34 @@ std::string failure(const std::string& text) {
 }
 
 TEST(AzureUri, ReadsItsForms) {
-  const AzureOptions key = parse("azure://c/p?AZURE_ACCOUNT_NAME=acc&AZURE_ACCOUNT_KEY=aGVsbG8%3D");
+  const AzureOptions key =
+      parse_azure("azure://c/p?AZURE_ACCOUNT_NAME=acc&AZURE_ACCOUNT_KEY=aGVsbG8%3D");
   EXPECT_EQ(key.endpoint, "https://acc.blob.core.windows.net");
   EXPECT_EQ(as_text(key.auth.account_key), "hello");
-  const AzureOptions client = parse(
+  const AzureOptions client = parse_azure(
       "azure-blob://c?AZURE_ACCOUNT_NAME=acc&AUTH=specified&AZURE_CLIENT_ID=i&"
       "AZURE_CLIENT_SECRET=s&AZURE_TENANT_ID=t&AZURE_ENVIRONMENT=AzureUSGovernmentCloud");
   EXPECT_EQ(client.auth.kind, AzureAuthKind::ClientSecret);
   EXPECT_EQ(client.endpoint, "https://acc.blob.core.usgovcloudapi.net");
   EXPECT_EQ(client.auth.authority, "https://login.microsoftonline.us");
-  EXPECT_EQ(parse("azure-storage://c?AZURE_ACCOUNT_NAME=acc&AUTH=implicit").auth.kind,
+  EXPECT_EQ(parse_azure("azure-storage://c?AZURE_ACCOUNT_NAME=acc&AUTH=implicit").auth.kind,
             AzureAuthKind::Implicit);
-  EXPECT_EQ(
-      parse("azure://c?AZURE_ACCOUNT_NAME=acc&AZURE_SAS_TOKEN=%3Fsv%3D1%26sig%3Dx").auth.sas_token,
-      "sv=1&sig=x");
+  EXPECT_EQ(parse_azure("azure://c?AZURE_ACCOUNT_NAME=acc&AZURE_SAS_TOKEN=%3Fsv%3D1%26sig%3Dx")
+                .auth.sas_token,
+            "sv=1&sig=x");
 }
 
 TEST(AzureUri, TellsWhatIsWrong) {
-  EXPECT_EQ(failure("azure://c?AUTH=implicit"),
+  EXPECT_EQ(azure_failure("azure://c?AUTH=implicit"),
             "azure uri missing \"AZURE_ACCOUNT_NAME\" parameter");
-  EXPECT_EQ(failure("azure://c?AZURE_ACCOUNT_NAME=acc&AUTH=implicit&X=1"),
+  EXPECT_EQ(azure_failure("azure://c?AZURE_ACCOUNT_NAME=acc&AUTH=implicit&X=1"),
             "unknown azure query parameters: X");
   for (const char* wrong :
        {"", "&AUTH=guess", "&AZURE_ACCOUNT_KEY=*", "&AZURE_CLIENT_ID=i&AZURE_CLIENT_SECRET=s",
         "&AUTH=implicit&AZURE_ACCOUNT_KEY=aGVsbG8=", "&AUTH=implicit&AZURE_ENVIRONMENT=MOON",
         "&AZURE_SAS_TOKEN=x&AZURE_ACCOUNT_KEY=aGVsbG8=",
         "&AUTH=implicit&AZURE_ENDPOINT=https://u:p@h", "&AUTH=implicit&AZURE_ENDPOINT=h"}) {
-    EXPECT_NE(failure(std::string("azure://c?AZURE_ACCOUNT_NAME=acc") + wrong), "accepted")
+    EXPECT_NE(azure_failure(std::string("azure://c?AZURE_ACCOUNT_NAME=acc") + wrong), "accepted")
         << wrong;
   }
 }
@@ -59,20 +60,21 @@ TEST(AzureUri, TellsWhatIsWrong) {
 TEST(AzureUri, NamesCannotLeadToAnotherHost) {
   for (const char* account :
        {"127.0.0.1:6379%2F", "inside.example.com%2F%23", "u@inside", "ac", "Acc"}) {
-    EXPECT_EQ(failure(std::string("azure://c?AUTH=implicit&AZURE_ACCOUNT_NAME=") + account),
+    EXPECT_EQ(azure_failure(std::string("azure://c?AUTH=implicit&AZURE_ACCOUNT_NAME=") + account),
               "AZURE_ACCOUNT_NAME is not a valid name")
         << account;
   }
   for (const char* container : {"..", "a%2Fb", "A"}) {
-    EXPECT_EQ(
-        failure(std::string("azure://") + container + "?AUTH=implicit&AZURE_ACCOUNT_NAME=acc"),
-        "the container of the azure URI is not a valid name")
+    EXPECT_EQ(azure_failure(std::string("azure://") + container +
+                            "?AUTH=implicit&AZURE_ACCOUNT_NAME=acc"),
+              "the container of the azure URI is not a valid name")
         << container;
   }
-  EXPECT_EQ(parse("azure://$root?AUTH=implicit&AZURE_ACCOUNT_NAME=acc").container, "$root");
-  EXPECT_EQ(failure("azure://c?AZURE_ACCOUNT_NAME=acc&AZURE_CLIENT_ID=i&AZURE_CLIENT_SECRET=s&"
+  EXPECT_EQ(parse_azure("azure://$root?AUTH=implicit&AZURE_ACCOUNT_NAME=acc").container, "$root");
+  EXPECT_EQ(
+      azure_failure("azure://c?AZURE_ACCOUNT_NAME=acc&AZURE_CLIENT_ID=i&AZURE_CLIENT_SECRET=s&"
                     "AZURE_TENANT_ID=..%2Fx"),
-            "AZURE_TENANT_ID is not a valid name");
+      "AZURE_TENANT_ID is not a valid name");
 }
 
 // Source: Azure Storage REST documentation, "Authorize with Shared Key", whose example of a string
@@ -158,7 +160,7 @@ TEST_F(AzureAuthTest, SaysWhyATokenIsRefused) {
 
 TEST_F(AzureAuthTest, AnObjectThatIsImmutableMayNotBeRemoved) {
   const auto store =
-      open_azure_store(parse("azure://c?AZURE_ACCOUNT_NAME=acc&AZURE_ACCOUNT_KEY=aGVsbG8="),
+      open_azure_store(parse_azure("azure://c?AZURE_ACCOUNT_NAME=acc&AZURE_ACCOUNT_KEY=aGVsbG8="),
                        {.http = std::make_unique<BorrowedHttp>(http_),
                         .environment = environment(),
                         .description = "azure://c"});

@@ -26,10 +26,6 @@ constexpr std::array kClouds = {
                "https://login.microsoftonline.de"},
 };
 
-Error invalid(std::string message) {
-  return Error(sqlstate::kInvalidParameterValue, std::move(message));
-}
-
 /// Source: Azure, "Naming rules and restrictions for Azure resources" (Microsoft.Storage); the
 /// names with "$" are those of containers that Azure makes itself.
 void check_names(const AzureOptions& options) {
@@ -58,23 +54,25 @@ AzureAuthOptions parse_auth(UriParameters& parameters, std::string_view authorit
   const bool client = !options.client_secret.empty() || !options.tenant_id.empty();
   if (static_cast<int>(!key.empty()) + static_cast<int>(!sas.empty()) + static_cast<int>(client) >
       1) {
-    throw invalid("AZURE_ACCOUNT_KEY, AZURE_SAS_TOKEN and AZURE_CLIENT_SECRET exclude each other");
+    throw invalid_parameter(
+        "AZURE_ACCOUNT_KEY, AZURE_SAS_TOKEN and AZURE_CLIENT_SECRET exclude each other");
   }
   if (auth == "implicit") {
     if (!key.empty() || !sas.empty() || client) {
-      throw invalid("AUTH is set to 'implicit', but secrets are given in the storage URI");
+      throw invalid_parameter(
+          "AUTH is set to 'implicit', but secrets are given in the storage URI");
     }
     options.kind = AzureAuthKind::Implicit;
     return options;
   }
   if (!auth.empty() && auth != "specified") {
-    throw invalid(fmt::format("unsupported value {} for AUTH", auth));
+    throw invalid_parameter(fmt::format("unsupported value {} for AUTH", auth));
   }
   if (!key.empty()) {
     // A "+" that nobody encoded has become a space on its way.
     std::replace(key.begin(), key.end(), ' ', '+');
     const auto bytes = crypto::from_base64(key);
-    if (!bytes || bytes->empty()) throw invalid("AZURE_ACCOUNT_KEY is not a base64 text");
+    if (!bytes || bytes->empty()) throw invalid_parameter("AZURE_ACCOUNT_KEY is not a base64 text");
     options.kind = AzureAuthKind::AccountKey;
     options.account_key = *bytes;
     return options;
@@ -85,7 +83,7 @@ AzureAuthOptions parse_auth(UriParameters& parameters, std::string_view authorit
     return options;
   }
   if (options.client_id.empty() || options.client_secret.empty() || options.tenant_id.empty()) {
-    throw invalid("the azure URI holds no credentials")
+    throw invalid_parameter("the azure URI holds no credentials")
         .hint(
             "Give AZURE_ACCOUNT_KEY; or AZURE_SAS_TOKEN; or AZURE_CLIENT_ID, AZURE_CLIENT_SECRET "
             "and AZURE_TENANT_ID; or AUTH=implicit.");
@@ -104,7 +102,7 @@ AzureCloud find_azure_cloud(std::string name) {
   const auto* const cloud = std::find_if(kClouds.begin(), kClouds.end(),
                                          [&](const AzureCloud& one) { return one.name == name; });
   if (cloud == kClouds.end()) {
-    throw invalid(fmt::format("unsupported value {} for AZURE_ENVIRONMENT", name))
+    throw invalid_parameter(fmt::format("unsupported value {} for AZURE_ENVIRONMENT", name))
         .hint(
             "Supported values are AZUREPUBLICCLOUD, AZUREUSGOVERNMENTCLOUD, AZURECHINACLOUD and "
             "AZUREGERMANCLOUD.");
@@ -113,13 +111,14 @@ AzureCloud find_azure_cloud(std::string name) {
 }
 
 AzureOptions parse_azure_uri(const StorageUri& uri, std::string_view shown) {
-  if (uri.host.empty()) throw invalid("the azure URI must name a container");
+  if (uri.host.empty()) throw invalid_parameter("the azure URI must name a container");
   UriParameters parameters(uri, "azure");
   AzureOptions options = {.container = uri.host,
                           .prefix = normalize_path(uri.path, shown, "the container"),
                           .account = parameters.take("AZURE_ACCOUNT_NAME")};
   // The wording of CockroachDB (reference, section 6).
-  if (options.account.empty()) throw invalid("azure uri missing \"AZURE_ACCOUNT_NAME\" parameter");
+  if (options.account.empty())
+    throw invalid_parameter("azure uri missing \"AZURE_ACCOUNT_NAME\" parameter");
   check_names(options);
   const AzureCloud cloud = find_azure_cloud(parameters.take("AZURE_ENVIRONMENT"));
   options.endpoint = parameters.take("AZURE_ENDPOINT");
@@ -128,7 +127,8 @@ AzureOptions parse_azure_uri(const StorageUri& uri, std::string_view shown) {
   if (!options.endpoint.empty() &&
       ((!options.endpoint.starts_with("https://") && !options.endpoint.starts_with("http://")) ||
        options.endpoint.find_first_of("@?#") != std::string::npos)) {
-    throw invalid("AZURE_ENDPOINT must be a URL, such as https://account.blob.example.com");
+    throw invalid_parameter(
+        "AZURE_ENDPOINT must be a URL, such as https://account.blob.example.com");
   }
   options.own_endpoint = !options.endpoint.empty();
   if (!options.own_endpoint) {

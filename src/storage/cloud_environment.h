@@ -1,5 +1,6 @@
 #pragma once
 
+#include <chrono>
 #include <functional>
 #include <optional>
 #include <string>
@@ -25,5 +26,8 @@ struct CloudEnvironment {
 /// For what may be taken over from the process only where an administrator allows it. Throws
 /// kInsufficientPrivilege otherwise, in CockroachDB's words.
 void require_implicit_credentials(bool allowed, std::string_view service);
+
+/// The metadata service is on the machine; where there is none, nothing answers at all.
+inline constexpr std::chrono::milliseconds kMetadataConnectTimeout{2000};
 
 }  // namespace holdfast::storage

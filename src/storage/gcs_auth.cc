@@ -24,7 +24,6 @@ constexpr std::string_view kTokenUri = "https://oauth2.googleapis.com/token";
 constexpr std::array<std::string_view, 3> kTokenOrigins = {
     "https://oauth2.googleapis.com", "https://accounts.google.com", "https://www.googleapis.com"};
 constexpr std::string_view kAction = "could not get a Google access token";
-constexpr std::chrono::milliseconds kConnectTimeout{2000};
 
 std::string text_of(const nlohmann::json& object, const char* name) {
   const auto found = object.find(name);
@@ -95,7 +94,7 @@ AccessToken token_of_metadata(const CloudEnvironment& environment, const Stop& s
          .headers = {{"Metadata-Flavor", "Google"}},
          .body_limit = 1U << 20,
          .without_proxy = true,
-         .connect_timeout = kConnectTimeout},
+         .connect_timeout = kMetadataConnectTimeout},
         stop);
   } catch (const Error& error) {
     if (error.state() != sqlstate::kConnectionFailure) throw;

@@ -12,13 +12,13 @@ namespace {
 
 using testing::HasSubstr;
 
-GcsOptions parse(const std::string& text) {
+GcsOptions parse_gcs(const std::string& text) {
   return parse_gcs_uri(parse_uri(text), redact_uri(text));
 }
 
-std::string failure(const std::string& text) {
+std::string gcs_failure(const std::string& text) {
   try {
-    parse(text);
+    parse_gcs(text);
   } catch (const Error& error) {
     return error.message();
   }
@@ -26,32 +26,32 @@ std::string failure(const std::string& text) {
 }
 
 TEST(GcsUri, ReadsItsForms) {
-  const GcsOptions options = parse(
+  const GcsOptions options = parse_gcs(
       "gs://b/p?AUTH=specified&CREDENTIALS=e30%3D&ASSUME_ROLE=a@x,b@x&"
       "GOOGLE_BILLING_PROJECT=p");
   EXPECT_EQ(options.auth.credentials_json, "{}");
   EXPECT_THAT(options.auth.roles, testing::ElementsAre("a@x", "b@x"));
   EXPECT_EQ(options.billing_project, "p");
   EXPECT_EQ(options.endpoint, "https://storage.googleapis.com");
-  EXPECT_TRUE(parse("gs://b?AUTH=implicit").auth.implicit);
-  EXPECT_EQ(parse("gs://b?BEARER_TOKEN=t").auth.bearer_token, "t");
+  EXPECT_TRUE(parse_gcs("gs://b?AUTH=implicit").auth.implicit);
+  EXPECT_EQ(parse_gcs("gs://b?BEARER_TOKEN=t").auth.bearer_token, "t");
 }
 
 TEST(GcsUri, NamesCannotLeadElsewhere) {
   for (const char* bucket : {"..", "a%2Fb", "B", "b%3F"}) {
-    EXPECT_EQ(failure(std::string("gs://") + bucket + "?BEARER_TOKEN=t"),
+    EXPECT_EQ(gcs_failure(std::string("gs://") + bucket + "?BEARER_TOKEN=t"),
               "the bucket of the gs URI is not a valid name")
         << bucket;
   }
 }
 
 TEST(GcsUri, TellsWhatIsWrong) {
-  EXPECT_EQ(failure("gs://b"), "CREDENTIALS must be set unless \"AUTH\" is \"implicit\"");
+  EXPECT_EQ(gcs_failure("gs://b"), "CREDENTIALS must be set unless \"AUTH\" is \"implicit\"");
   for (const char* wrong : {"gs:///p?AUTH=implicit", "gs://b?AUTH=guess",
                             "gs://b?AUTH=implicit&CREDENTIALS=e30=", "gs://b?CREDENTIALS=*",
                             "gs://b?AUTH=implicit&X=1", "gs://b?AUTH=implicit&ASSUME_ROLE=a,,b",
                             "gs://b?AUTH=implicit&GOOGLE_ENDPOINT=https://h/path"}) {
-    EXPECT_NE(failure(wrong), "accepted") << wrong;
+    EXPECT_NE(gcs_failure(wrong), "accepted") << wrong;
   }
 }
 
@@ -62,7 +62,7 @@ class GcsAuthTest : public CloudTest {
   }
 };
 
-constexpr const char* kAnswer =
+constexpr const char* kGcsAnswer =
     R"({"access_token":"the-token","expires_in":3599,"token_type":"Bearer"})";
 
 // Source: Google, "Using OAuth 2.0 for Server to Server Applications".
@@ -72,7 +72,7 @@ TEST_F(GcsAuthTest, SignsTheAssertionOfAServiceAccount) {
                               {"private_key_id", "kid"},
                               {"private_key", crypto::RsaKey().pem},
                               {"token_uri", "https://www.googleapis.com/oauth2/v4/token"}};
-  http_.answer("POST https://www.googleapis.com/oauth2/v4/token", 200, kAnswer);
+  http_.answer("POST https://www.googleapis.com/oauth2/v4/token", 200, kGcsAnswer);
   EXPECT_EQ(token({.credentials_json = key.dump()}), "the-token");
   const std::string& body = http_.asked()[0].body;
   EXPECT_THAT(body, HasSubstr("&grant_type=urn%3Aietf%3Aparams%3Aoauth%3Agrant-type%3Ajwt-bearer"));
@@ -110,13 +110,13 @@ TEST_F(GcsAuthTest, AKeyOfTheUriCannotNameAnotherTokenServer) {
 // Both are for administrators alone.
 TEST_F(GcsAuthTest, AFileOfTheDaemonAndAnOwnEndpointMayNameAnotherTokenServer) {
   const std::string key = key_with("https://tokens.example.com/t").dump();
-  http_.answer("POST https://tokens.example.com/t", 200, kAnswer)
-      .answer("POST https://tokens.example.com/t", 200, kAnswer);
+  http_.answer("POST https://tokens.example.com/t", 200, kGcsAnswer)
+      .answer("POST https://tokens.example.com/t", 200, kGcsAnswer);
   variables_ = {{"GOOGLE_APPLICATION_CREDENTIALS", "/key"}};
   files_["/key"] = key;
   EXPECT_EQ(token({.implicit = true}), "the-token");
-  GcsAuthOptions options = parse("gs://b?CREDENTIALS=" + crypto::to_base64_url(as_bytes(key)) +
-                                 "&GOOGLE_ENDPOINT=https://gs.example.com")
+  GcsAuthOptions options = parse_gcs("gs://b?CREDENTIALS=" + crypto::to_base64_url(as_bytes(key)) +
+                                     "&GOOGLE_ENDPOINT=https://gs.example.com")
                                .auth;
   options.credentials_json = key;
   EXPECT_EQ(token(options), "the-token");
@@ -126,7 +126,7 @@ TEST_F(GcsAuthTest, FindsApplicationDefaultCredentials) {
   variables_ = {{"HOME", "/home"}};
   files_["/home/.config/gcloud/application_default_credentials.json"] =
       R"({"type":"authorized_user","client_id":"c","client_secret":"s","refresh_token":"r"})";
-  http_.answer("POST https://oauth2.googleapis.com/token", 200, kAnswer);
+  http_.answer("POST https://oauth2.googleapis.com/token", 200, kGcsAnswer);
   EXPECT_EQ(token({.implicit = true}), "the-token");
   EXPECT_EQ(http_.asked()[0].body,
             "client_id=c&client_secret=s&grant_type=refresh_token&refresh_token=r");
@@ -135,7 +135,7 @@ TEST_F(GcsAuthTest, FindsApplicationDefaultCredentials) {
 TEST_F(GcsAuthTest, AsksTheMachine) {
   http_.answer(
       "GET http://169.254.169.254/computeMetadata/v1/instance/service-accounts/default/token", 200,
-      kAnswer);
+      kGcsAnswer);
   EXPECT_EQ(token({.implicit = true}), "the-token");
   EXPECT_EQ(http_.asked()[0].header("Metadata-Flavor"), "Google");
   EXPECT_TRUE(http_.asked()[0].without_proxy);
@@ -156,13 +156,13 @@ TEST_F(GcsAuthTest, ActsAsAnotherAccount) {
 }
 
 TEST_F(GcsAuthTest, ATokenThatIsRefusedIsFetchedAnew) {
-  const auto store =
-      open_gcs_store(parse("gs://b?AUTH=implicit"), {.http = std::make_unique<BorrowedHttp>(http_),
-                                                     .environment = environment(),
-                                                     .description = "gs://b"});
+  const auto store = open_gcs_store(parse_gcs("gs://b?AUTH=implicit"),
+                                    {.http = std::make_unique<BorrowedHttp>(http_),
+                                     .environment = environment(),
+                                     .description = "gs://b"});
   const std::string metadata = "GET http://169.254.169.254/computeMetadata/";
   const std::string object = "GET https://storage.googleapis.com/storage/v1/b/b/o/a%2Fk?";
-  http_.answer(metadata, 200, kAnswer)
+  http_.answer(metadata, 200, kGcsAnswer)
       .answer(object, 401, "")
       .answer(metadata, 200, R"({"access_token":"second"})")
       .answer(object, 200, R"({"size":"7"})");

@@ -10,15 +10,11 @@ namespace holdfast::storage {
 
 namespace {
 
-Error invalid(std::string message) {
-  return Error(sqlstate::kInvalidParameterValue, std::move(message));
-}
-
 std::vector<std::string> split_roles(std::string_view text) {
   std::vector<std::string> roles;
   while (!text.empty()) {
     const std::size_t comma = std::min(text.find(','), text.size());
-    if (comma == 0) throw invalid("malformed ASSUME_ROLE: a role is empty");
+    if (comma == 0) throw invalid_parameter("malformed ASSUME_ROLE: a role is empty");
     roles.emplace_back(text.substr(0, comma));
     text.remove_prefix(std::min(comma + 1, text.size()));
   }
@@ -36,27 +32,29 @@ GcsAuthOptions parse_gcs_auth(UriParameters& parameters, const std::string& miss
 
   if (auth == "implicit") {
     if (!credentials.empty() || !options.bearer_token.empty()) {
-      throw invalid("AUTH is set to 'implicit', but secrets are given in the storage URI");
+      throw invalid_parameter(
+          "AUTH is set to 'implicit', but secrets are given in the storage URI");
     }
     options.implicit = true;
     return options;
   }
   if (!auth.empty() && auth != "specified") {
-    throw invalid(fmt::format("unsupported value {} for AUTH", auth));
+    throw invalid_parameter(fmt::format("unsupported value {} for AUTH", auth));
   }
   if (!options.bearer_token.empty()) {
-    if (!credentials.empty()) throw invalid("CREDENTIALS and BEARER_TOKEN exclude each other");
+    if (!credentials.empty())
+      throw invalid_parameter("CREDENTIALS and BEARER_TOKEN exclude each other");
     return options;
   }
-  if (credentials.empty()) throw invalid(missing);
+  if (credentials.empty()) throw invalid_parameter(missing);
   const auto json = crypto::from_base64(credentials);
-  if (!json) throw invalid("CREDENTIALS is not a base64 text");
+  if (!json) throw invalid_parameter("CREDENTIALS is not a base64 text");
   options.credentials_json = as_text(*json);
   return options;
 }
 
 GcsOptions parse_gcs_uri(const StorageUri& uri, std::string_view shown) {
-  if (uri.host.empty()) throw invalid("the gs URI must name a bucket");
+  if (uri.host.empty()) throw invalid_parameter("the gs URI must name a bucket");
   UriParameters parameters(uri, "gs");
   GcsOptions options = {.bucket = uri.host,
                         .prefix = normalize_path(uri.path, shown, "the bucket"),
@@ -68,7 +66,8 @@ GcsOptions parse_gcs_uri(const StorageUri& uri, std::string_view shown) {
   if (!endpoint.empty()) {
     if ((!endpoint.starts_with("https://") && !endpoint.starts_with("http://")) ||
         net::origin_of(endpoint) != endpoint) {
-      throw invalid("GOOGLE_ENDPOINT must be a URL without a path, such as https://host:4443");
+      throw invalid_parameter(
+          "GOOGLE_ENDPOINT must be a URL without a path, such as https://host:4443");
     }
     options.endpoint = endpoint;
     options.own_endpoint = true;

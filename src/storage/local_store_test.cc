@@ -67,7 +67,7 @@ struct MakeLocalWithoutNoReplace {
 INSTANTIATE_TYPED_TEST_SUITE_P(LocalWithoutNoReplace, ObjectStoreContract,
                                MakeLocalWithoutNoReplace);
 
-class LocalStoreTest : public testing::Test {
+class LocalStoreTest : public ::testing::Test {
  protected:
   std::unique_ptr<ObjectStore> open(io::FileSystem* files = nullptr) {
     return open_local_store({.root_directory = directory_.path,

@@ -12,10 +12,6 @@ namespace holdfast::storage {
 
 namespace {
 
-Error invalid(std::string message) {
-  return Error(sqlstate::kInvalidParameterValue, std::move(message));
-}
-
 /// A bucket can be part of the host's name only where that is one: not an address, nor a lone word
 /// such as "localhost".
 bool can_have_subdomains(const std::string& endpoint) {
@@ -48,22 +44,23 @@ void parse_object_settings(UriParameters& parameters, S3Options& options) {
   options.storage_class = parameters.take("S3_STORAGE_CLASS");
   if (!options.storage_class.empty() &&
       std::find(kClasses.begin(), kClasses.end(), options.storage_class) == kClasses.end()) {
-    throw invalid(fmt::format("unsupported value {} for S3_STORAGE_CLASS", options.storage_class));
+    throw invalid_parameter(
+        fmt::format("unsupported value {} for S3_STORAGE_CLASS", options.storage_class));
   }
   options.encryption_mode = parameters.take("AWS_SERVER_ENC_MODE");
   options.kms_key_id = parameters.take("AWS_SERVER_KMS_ID");
   if (options.encryption_mode == "aws:kms" && options.kms_key_id.empty()) {
-    throw invalid(
+    throw invalid_parameter(
         "AWS_SERVER_KMS_ID param must be set when using aws:kms server side encryption mode.");
   }
   if (!options.encryption_mode.empty() && options.encryption_mode != "aws:kms" &&
       options.encryption_mode != "AES256") {
-    throw invalid(
+    throw invalid_parameter(
         fmt::format("unsupported value {} for AWS_SERVER_ENC_MODE", options.encryption_mode))
         .hint("Supported values are AES256 and aws:kms.");
   }
   if (!options.kms_key_id.empty() && options.encryption_mode != "aws:kms") {
-    throw invalid("AWS_SERVER_KMS_ID is given without AWS_SERVER_ENC_MODE=aws:kms");
+    throw invalid_parameter("AWS_SERVER_KMS_ID is given without AWS_SERVER_ENC_MODE=aws:kms");
   }
 }
 
@@ -71,7 +68,7 @@ void parse_object_settings(UriParameters& parameters, S3Options& options) {
 
 S3Options parse_s3_uri(const StorageUri& uri, std::string_view shown) {
   if (uri.host.empty()) {
-    throw invalid("empty host component; s3 URI must specify a target bucket");
+    throw invalid_parameter("empty host component; s3 URI must specify a target bucket");
   }
   UriParameters parameters(uri, "S3");
   S3Options options = {.bucket = uri.host,

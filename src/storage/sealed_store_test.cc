@@ -24,7 +24,7 @@ Bytes pattern(std::size_t size) {
   return bytes;
 }
 
-class SealedStoreTest : public testing::Test {
+class SealedStoreTest : public ::testing::Test {
  protected:
   SealedStoreTest() {
     auto memory = std::make_unique<FaultStore>(std::make_unique<MemoryStore>());

@@ -38,4 +38,16 @@ void check_name(std::string_view name, const NameRule& rule) {
                           describe(rule.extra)));
 }
 
+Error invalid_parameter(std::string message) {
+  return Error(sqlstate::kInvalidParameterValue, std::move(message));
+}
+
+std::string lower_case(std::string_view text) {
+  std::string result(text);
+  std::transform(result.begin(), result.end(), result.begin(), [](char c) {
+    return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
+  });
+  return result;
+}
+
 }  // namespace holdfast::storage

@@ -1,7 +1,10 @@
 #pragma once
 
 #include <cstddef>
+#include <string>
 #include <string_view>
+
+#include "base/error.h"
 
 namespace holdfast::storage {
 
@@ -17,5 +20,11 @@ struct NameRule {
 /// Throws kInvalidParameterValue unless `name` follows the rule, and where it has dots, has none at
 /// an end nor two in a row.
 void check_name(std::string_view name, const NameRule& rule);
+
+/// kInvalidParameterValue: what a URI or its parameters say cannot be.
+Error invalid_parameter(std::string message);
+
+/// ASCII letters only, whatever the locale.
+std::string lower_case(std::string_view text);
 
 }  // namespace holdfast::storage

@@ -20,7 +20,7 @@ constexpr std::string_view kScheme = "userfile://";
 constexpr std::size_t kLongestName = 63;
 constexpr std::size_t kLongestPrefix = kLongestName - std::string_view("_upload_payload").size();
 
-Error invalid(std::string_view uri, std::string detail) {
+Error invalid_userfile(std::string_view uri, std::string detail) {
   return Error(sqlstate::kInvalidParameterValue, fmt::format("invalid userfile URI \"{}\"", uri))
       .detail(std::move(detail))
       .hint("It looks like userfile://database.schema.prefix/path, or userfile:///path.");
@@ -37,7 +37,7 @@ std::string prefix_of(std::string_view user) {
   return fmt::format("userfilesx_{}", to_hex(as_bytes(user)));
 }
 
-std::vector<std::string> split(std::string_view text, char at) {
+std::vector<std::string> split_at(std::string_view text, char at) {
   std::vector<std::string> parts(1);
   for (const char c : text) {
     if (c == at) {
@@ -65,7 +65,7 @@ bool is_userfile(std::string_view uri) {
 
 std::string clean_userfile_path(std::string_view path) {
   std::vector<std::string> kept;
-  for (std::string& part : split(path, '/')) {
+  for (std::string& part : split_at(path, '/')) {
     if (part.empty() || part == ".") continue;
     if (part != "..") {
       kept.push_back(std::move(part));
@@ -85,21 +85,23 @@ UserfilePlace parse_userfile_uri(std::string_view text, std::string_view user) {
                       .prefix = {},
                       .path = normalize_path(uri.path, shown, "the userfile tables")};
   if (!uri.host.empty()) {
-    const auto names = split(uri.host, '.');
+    const auto names = split_at(uri.host, '.');
     if (names.size() != 3 || std::ranges::any_of(names, &std::string::empty)) {
-      throw invalid(shown, "Its host must name a database, a schema and a prefix of tables.");
+      throw invalid_userfile(shown,
+                             "Its host must name a database, a schema and a prefix of tables.");
     }
     place.database = names[0];
     place.schema = names[1];
     place.prefix = names[2];
   } else if (user.empty()) {
-    throw invalid(shown, "Its host is empty, and nobody is there whose tables could be meant.");
+    throw invalid_userfile(shown,
+                           "Its host is empty, and nobody is there whose tables could be meant.");
   } else {
     place.prefix = prefix_of(user);
   }
   if (std::max(place.database.size(), place.schema.size()) > kLongestName ||
       place.prefix.size() > kLongestPrefix) {
-    throw invalid(
+    throw invalid_userfile(
         shown, fmt::format("A name is too long: the prefix has at most {} bytes.", kLongestPrefix));
   }
   return place;

@@ -12,7 +12,7 @@ namespace {
 
 using namespace std::chrono_literals;
 
-class RetryTest : public testing::Test {
+class RetryTest : public ::testing::Test {
  protected:
   RetryTest() {
     auto faults = std::make_unique<FaultStore>(std::make_unique<MemoryStore>());

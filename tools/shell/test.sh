@@ -51,7 +51,8 @@ run_pytest() { # arguments
   count_junit "$LOGS/$part.xml"
 }
 
-part_layers() { count_one /usr/bin/python3 tools/check_layers.py; }
+check_structure() { /usr/bin/python3 tools/check_layers.py && /usr/bin/python3 tools/check_unnamed.py; }
+part_layers() { count_one check_structure; }
 
 check_format() { sources | xargs -0 clang-format-14 --dry-run -Werror; }
 part_format() { count_one check_format; }
@@ -143,7 +144,7 @@ part_fuzz() {
 }
 
 part_tidy() {
-  need build_programs || return 0
+  need build_preset asan || return 0
   rm -f "$LOGS/$part.xml"
   step test-tidy "  running clang-tidy" /usr/bin/python3 tools/tidy.py --junit "$LOGS/$part.xml" --jobs "$JOBS" || true
   count_junit "$LOGS/$part.xml"
