@@ -7,14 +7,17 @@
 #include <utility>
 
 #include "backup/backup_run.h"
+#include "backup/backup_run_internal.h"
 #include "backup/wal_cleanup.h"
 #include "backup/wal_layer.h"
 #include "base/error.h"
 #include "base/log.h"
 #include "collection/chain.h"
 #include "collection/collection.h"
+#include "collection/deletion_marks.h"
 #include "collection/encryption.h"
 #include "collection/frame.h"
+#include "collection/incremental_location.h"
 #include "collection/object_lock.h"
 
 namespace holdfast::backup {
@@ -117,6 +120,20 @@ void check_spec(const proto::BackupJobSpec& spec) {
   }
 }
 
+std::unique_ptr<storage::ObjectStore> open_collection(const BackupEnvironment& environment,
+                                                      const proto::BackupJobSpec& spec) {
+  const auto access = collection::locking(spec.object_lock(), spec.retain_for_seconds());
+  return collection::open_located(
+      spec.collection_uri(), spec.incremental_uri(),
+      [&](const std::string& uri) { return environment.stores->open_store(uri, access); });
+}
+
+void require_continuable(storage::ObjectStore& store, const std::string& full, const Stop& stop) {
+  collection::require_not_deleted(store, full, stop);
+  // Somebody may have tied it to another place since the statement looked.
+  collection::require_no_hidden_incrementals(store, full, stop);
+}
+
 std::filesystem::path spool_of(const BackupEnvironment& environment, jobs::JobId id) {
   return environment.spool_directory / fmt::format("backup-{}", id);
 }
@@ -142,11 +159,8 @@ void BackupJob::resume(jobs::JobContext& job) {
 void BackupJob::revert(jobs::JobContext& job) {
   const proto::BackupJobSpec spec = specification_of(job);
   std::filesystem::remove_all(spool_of(environment_, job.id()));
-  const auto store =
-      collection::with_keys(environment_.stores->open_store(
-                                spec.collection_uri(),
-                                collection::locking(spec.object_lock(), spec.retain_for_seconds())),
-                            collection::parse_keys(spec.keys()));
+  const auto store = collection::with_keys(open_collection(environment_, spec),
+                                           collection::parse_keys(spec.keys()));
   const Stop& stop = job.stop();
 
   const auto manifest = collection::read_manifest(*store, spec.subdirectory(), stop);

@@ -21,9 +21,7 @@
 #include "collection/chain.h"
 #include "collection/changes.h"
 #include "collection/collection.h"
-#include "collection/deletion_marks.h"
 #include "collection/format.h"
-#include "collection/object_lock.h"
 #include "collection/scope.h"
 #include "io/file.h"
 #include "postgres/instance.h"
@@ -134,11 +132,7 @@ BackupRun::BackupRun(const BackupEnvironment& environment, jobs::JobContext& job
       spec_(parse_spec(job.specification())),
       spool_(spool_of(environment, job.id())),
       keys_(collection::parse_keys(spec_.keys())),
-      store_(collection::with_keys(
-          environment.stores->open_store(
-              spec_.collection_uri(),
-              collection::locking(spec_.object_lock(), spec_.retain_for_seconds())),
-          keys_)),
+      store_(collection::with_keys(open_collection(environment, spec_), keys_)),
       throttle_(spec_.max_rate()),
       row_(parse_row(job.checkpoint())) {}
 
@@ -160,7 +154,7 @@ bool BackupRun::already_written() {
 void BackupRun::take_lock() {
   enter("taking the lock");
   collection::take_lock(*store_, spec_.subdirectory(), job_.id(), stop_);
-  if (!spec_.full().empty()) collection::require_not_deleted(*store_, spec_.full(), stop_);
+  if (!spec_.full().empty()) require_continuable(*store_, spec_.full(), stop_);
 }
 
 void BackupRun::read_checkpoint() {

@@ -22,16 +22,22 @@
 
 namespace holdfast::backup {
 
-jobs::JobId ensure_archive(const BackupEnvironment& environment, const proto::BackupJobSpec& spec,
-                           jobs::JobContext& job, const storage::ObjectStore& store,
-                           WalArchiveMode mode, postgres::Lsn start) {
+void notice_other_lock(const BackupEnvironment& environment, const proto::BackupJobSpec& spec,
+                       jobs::JobContext& job) {
+  if (spec.object_lock().empty() || environment.archives == nullptr) return;
   const WalArchives& archives = *environment.archives;
-  if (!spec.object_lock().empty() && archives.find(spec.collection_uri()).has_value() &&
+  if (archives.find(spec.collection_uri()).has_value() &&
       !archives.retains(spec.collection_uri(), spec.object_lock(), spec.retain_for_seconds())) {
     job.notice(
         "the WAL archive of this collection puts its objects without this object_lock; make it "
         "anew with DROP WAL ARCHIVE and CREATE WAL ARCHIVE … WITH object_lock");
   }
+}
+
+jobs::JobId ensure_archive(const BackupEnvironment& environment, const proto::BackupJobSpec& spec,
+                           jobs::JobContext& job, const storage::ObjectStore& store,
+                           WalArchiveMode mode, postgres::Lsn start) {
+  notice_other_lock(environment, spec, job);
   const std::string description =
       fmt::format("WAL ARCHIVE of the backups in {}", store.description());
   return environment.archives->ensure({.collection_uri = spec.collection_uri(),
@@ -63,7 +69,9 @@ jobs::JobId BackupRun::ensure_archive(WalArchiveMode mode, postgres::Lsn start) 
 }
 
 void BackupRun::protect_wal() {
-  if (scoped() || spec_.unprotected()) return;
+  // A layer with WAL of its own needs none of an archive's.
+  if (scoped()) return;
+  if (spec_.unprotected()) return notice_other_lock(environment_, spec_, job_);
   protect_from(postgres::Lsn{manifest_.stop().position()});
 }
 

@@ -14,6 +14,7 @@
 #include "base/log.h"
 #include "collection/chain.h"
 #include "collection/collection.h"
+#include "collection/incremental_location.h"
 #include "jobs/registry.h"
 
 namespace holdfast::backup {
@@ -66,6 +67,10 @@ Layers look(storage::ObjectStore& store, const WalCleanup& cleanup, const Stop& 
     if (directory == cleanup.subdirectory) continue;
     if (store.stat(collection::manifest_key(directory), stop)) {
       layers.finished.insert(directory);
+      // What layers in another place need is not known here.
+      if (!layers.alive && collection::hidden_incrementals(store, directory, stop)) {
+        layers.alive = directory;
+      }
     } else if (!layers.alive && is_alive(store, directory, cleanup, stop)) {
       layers.alive = directory;
     }

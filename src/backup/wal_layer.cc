@@ -19,9 +19,7 @@
 #include "collection/changes.h"
 #include "collection/collection.h"
 #include "collection/commit_search.h"
-#include "collection/deletion_marks.h"
 #include "collection/encryption.h"
-#include "collection/object_lock.h"
 #include "collection/recovery_target.h"
 #include "collection/scope.h"
 #include "collection/wal_archive.h"
@@ -57,11 +55,7 @@ class WalLayerRun {
         job_(job),
         stop_(job.stop()),
         keys_(collection::parse_keys(spec.keys())),
-        store_(collection::with_keys(
-            environment.stores->open_store(
-                spec.collection_uri(),
-                collection::locking(spec.object_lock(), spec.retain_for_seconds())),
-            keys_)) {}
+        store_(collection::with_keys(open_collection(environment, spec), keys_)) {}
 
   bool already_written() {
     auto written = collection::read_manifest(*store_, spec_.subdirectory(), stop_);
@@ -74,7 +68,7 @@ class WalLayerRun {
   void take_lock() {
     enter("taking the lock");
     collection::take_lock(*store_, spec_.subdirectory(), job_.id(), stop_);
-    collection::require_not_deleted(*store_, spec_.full(), stop_);
+    require_continuable(*store_, spec_.full(), stop_);
   }
 
   void begin_history() {

@@ -14,6 +14,7 @@
 
 #include "base/error.h"
 #include "base/unique_fd.h"
+#include "cli/client_certificate.h"
 #include "daemon/userfile_store.h"
 #include "postgres/connection.h"
 #include "storage/keys.h"
@@ -46,9 +47,10 @@ postgres::ConnectOptions connect_options(const UserfileOptions& options) {
   if (!options.user.empty()) parameters["user"] = options.user;
   if (!options.certs_dir.empty()) {
     const fs::path directory = options.certs_dir;
-    const std::string client = fmt::format("client.{}", parameters["user"]);
+    const std::string client = client_certificate(
+        directory, parameters["user"], parse_cert_principal_map(options.cert_principal_map));
     parameters["sslrootcert"] = directory / "ca.crt";
-    if (fs::exists(directory / (client + ".crt"))) {
+    if (!client.empty()) {
       parameters["sslcert"] = directory / (client + ".crt");
       parameters["sslkey"] = directory / (client + ".key");
     }

@@ -13,6 +13,8 @@ struct UserfileOptions {
   std::string url;        ///< libpq connection string or URI of the front door, or of PostgreSQL
   std::string user;       ///< instead of the URL's; empty: the URL's
   std::string certs_dir;  ///< holds ca.crt, client.<user>.crt and client.<user>.key; empty: none
+  /// "cert-principal:db-principal,…": certificates of other names in certs_dir; empty: none.
+  std::string cert_principal_map;
   bool echo_sql = false;
   bool recursive = false;  ///< Upload: `source` is a directory
   std::string source;      ///< Upload: a file or directory

@@ -23,10 +23,11 @@ std::string wal_directory(std::uint64_t system_identifier) {
   return fmt::format("{}/{}", kWalDirectory, system_identifier);
 }
 
-/// The first has no number, as in CockroachDB.
+/// The first has no number, as in CockroachDB. `directory` is empty for a store that is one.
 ObjectKey info_key(std::string_view directory, unsigned number) {
-  if (number == 1) return fmt::format("{}/{}", directory, kEncryptionInfoName);
-  return fmt::format("{}/{}-{}", directory, kEncryptionInfoName, number);
+  const std::string_view slash = directory.empty() ? "" : "/";
+  if (number == 1) return fmt::format("{}{}{}", directory, slash, kEncryptionInfoName);
+  return fmt::format("{}{}{}-{}", directory, slash, kEncryptionInfoName, number);
 }
 
 /// What the wrapped keys of a directory are bound to.
@@ -161,7 +162,7 @@ bool belongs(const ObjectKey& key, std::string_view directory) {
 bool stays_clear(const ObjectKey& key) {
   const std::string_view name = std::string_view(key).substr(key.rfind('/') + 1);
   return name.starts_with(kLockPrefix) || name.starts_with(kEncryptionInfoName) ||
-         name == kWalArchiveMark;
+         name == kIncrementalLocationName || name == kFullLocationName || name == kWalArchiveMark;
 }
 
 /// Which key an object has. Thread-safe.
@@ -251,6 +252,15 @@ CollectionKeys open_chain(ObjectStore& store, std::string_view full, KeyGuard* g
   return open_info(*info, full, *guard, stop);
 }
 
+CollectionKeys open_chain_by(ObjectStore& info_directory, std::string_view full, KeyGuard& guard,
+                             const Stop& stop) {
+  const auto info = read_info(info_directory, {}, stop);
+  if (info) return open_info(*info, full, guard, stop);
+  throw not_encrypted(full)
+      .detail(fmt::format("\"{}\" has no {}.", info_directory.description(), kEncryptionInfoName))
+      .hint("encryption_info_dir names the directory of the full backup.");
+}
+
 std::optional<CollectionKeys::Wal> open_wal(ObjectStore& store, std::uint64_t system_identifier,
                                             KeyGuard& guard, WalKey make, const Stop& stop) {
   const std::string directory = wal_directory(system_identifier);
@@ -279,13 +289,16 @@ std::optional<CollectionKeys::Wal> open_wal(ObjectStore& store, std::uint64_t sy
 }
 
 CollectionKeys make_chain(ObjectStore& store, std::string_view full,
-                          std::uint64_t system_identifier, KeyGuard& guard, const Stop& stop) {
+                          std::uint64_t system_identifier, KeyGuard& guard, const Stop& stop,
+                          const RecordedLock& lock) {
   CollectionKeys keys;
   keys.wal = open_wal(store, system_identifier, guard, WalKey::Make, stop);
   keys.chain.emplace(CollectionKeys::Chain{.full = std::string(full), .key = SecretKey::random()});
   proto::EncryptionInfo info;
   info.set_version(kEncryptionInfoVersion);
   info.set_system_identifier(system_identifier);
+  info.set_object_lock(lock.mode);
+  info.set_retain_for_seconds(lock.retain_for_seconds);
   const Bytes wal_key = wal_sealer(keys.chain->key)
                             .seal(keys.wal->key.bytes(), wal_place_of(full, system_identifier));
   info.set_wal_key(std::string(as_text(wal_key)));
@@ -317,6 +330,12 @@ CollectionKeys continue_chain(ObjectStore& store, std::string_view full,
         .hint("Take a full backup with BACKUP INTO.");
   }
   return keys;
+}
+
+RecordedLock recorded_lock(ObjectStore& store, std::string_view full, const Stop& stop) {
+  const auto info = read_info(store, full, stop);
+  if (!info) throw not_encrypted(full);
+  return {.mode = info->object_lock(), .retain_for_seconds = info->retain_for_seconds()};
 }
 
 void add_guard(ObjectStore& store, std::string_view full, KeyGuard& old, KeyGuard& added,

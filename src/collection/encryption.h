@@ -32,14 +32,20 @@ struct CollectionKeys {
   bool empty() const { return !chain && !wal; }
 };
 
+/// The lock that `store` gives the objects of a chain, as collection::object_lock() takes it.
+struct RecordedLock {
+  std::string mode = {};
+  std::uint64_t retain_for_seconds = 0;
+};
+
 /// For a job's specification, which is stored encrypted.
 std::string serialize_keys(const CollectionKeys& keys);
 /// Throws kInternalError when `bytes` are none. Empty for an empty text.
 CollectionKeys parse_keys(std::string_view bytes);
 
 /// `store` with everything of the chain and the WAL encrypted; `store` itself where `keys` is
-/// empty. Stays in clear: LATEST, locks, ENCRYPTION-INFO, the mark of a WAL archive, and whatever
-/// belongs to other chains.
+/// empty. Stays in clear: LATEST, locks, ENCRYPTION-INFO, what says where incrementals are, the
+/// mark of a WAL archive, and whatever belongs to other chains.
 std::unique_ptr<storage::ObjectStore> with_keys(std::unique_ptr<storage::ObjectStore> store,
                                                 CollectionKeys keys);
 
@@ -51,10 +57,16 @@ bool is_encrypted(storage::ObjectStore& store, std::string_view full, const Stop
 CollectionKeys open_chain(storage::ObjectStore& store, std::string_view full, KeyGuard* guard,
                           const Stop& stop);
 
+/// open_chain() with the ENCRYPTION-INFO that lies in another directory, which is all that
+/// `info_directory` is.
+CollectionKeys open_chain_by(storage::ObjectStore& info_directory, std::string_view full,
+                             KeyGuard& guard, const Stop& stop);
+
 /// Makes the keys of a new chain and stores them in its directory; those that an attempt left there
 /// are used. The server's WAL gets a key with its first chain.
 CollectionKeys make_chain(storage::ObjectStore& store, std::string_view full,
-                          std::uint64_t system_identifier, KeyGuard& guard, const Stop& stop);
+                          std::uint64_t system_identifier, KeyGuard& guard, const Stop& stop,
+                          const RecordedLock& lock = {});
 
 /// open_chain() for going on with a chain: makes sure that the server's WAL in the collection has
 /// the chain's key for it.
@@ -67,6 +79,10 @@ enum class WalKey { Find, Make };
 std::optional<CollectionKeys::Wal> open_wal(storage::ObjectStore& store,
                                             std::uint64_t system_identifier, KeyGuard& guard,
                                             WalKey make, const Stop& stop);
+
+/// How the objects of a chain were put, so that what is added to it later can be put likewise; an
+/// empty mode: without a lock. Throws as open_chain() for a plain chain.
+RecordedLock recorded_lock(storage::ObjectStore& store, std::string_view full, const Stop& stop);
 
 /// Lets `added` open the chain of `full` too, and its server's WAL. Nothing is overwritten, and who
 /// could open them before still can. Throws the reference's error when `old` cannot.

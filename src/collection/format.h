@@ -24,6 +24,9 @@ inline constexpr std::string_view kManifestName = "BACKUP_MANIFEST";
 inline constexpr std::string_view kCheckpointPrefix = "BACKUP-CHECKPOINT-";
 inline constexpr std::string_view kLockPrefix = "BACKUP-LOCK-";
 inline constexpr std::string_view kEncryptionInfoName = "ENCRYPTION-INFO";
+/// In a full's directory, when its incremental layers are in another place, and in that place.
+inline constexpr std::string_view kIncrementalLocationName = "INCREMENTAL-LOCATION";
+inline constexpr std::string_view kFullLocationName = "FULL-LOCATION";
 inline constexpr std::string_view kDeletionDirectory = "deleting";  // of deletion marks
 inline constexpr std::string_view kDeletionPrefix = "BACKUP-DELETING-";
 inline constexpr std::string_view kRetentionDirectory = "metadata/retention";
@@ -69,6 +72,9 @@ inline constexpr std::uint64_t kHighestManifestRatio = 1024;
 inline constexpr std::uint64_t kMaxManifestMemory = 1536ULL << 20;
 /// A WAL segment is cut into objects of at most this much; the default of 16 MiB is one object.
 inline constexpr std::uint64_t kWalPartBytes = 64ULL << 20;
+
+/// INCREMENTAL-LOCATION, whose text is the description of a place.
+inline constexpr std::uint64_t kMaxIncrementalLocationBytes = 16ULL << 10;
 
 /// A milestone, whose texts are three names of at most 63 bytes.
 inline constexpr std::uint64_t kMaxMilestoneBytes = 16ULL << 10;

@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "collection/collection.h"
 #include "collection/format.h"
+#include "collection/incremental_location.h"
 #include "collection/manifest_internal.h"
 #include "collection/names_internal.h"
 
@@ -153,7 +154,10 @@ void remove_unfinished(ObjectStore& store, std::string_view directory, const Sto
   }
   std::vector<ObjectKey> keys;
   store.list(
-      std::string(directory), [&](const storage::ObjectInfo& info) { keys.push_back(info.key); },
+      std::string(directory),
+      [&](const storage::ObjectInfo& info) {
+        if (!is_of_other_collection(directory, info.key)) keys.push_back(info.key);
+      },
       stop);
   // Locks last: until then nobody else starts in what is left.
   const std::string lock_start = fmt::format("{}/{}", directory, kLockPrefix);

@@ -14,6 +14,7 @@
 #include "collection/collection.h"
 #include "collection/deletion_marks.h"
 #include "collection/format.h"
+#include "collection/incremental_location.h"
 #include "collection/names_internal.h"
 #include "collection/wal_archive.h"
 
@@ -66,7 +67,7 @@ std::map<std::string, Contents> list_contents(ObjectStore& store, const std::str
   const auto visit = [&](std::size_t directory_bytes, const storage::ObjectInfo& info) {
     if (info.key.size() <= directory_bytes + 1 || info.key[directory_bytes] != '/') return;
     const std::string directory = info.key.substr(0, directory_bytes);
-    if (!is_layer_directory(directory)) return;
+    if (!is_layer_directory(directory) || is_of_other_collection(full, info.key)) return;
     auto [contents, is_new] = found.try_emplace(directory);
     if (is_new) {
       const auto incremental = parse_incremental_directory(directory);
@@ -160,6 +161,13 @@ void Surveyor::look_into(const std::string& full, Survey& survey, const Stop& st
     }
   }
   if (!exists) return;
+  if (own->second.objects.contains(incremental_location_key(full))) {
+    if (const auto place = hidden_incrementals(store_, full, stop)) {
+      chain.unreadable = fmt::format("its incremental backups are in \"{}\"", *place);
+      survey.chains.push_back(std::move(chain));
+      return;
+    }
+  }
   // "2026/…" sorts before "incrementals/…".
   std::ranges::sort(directories);
   read_layers(directories, chain, stop);

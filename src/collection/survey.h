@@ -20,7 +20,9 @@ struct SurveyedChain {
   /// Without their lists of files and database objects; the full first, then by name. Empty when
   /// `unreadable`.
   std::vector<proto::Manifest> layers = {};
-  std::string unreadable = {};           ///< why a manifest could not be read; empty: all could
+  /// Why a manifest could not be read, or that layers are in a place that the store does not show;
+  /// empty: all could.
+  std::string unreadable = {};
   std::string missing = {};              ///< an object that the full needs and that is not there
   std::uint64_t bytes = 0;               ///< of all objects in its layers' directories
   std::vector<std::int64_t> locks = {};  ///< jobs that have locks there, also in unfinished layers

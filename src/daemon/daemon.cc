@@ -363,6 +363,9 @@ void Daemon::Parts::authorize(restore::proto::RestoreJobSpec& spec, const Stop& 
   RoleSession session(instance, {.role = objects.user(), .database = {}}, stop);
   statements::check_object_privileges(session, objects);
   statements::check_storage_use(stores, spec.collection_uri(), session);
+  if (!spec.incremental_uri().empty()) {
+    statements::check_storage_use(stores, spec.incremental_uri(), session);
+  }
 }
 
 void Daemon::Parts::authorize_verification(const restore::proto::RestoreJobSpec& spec,
@@ -371,6 +374,9 @@ void Daemon::Parts::authorize_verification(const restore::proto::RestoreJobSpec&
   RoleSession session(instance, {.role = spec.verify().user(), .database = {}}, stop);
   statements::require_administrator(session, statements::kVerifyRight);
   statements::check_storage_use(stores, spec.collection_uri(), session);
+  if (!spec.incremental_uri().empty()) {
+    statements::check_storage_use(stores, spec.incremental_uri(), session);
+  }
 }
 
 void Daemon::Parts::register_statements() {

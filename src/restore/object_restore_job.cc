@@ -98,9 +98,8 @@ class Attempt {
 
  private:
   void open() {
-    store_ = collection::with_keys(
-        services_.open_store(spec_.collection_uri(), access_of(spec_), run_.stop()),
-        collection::parse_keys(spec_.keys()));
+    store_ = collection::with_keys(open_collection(spec_, services_.open_store, run_.stop()),
+                                   collection::parse_keys(spec_.keys()));
     chain_ = read_restorable_chain(*store_, spec_.subdirectory(), run_.stop());
     adopt_target(chain_.back(), spec_);
     if (target() != nullptr) add_wal_up_to(*target(), *store_, chain_.back(), run_.stop());

@@ -100,9 +100,8 @@ class ClusterAttempt {
   }
 
   void open() {
-    store_ = collection::with_keys(
-        services_.open_store(spec_.collection_uri(), access_of(spec_), stop()),
-        collection::parse_keys(spec_.keys()));
+    store_ = collection::with_keys(open_collection(spec_, services_.open_store, stop()),
+                                   collection::parse_keys(spec_.keys()));
     chain_ = read_cluster_chain(*store_, spec_.subdirectory(), stop());
     adopt_target(chain_.back(), spec_);
     if (target() != nullptr) add_wal_up_to(*target(), *store_, chain_.back(), stop());

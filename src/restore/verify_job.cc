@@ -52,9 +52,8 @@ class VerifyAttempt {
 
   void run() {
     services_.authorize(spec_, stop());
-    store_ = collection::with_keys(
-        services_.open_store(spec_.collection_uri(), access_of(spec_), stop()),
-        collection::parse_keys(spec_.keys()));
+    store_ = collection::with_keys(open_collection(spec_, services_.open_store, stop()),
+                                   collection::parse_keys(spec_.keys()));
     if (!checkpoint_.objects_checked()) check_objects();
     job_.pause_point("verify.after_objects");
     check_instance();

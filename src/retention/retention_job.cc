@@ -45,7 +45,7 @@ void RetentionJob::resume(jobs::JobContext& job) {
 void RetentionJob::revert(jobs::JobContext& job) {
   const proto::RetentionJobSpec spec = parse_spec(job.specification());
   const proto::RetentionCheckpoint checkpoint = parse_checkpoint(job.checkpoint());
-  const auto store = environment_.stores->open_store(spec.collection_uri());
+  const auto store = open_collection(*environment_.stores, spec);
   const Stop& stop = job.stop();
   const std::string& full = checkpoint.deleting();
   if (!full.empty() && store->stat(collection::manifest_key(full), stop)) {

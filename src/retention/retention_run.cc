@@ -14,6 +14,7 @@
 #include "collection/deletion_marks.h"
 #include "collection/encryption.h"
 #include "collection/format.h"
+#include "collection/incremental_location.h"
 
 namespace holdfast::retention {
 
@@ -49,6 +50,12 @@ proto::RetentionCheckpoint parse_checkpoint(const std::optional<Bytes>& bytes) {
                 "the checkpoint of the DELETE BACKUPS job cannot be read");
   }
   return checkpoint;
+}
+
+std::unique_ptr<storage::ObjectStore> open_collection(backup::StoreOpener& stores,
+                                                      const proto::RetentionJobSpec& spec) {
+  return collection::open_located(spec.collection_uri(), spec.incremental_uri(),
+                                  [&](const std::string& uri) { return stores.open_store(uri); });
 }
 
 std::unique_ptr<storage::ObjectStore> with_all_keys(std::unique_ptr<storage::ObjectStore> store,
@@ -112,7 +119,7 @@ RetentionRun::RetentionRun(const RetentionEnvironment& environment, jobs::JobCon
       job_(job),
       stop_(job.stop()),
       spec_(parse_spec(job.specification())),
-      store_(with_all_keys(environment.stores->open_store(spec_.collection_uri()), spec_)),
+      store_(with_all_keys(open_collection(*environment.stores, spec_), spec_)),
       workers_(*environment.registry, environment.young),
       surveyor_(*store_),
       checkpoint_(parse_checkpoint(job.checkpoint())) {}
@@ -267,12 +274,18 @@ void RetentionRun::remove_rest(const std::string& full) {
   std::vector<storage::ObjectKey> data;
   std::vector<storage::ObjectKey> marks;
   const std::string mark_start = fmt::format("{}/{}/", full, collection::kDeletionDirectory);
+  // Without these two the data in another place could not be found again.
+  const std::vector<storage::ObjectKey> ties = {collection::full_location_key(full),
+                                                collection::incremental_location_key(full)};
   const auto visit = [&](const storage::ObjectInfo& info) {
+    if (std::ranges::find(ties, info.key) != ties.end()) return;
+    if (collection::is_of_other_collection(full, info.key)) return;
     (info.key.starts_with(mark_start) ? marks : data).push_back(info.key);
   };
   store_->list(collection::incrementals_of(full), visit, stop_);
   store_->list(full, visit, stop_);
-  const std::uint64_t kept = collection::remove_objects(*store_, data, stop_);
+  std::uint64_t kept = collection::remove_objects(*store_, data, stop_);
+  if (kept == 0) kept = remove_ties(full);
   job_.pause_point("retention.after_data");
   RetentionRow row = checkpoint_.row();
   if (kept > 0) {
@@ -286,6 +299,24 @@ void RetentionRun::remove_rest(const std::string& full) {
   bytes_done_ += row.bytes();
   end_chain(std::move(row));
   job_.pause_point("retention.after_chain");
+}
+
+/// What says that the chain has layers in another place, when nothing is left there; the number of
+/// objects that stay. In this order: a crash between the two leaves one that nobody asks for.
+std::uint64_t RetentionRun::remove_ties(const std::string& full) {
+  std::uint64_t kept = 0;
+  const auto remove = [&](const std::string& directory, const storage::ObjectKey& key) {
+    bool there = false;
+    // Not stat(), which hides one of them; and what is absent is not removed, because that would
+    // leave a mark in a bucket with versions.
+    store_->list(
+        directory, [&](const storage::ObjectInfo& info) { there = there || info.key == key; },
+        stop_);
+    if (there && !storage::remove_if_allowed(*store_, key, stop_)) ++kept;
+  };
+  remove(full, collection::incremental_location_key(full));
+  remove(collection::incrementals_of(full), collection::full_location_key(full));
+  return kept;
 }
 
 /// The chain stays, as far as it is there.
@@ -306,7 +337,9 @@ void RetentionRun::sweep() {
     stop_.check();
     const auto incremental = collection::parse_incremental_directory(layer->directory);
     if (gone_.contains(incremental ? incremental->full : layer->directory)) continue;
-    if (auto reason = reason_to_leave(*layer, workers_)) {
+    auto reason = reason_to_leave(*layer, workers_);
+    if (!reason && !incremental) reason = reason_elsewhere(layer->directory);
+    if (reason) {
       set_row(row_of(*layer, kKept, std::move(*reason)));
     } else {
       sweep_layer(*layer);
@@ -315,14 +348,26 @@ void RetentionRun::sweep() {
   save();
 }
 
+/// Of a chain that was deleted in part: what is in another place would never be found again.
+std::optional<std::string> RetentionRun::reason_elsewhere(const std::string& full) {
+  const auto place = collection::hidden_incrementals(*store_, full, stop_);
+  if (!place) return std::nullopt;
+  return fmt::format("its incremental backups are in \"{}\"", *place);
+}
+
 void RetentionRun::sweep_layer(const UnfinishedLayer& layer) {
   // Whoever has written the manifest meanwhile was not dead at all.
   if (store_->stat(collection::manifest_key(layer.directory), stop_)) return;
   std::vector<storage::ObjectKey> data;
   std::vector<storage::ObjectKey> last;
+  const bool full = collection::parse_subdirectory(layer.directory).has_value();
   store_->list(
       layer.directory,
       [&](const storage::ObjectInfo& info) {
+        if (full && (collection::is_of_other_collection(layer.directory, info.key) ||
+                     info.key == collection::incremental_location_key(layer.directory))) {
+          return;
+        }
         const std::string_view name = std::string_view(info.key).substr(layer.directory.size() + 1);
         const bool holds = name.starts_with(collection::kLockPrefix) ||
                            name.starts_with(collection::kDeletionDirectory);
@@ -330,6 +375,7 @@ void RetentionRun::sweep_layer(const UnfinishedLayer& layer) {
       },
       stop_);
   std::uint64_t kept = collection::remove_objects(*store_, data, stop_);
+  if (kept == 0 && full) kept = remove_ties(layer.directory);
   if (kept == 0) kept = collection::remove_objects(*store_, last, stop_);
   log::info("removed what was left in \"{}\", bytes={} kept={}", layer.directory, layer.bytes,
             kept);

@@ -19,6 +19,9 @@ namespace holdfast::retention {
 
 proto::RetentionJobSpec parse_spec(ByteView bytes);
 proto::RetentionCheckpoint parse_checkpoint(const std::optional<Bytes>& bytes);
+/// The store of the job's collection, without keys.
+std::unique_ptr<storage::ObjectStore> open_collection(backup::StoreOpener& stores,
+                                                      const proto::RetentionJobSpec& spec);
 /// `store` with the keys that the specification has.
 std::unique_ptr<storage::ObjectStore> with_all_keys(std::unique_ptr<storage::ObjectStore> store,
                                                     const proto::RetentionJobSpec& spec);
@@ -57,8 +60,10 @@ class RetentionRun {
   std::optional<std::string> newest_other(const std::string& full);
   void move_latest(const std::string& full);
   void remove_rest(const std::string& full);
+  std::uint64_t remove_ties(const std::string& full);
   void give_back(const std::string& full, const char* action, std::string reason);
   void withdraw_old_marks(const collection::SurveyedChain& chain);
+  std::optional<std::string> reason_elsewhere(const std::string& full);
   void sweep_layer(const collection::UnfinishedLayer& layer);
 
   /// Replaces what was said about this subdirectory.

@@ -7,6 +7,7 @@
 #include "base/error.h"
 #include "collection/collection.h"
 #include "collection/encryption.h"
+#include "collection/object_lock.h"
 #include "statements/encryption.h"
 #include "statements/find_backup.h"
 #include "statements/privileges.h"
@@ -35,12 +36,19 @@ void AlterBackupStatement::run(const sql::AlterBackupKeys& statement, sql::Sessi
                 "ALTER BACKUP with the path of a backup is not supported")
         .hint("Name the full backup and its collection: ALTER BACKUP LATEST IN '…' ADD ….");
   }
-  const auto store = open_for_user(stores_, statement.in.value, session);
+  const std::string& uri = statement.in.value;
+  auto store = open_for_user(stores_, uri, session);
   const std::string full = statement.subdirectory->latest
                                ? collection::resolve_latest(*store, stop)
                                : subdirectory_of(*statement.subdirectory);
   const auto old = guard_of(statement.old, stores_, session);
   const auto added = guard_of(statement.added, stores_, session);
+  // As the chain's other objects: what opens it must not go before they do.
+  const auto lock = collection::recorded_lock(*store, full, stop);
+  if (!lock.mode.empty()) {
+    store = open_for_user(stores_, uri, session,
+                          collection::locking(lock.mode, lock.retain_for_seconds));
+  }
   collection::add_guard(*store, full, *old, *added, stop);
   sink.complete("ALTER BACKUP");
 }

@@ -13,6 +13,7 @@
 #include "collection/encryption.h"
 #include "collection/scope.h"
 #include "sql/printer.h"
+#include "statements/collection_place.h"
 #include "statements/encryption.h"
 #include "statements/find_backup.h"
 #include "statements/job_result.h"
@@ -62,7 +63,6 @@ bool of_cluster(const sql::Backup& statement) {
 
 backup::proto::BackupJobSpec make_spec(const sql::Backup& statement) {
   backup::proto::BackupJobSpec spec;
-  spec.set_collection_uri(single_uri(statement.into, "BACKUP"));
   spec.set_compression(statement.options.text("compression").value_or(""));
   if (auto rate = statement.options.text("max_rate")) spec.set_max_rate(parse_rate(*rate));
   spec.set_workers(workers_option(statement.options, backup::kMaxWorkers));
@@ -168,6 +168,19 @@ void choose_place(const sql::Backup& statement, storage::ObjectStore& store, Tim
   }
 }
 
+/// Sees to it that the incremental layer goes where those of its chain are; `located` is null
+/// without another place.
+void choose_location(collection::LocatedStore* located, const backup::proto::BackupJobSpec& spec,
+                     storage::ObjectStore& store, const sql::SessionContext& session,
+                     const Stop& stop) {
+  using Claim = collection::LocatedStore::Claim;
+  if (located == nullptr) {
+    collection::require_no_hidden_incrementals(store, spec.full(), stop);
+  } else {
+    located->claim(spec.full(), session.dry_run() ? Claim::OnlyCheck : Claim::Take, stop);
+  }
+}
+
 /// The keys of the layer that `spec` is for, made where they do not exist yet. Refuses a layer that
 /// is to be encrypted otherwise than what it belongs to.
 collection::CollectionKeys choose_keys(const sql::Backup& statement,
@@ -193,7 +206,9 @@ collection::CollectionKeys choose_keys(const sql::Backup& statement,
     }
     return {};
   }
-  return collection::make_chain(store, spec.subdirectory(), server, *guard, stop);
+  return collection::make_chain(
+      store, spec.subdirectory(), server, *guard, stop,
+      {.mode = spec.object_lock(), .retain_for_seconds = spec.retain_for_seconds()});
 }
 
 /// A WAL archive in the server whose WAL it keeps would never come to an end.
@@ -227,14 +242,17 @@ void BackupStatement::run_as(const sql::Backup& statement, std::string text,
   refuse_unsupported(statement);
   if (of_cluster(statement)) require_cluster_privilege(session, ClusterPrivilege::Backup);
   backup::proto::BackupJobSpec spec = make_spec(statement);
-  if (of_cluster(statement)) {
-    refuse_userfile(stores_, spec.collection_uri(), "BACKUP of a whole cluster",
-                    "The backup would be a part of what it backs up, and gone with it.");
-  } else {
-    require_prepared_storage(stores_, spec.collection_uri(), session);
+  CollectionPlace place = collection_place(statement.into, statement.options, "BACKUP", session);
+  for (const std::string& uri : {place.uri, place.incremental_uri}) {
+    if (uri.empty()) continue;
+    if (of_cluster(statement)) {
+      refuse_userfile(stores_, uri, "BACKUP of a whole cluster",
+                      "The backup would be a part of what it backs up, and gone with it.");
+    } else {
+      require_prepared_storage(stores_, uri, session);
+    }
+    if (leads_to_userfile(stores_, uri)) keep_out_of_history(spec);
   }
-  if (leads_to_userfile(stores_, spec.collection_uri())) keep_out_of_history(spec);
-  spec.set_collection_uri(own_uri(spec.collection_uri(), session));
   const LockOption lock = lock_option(statement.options, session);
   if (!lock.mode.empty()) {
     // What nobody can remove for years is paid for by whoever owns the storage.
@@ -242,8 +260,9 @@ void BackupStatement::run_as(const sql::Backup& statement, std::string text,
   }
   spec.set_object_lock(lock.mode);
   spec.set_retain_for_seconds(lock.retain_for_seconds);
-  std::unique_ptr<storage::ObjectStore> store =
-      open_for_user(stores_, spec.collection_uri(), session, lock.access());
+  auto [store, located] = open_collection(stores_, place, session, lock.access());
+  spec.set_collection_uri(place.uri);
+  spec.set_incremental_uri(place.incremental_uri);
   if (!session.server_available()) {
     throw Error(sqlstate::kCannotConnectNow, "cannot take a backup while PostgreSQL is down")
         .hint(
@@ -257,6 +276,7 @@ void BackupStatement::run_as(const sql::Backup& statement, std::string text,
     if (!is_administrator(session)) spec.set_unprotected(true);
   }
   choose_place(statement, *store, now, spec, sink, stop);
+  if (!spec.full().empty()) choose_location(located, spec, *store, session, stop);
   backup::check_spec(spec);
   auto keys = choose_keys(statement, spec, *store, stores_, session, stop);
   spec.set_keys(collection::serialize_keys(keys));

@@ -15,6 +15,7 @@
 #include "retention/retention_run.h"
 #include "sql/columns.h"
 #include "sql/printer.h"
+#include "statements/collection_place.h"
 #include "statements/encryption.h"
 #include "statements/job_result.h"
 #include "statements/older_than.h"
@@ -30,7 +31,6 @@ using retention::proto::RetentionRow;
 retention::proto::RetentionJobSpec make_spec(const sql::DeleteBackups& statement,
                                              sql::SessionContext& session, Time now) {
   retention::proto::RetentionJobSpec spec;
-  spec.set_collection_uri(own_uri(single_uri(statement.in, "DELETE BACKUPS"), session));
   if (statement.older_than) {
     const Time moment = older_than_time(*statement.older_than, session, now);
     spec.set_older_than_us(moment.time_since_epoch().count());
@@ -94,7 +94,11 @@ void DeleteBackupsStatement::run(const sql::DeleteBackups& statement, sql::Sessi
   const Detached detached = statement.options.flag("detached") ? Detached::Yes : Detached::No;
   require_cluster_privilege(session, ClusterPrivilege::Backup);
   auto spec = make_spec(statement, session, registry_.clock().now());
-  auto store = open_for_user(stores_, spec.collection_uri(), session);
+  CollectionPlace place =
+      collection_place(statement.in, statement.options, "DELETE BACKUPS", session);
+  auto store = std::move(open_collection(stores_, place, session).store);
+  spec.set_collection_uri(place.uri);
+  spec.set_incremental_uri(place.incremental_uri);
   if (const auto guard = key_guard(statement.options, stores_, session)) {
     add_keys(*store, *guard, spec, stop);
     store = retention::with_all_keys(std::move(store), spec);

@@ -4,6 +4,7 @@
 
 #include "base/error.h"
 #include "collection/chain.h"
+#include "collection/incremental_location.h"
 
 namespace holdfast::statements {
 
@@ -38,7 +39,7 @@ std::vector<std::string> layers_of(storage::ObjectStore& store, const std::strin
 }  // namespace
 
 FoundBackup find_backup(storage::ObjectStore& store, const sql::Subdirectory& address,
-                        sql::RowSink& sink, const Stop& stop) {
+                        HiddenLayers hidden, sql::RowSink& sink, const Stop& stop) {
   FoundBackup found;
   found.subdirectory =
       address.latest ? collection::resolve_latest(store, stop) : subdirectory_of(address);
@@ -49,6 +50,17 @@ FoundBackup find_backup(storage::ObjectStore& store, const sql::Subdirectory& ad
                             collection::manifest_key(found.subdirectory), store.description()))
         .detail("A finished backup has a manifest; it is the last object written.")
         .hint("List the finished backups with SHOW BACKUPS IN.");
+  }
+  const auto place = collection::hidden_incrementals(store, found.subdirectory, stop);
+  if (place && hidden == HiddenLayers::Refuse) {
+    throw collection::incremental_location_missing(found.subdirectory, *place)
+        .hint(
+            "Give that place as option incremental_location. incremental_location = '' leaves its "
+            "backups out.");
+  }
+  if (place) {
+    sink.notice({.message = fmt::format("the incremental backups of \"{}\" in \"{}\" are left out",
+                                        found.subdirectory, *place)});
   }
   return found;
 }

@@ -22,10 +22,14 @@ struct FoundBackup {
 /// kInvalidParameterValue when it cannot be one.
 std::string subdirectory_of(const sql::Subdirectory& address);
 
+/// What to do where the chain has layers in a place that the store does not show.
+enum class HiddenLayers { Refuse, LeaveOut };
+
 /// Resolves LATEST or checks the subdirectory, and lists the layers. On storage that cannot be
 /// listed (a plain web server) a backup addressed by its name is the full alone; a notice says so.
-/// Throws kUndefinedFile when there is no such backup, with a hint that leads to one.
+/// Throws kUndefinedFile when there is no such backup, with a hint that leads to one, and
+/// kInvalidParameterValue for layers that are hidden.
 FoundBackup find_backup(storage::ObjectStore& store, const sql::Subdirectory& address,
-                        sql::RowSink& sink, const Stop& stop);
+                        HiddenLayers hidden, sql::RowSink& sink, const Stop& stop);
 
 }  // namespace holdfast::statements

@@ -17,8 +17,6 @@ struct Unsupported {
   std::string_view missing;
 };
 constexpr Unsupported kUnsupported[] = {
-    {"encryption_info_dir", "encryption information in another place"},
-    {"incremental_location", "a separate location for incremental backups"},
     {"execution locality", "execution locality"},
     {"updates_cluster_monitoring_metrics", "the metric of KMS failures"},
     {"include_all_virtual_clusters", "virtual clusters, which PostgreSQL does not have"},

@@ -49,7 +49,6 @@ bool of_objects(const sql::Restore& statement) {
 
 restore::proto::RestoreJobSpec make_spec(const sql::Restore& statement) {
   restore::proto::RestoreJobSpec spec;
-  spec.set_collection_uri(single_uri(statement.in, "RESTORE"));
   if (const auto at = versions_option(statement.options)) {
     spec.set_versions_at_us(at->time_since_epoch().count());
   }
@@ -118,6 +117,15 @@ std::unique_ptr<storage::ObjectStore> open_keys(collection::KeyGuard* guard,
   return collection::with_keys(std::move(store), std::move(keys));
 }
 
+std::unique_ptr<storage::ObjectStore> open_place(Stores& stores, CollectionPlace& place,
+                                                 restore::proto::RestoreJobSpec& spec,
+                                                 sql::SessionContext& session) {
+  auto opened = open_collection(stores, place, session, restore::access_of(spec));
+  spec.set_collection_uri(place.uri);
+  spec.set_incremental_uri(place.incremental_uri);
+  return std::move(opened.store);
+}
+
 void RestoreStatement::run(const sql::Restore& statement, sql::SessionContext& session,
                            sql::RowSink& sink, const Stop& stop) {
   run_as(statement, sql::print(statement, sql::Redact::Secrets), session, sink, stop);
@@ -134,12 +142,14 @@ void RestoreStatement::run_as(const sql::Restore& statement, std::string text,
   refuse_unsupported_options(statement.options, "RESTORE");
   require_cluster_privilege(session, ClusterPrivilege::Restore);
   restore::proto::RestoreJobSpec spec = make_spec(statement);
-  refuse_userfile(stores_, spec.collection_uri(), "RESTORE of a whole cluster",
-                  "The server that the backup is in would have to be replaced by it.");
-  spec.set_collection_uri(own_uri(spec.collection_uri(), session));
-  std::unique_ptr<storage::ObjectStore> store =
-      open_for_user(stores_, spec.collection_uri(), session, restore::access_of(spec));
-  FoundBackup backup = find_backup(*store, statement.from, sink, stop);
+  CollectionPlace place = collection_place(statement.in, statement.options, "RESTORE", session);
+  for (const std::string& uri : {place.uri, place.incremental_uri}) {
+    if (uri.empty()) continue;
+    refuse_userfile(stores_, uri, "RESTORE of a whole cluster",
+                    "The server that the backup is in would have to be replaced by it.");
+  }
+  auto store = open_place(stores_, place, spec, session);
+  FoundBackup backup = find_backup(*store, statement.from, hidden_layers(place), sink, stop);
   store = open_keys(key_guard(statement.options, stores_, session).get(), std::move(store), backup,
                     spec, stop);
   const std::string directory =
@@ -168,15 +178,13 @@ void RestoreStatement::run_objects(const sql::Restore& statement, std::string te
   require_administrator(session, "restore databases and tables");
   check_object_options(statement);
   restore::proto::RestoreJobSpec spec;
-  spec.set_collection_uri(single_uri(statement.in, "RESTORE"));
   if (const auto at = versions_option(statement.options)) {
     spec.set_versions_at_us(at->time_since_epoch().count());
   }
-  spec.set_collection_uri(own_uri(spec.collection_uri(), session));
+  CollectionPlace place = collection_place(statement.in, statement.options, "RESTORE", session);
   spec.set_workers(workers_option(statement.options, restore::kMaxWorkers));
-  std::unique_ptr<storage::ObjectStore> store =
-      open_for_user(stores_, spec.collection_uri(), session, restore::access_of(spec));
-  const FoundBackup backup = find_backup(*store, statement.from, sink, stop);
+  auto store = open_place(stores_, place, spec, session);
+  const FoundBackup backup = find_backup(*store, statement.from, hidden_layers(place), sink, stop);
   store = open_keys(key_guard(statement.options, stores_, session).get(), std::move(store), backup,
                     spec, stop);
   const std::string layer =

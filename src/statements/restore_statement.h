@@ -9,6 +9,7 @@
 #include "restore/restore_job.h"
 #include "restore_job.pb.h"
 #include "sql/statements.h"
+#include "statements/collection_place.h"
 #include "statements/dispatcher.h"
 #include "statements/find_backup.h"
 #include "statements/job_result.h"
@@ -28,6 +29,11 @@ std::unique_ptr<storage::ObjectStore> open_keys(collection::KeyGuard* guard,
                                                 const FoundBackup& backup,
                                                 restore::proto::RestoreJobSpec& spec,
                                                 const Stop& stop);
+
+/// Opens what a statement names, and notes it in `spec`.
+std::unique_ptr<storage::ObjectStore> open_place(Stores& stores, CollectionPlace& place,
+                                                 restore::proto::RestoreJobSpec& spec,
+                                                 sql::SessionContext& session);
 
 /// RESTORE [DATABASE … | TABLE …] FROM … IN: finds the backup, refuses at once what the job would
 /// have to refuse, creates the job.

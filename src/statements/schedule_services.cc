@@ -100,10 +100,11 @@ std::optional<sql::DeleteBackups> deletion_of(const schedule::Schedule& schedule
   if (schedule.keep_fulls > 0) deletion.keep_fulls = schedule.keep_fulls;
   const sql::Backup backup = backup_of(schedule);
   deletion.in = backup.into;
-  // What is encrypted must be read to know its age.
-  for (const sql::Option* key :
-       {backup.options.find("encryption_passphrase"), backup.options.find("kms")}) {
-    if (key != nullptr) deletion.options.list.push_back(*key);
+  // What is encrypted must be read to know its age; layers in another place must be seen.
+  for (const sql::Option* option :
+       {backup.options.find("encryption_passphrase"), backup.options.find("kms"),
+        backup.options.find("incremental_location")}) {
+    if (option != nullptr) deletion.options.list.push_back(*option);
   }
   deletion.options.list.push_back({.name = sql::find_option("detached", sql::kDeleteBackups)->name,
                                    .enabled = true,

@@ -17,6 +17,7 @@
 #include "collection/moment.h"
 #include "sql/columns.h"
 #include "statements/as_of.h"
+#include "statements/collection_place.h"
 #include "statements/encryption.h"
 #include "statements/find_backup.h"
 #include "statements/option_checks.h"
@@ -218,6 +219,21 @@ void refuse_unsupported(const sql::ShowBackup& statement) {
   refuse_unsupported_options(statement.options, "SHOW BACKUP");
 }
 
+/// Opens the chain with what encryption_passphrase or kms give; encryption_info_dir says that its
+/// ENCRYPTION-INFO is elsewhere.
+collection::CollectionKeys open_keys(const sql::ShowBackup& statement, Stores& stores,
+                                     storage::ObjectStore& store, const std::string& full,
+                                     sql::SessionContext& session, const Stop& stop) {
+  const auto guard = key_guard(statement.options, stores, session);
+  const auto info_directory = statement.options.text("encryption_info_dir");
+  if (!info_directory) return collection::open_chain(store, full, guard.get(), stop);
+  const auto directory = open_for_user(stores, *info_directory, session,
+                                       {.versions_at = versions_option(statement.options)});
+  // As in CockroachDB it has no meaning without a key.
+  if (guard == nullptr) return collection::open_chain(store, full, nullptr, stop);
+  return collection::open_chain_by(*directory, full, *guard, stop);
+}
+
 }  // namespace
 
 void ShowBackupsStatement::run(const sql::ShowBackups& statement, sql::SessionContext& session,
@@ -249,11 +265,11 @@ void ShowBackupStatement::run(const sql::ShowBackup& statement, sql::SessionCont
     // The catalogs of a backup are code that a workshop runs.
     require_administrator(session, "see the definitions in backups");
   }
-  auto store = open_for_user(stores_, single_uri(statement.in, "SHOW BACKUP"), session,
-                             {.versions_at = versions_option(statement.options)});
-  FoundBackup backup = find_backup(*store, statement.from, sink, stop);
-  auto keys = collection::open_chain(*store, backup.subdirectory,
-                                     key_guard(statement.options, stores_, session).get(), stop);
+  CollectionPlace place = collection_place(statement.in, statement.options, "SHOW BACKUP", session);
+  const storage::StoreAccess access{.versions_at = versions_option(statement.options)};
+  auto store = std::move(open_collection(stores_, place, session, access).store);
+  FoundBackup backup = find_backup(*store, statement.from, hidden_layers(place), sink, stop);
+  auto keys = open_keys(statement, stores_, *store, backup.subdirectory, session, stop);
   store = collection::with_keys(std::move(store), std::move(keys));
   // Every layer is checked on its own branch: a chain may have been continued twice from one layer.
   const std::vector<Manifest> layers = collection::read_manifests(*store, backup.layers, stop);

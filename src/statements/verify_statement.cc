@@ -36,12 +36,13 @@ void VerifyStatement::run(const sql::VerifyBackup& statement, sql::SessionContex
   require_detached_in_transaction("VERIFY BACKUP", detached, session);
   require_administrator(session, kVerifyRight);
   restore::proto::RestoreJobSpec spec;
-  spec.set_collection_uri(own_uri(single_uri(statement.in, "VERIFY BACKUP"), session));
+  CollectionPlace place =
+      collection_place(statement.in, statement.options, "VERIFY BACKUP", session);
   spec.set_workers(workers_option(statement.options, restore::kMaxWorkers));
   spec.mutable_verify()->set_user(current_user(session));
   spec.mutable_verify()->set_local_administrator(session.local_administrator());
-  auto store = open_for_user(stores_, spec.collection_uri(), session);
-  const FoundBackup backup = find_backup(*store, statement.from, sink, stop);
+  auto store = open_place(stores_, place, spec, session);
+  const FoundBackup backup = find_backup(*store, statement.from, hidden_layers(place), sink, stop);
   store = open_keys(key_guard(statement.options, stores_, session).get(), std::move(store), backup,
                     spec, stop);
   const std::string layer = choose_moment(statement.as_of, {}, *store, backup, spec, session, stop);

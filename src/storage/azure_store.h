@@ -30,7 +30,7 @@ struct AzureParts {
   std::unique_ptr<net::HttpTransport> http;
   CloudEnvironment environment;  ///< its transport may be `http`
   std::string description;
-  std::optional<ObjectLock> lock = std::nullopt;
+  StoreAccess access = {};
 };
 
 /// Objects as block blobs of a container.

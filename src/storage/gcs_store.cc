@@ -3,54 +3,37 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <charconv>
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
 #include "crypto/base64.h"
 #include "crypto/digest.h"
 #include "io/file.h"
-#include "storage/aws_signer.h"
-#include "storage/http_errors.h"
+#include "storage/applied_lock.h"
+#include "storage/gcs_client.h"
 #include "storage/keys.h"
-#include "storage/listing.h"
-#include "storage/percent.h"
 #include "storage/ranged_get.h"
 
 namespace holdfast::storage {
 
 namespace {
 
-/// Numbers of 64 bits are strings in Google's JSON.
-std::optional<std::uint64_t> number_of(const nlohmann::json& object, const char* name) {
-  const auto found = object.find(name);
-  if (found == object.end()) return std::nullopt;
-  if (found->is_number_unsigned()) return found->get<std::uint64_t>();
-  if (!found->is_string()) return std::nullopt;
-  const auto& text = found->get_ref<const std::string&>();
-  std::uint64_t number = 0;
-  const auto [end, failed] = std::from_chars(text.data(), text.data() + text.size(), number);
-  if (failed != std::errc() || end != text.data() + text.size()) return std::nullopt;
-  return number;
-}
-
 class GcsStore : public ObjectStore {
  public:
-  GcsStore(const GcsOptions& options, GcsParts parts)
-      : options_(options),
-        place_(options.prefix),
-        parts_(std::move(parts)),
-        token_(make_gcs_token(options.auth, parts_.environment)) {}
+  GcsStore(const GcsOptions& options, GcsParts parts) : client_(options, std::move(parts)) {}
 
   PutResult put(const ObjectKey& key, ByteView bytes, PutMode mode, const Stop& stop) override {
     stop.check();
     check_key(key);
     check_size(key, bytes);
     // The digest is part of what is uploaded, so that the server refuses a body that changed.
-    nlohmann::json metadata = {{"name", place_.full(key)},
+    nlohmann::json metadata = {{"name", place().full(key)},
                                {"contentType", "application/octet-stream"},
                                {"md5Hash", crypto::to_base64(crypto::md5(bytes))}};
-    if (parts_.lock && parts_.lock->is_for(key)) metadata["retention"] = retention(*parts_.lock);
+    const bool locked = lock() && lock()->is_for(key);
+    const Time until =
+        locked ? client_.parts().environment.clock->now() + lock()->retain_for : Time();
+    if (locked) metadata["retention"] = retention(*lock(), until);
     const std::string boundary = "holdfast-" + io::random_suffix();
     const std::string head = fmt::format(
         "--{0}\r\nContent-Type: application/json; charset=UTF-8\r\n\r\n{1}\r\n"
@@ -60,14 +43,18 @@ class GcsStore : public ObjectStore {
     QueryParameters query = {{"uploadType", "multipart"}};
     if (mode == PutMode::OnlyIfAbsent) query.emplace_back("ifGenerationMatch", "0");
     const net::HttpResponse response =
-        send({.method = net::HttpMethod::Post,
-              .path = fmt::format("/upload/storage/v1/b/{}/o", percent_encode(options_.bucket)),
-              .query = std::move(query),
-              .headers = {{"Content-Type", "multipart/related; boundary=" + boundary}},
-              .body = {as_bytes(head), bytes, as_bytes(tail)}},
-             stop);
+        client_.send({.method = net::HttpMethod::Post,
+                      .path = client_.upload_path(),
+                      .query = std::move(query),
+                      .headers = {{"Content-Type", "multipart/related; boundary=" + boundary}},
+                      .body = {as_bytes(head), bytes, as_bytes(tail)}},
+                     stop);
     if (mode == PutMode::OnlyIfAbsent && response.status == 412) return PutResult::Taken;
-    if (!response.success()) throw failure("put", key, response);
+    if (!response.success()) throw GcsClient::failure("put", key, response);
+    // Google's own store refuses what it cannot lock.
+    if (locked && client_.options().own_endpoint) {
+      require_applied(applied_lock(response), *lock(), until, key, client_.options().endpoint);
+    }
     return PutResult::Stored;
   }
 
@@ -81,14 +68,14 @@ class GcsStore : public ObjectStore {
       return info.has_value();
     }
     const net::HttpResponse response =
-        send({.path = object_path(key),
-              .query = {{"alt", "media"}},
-              .headers = {{"Range", range_header(offset, into.size())}},
-              .into = into},
-             stop);
-    if (response.status == 404) return exists_not(response);
+        client_.send({.path = client_.object_path(key),
+                      .query = {{"alt", "media"}},
+                      .headers = {{"Range", range_header(offset, into.size())}},
+                      .into = into},
+                     stop);
+    if (response.status == 404) return client_.exists_not(response);
     if (response.status == 416) throw too_short(key, offset, into.size());
-    if (!response.success()) throw failure("get", key, response);
+    if (!response.success()) throw GcsClient::failure("get", key, response);
     check_range(response, key, offset, into.size());
     return true;
   }
@@ -97,14 +84,14 @@ class GcsStore : public ObjectStore {
     stop.check();
     check_key(key);
     const net::HttpResponse response =
-        send({.path = object_path(key), .query = {{"fields", "size"}}}, stop);
+        client_.send({.path = client_.object_path(key), .query = {{"fields", "size"}}}, stop);
     if (response.status == 404) {
-      exists_not(response);
+      client_.exists_not(response);
       return std::nullopt;
     }
-    if (!response.success()) throw failure("look up", key, response);
+    if (!response.success()) throw GcsClient::failure("look up", key, response);
     const auto document = nlohmann::json::parse(as_text(response.body), nullptr, false);
-    const auto size = document.is_object() ? number_of(document, "size") : std::nullopt;
+    const auto size = document.is_object() ? GcsClient::number_of(document, "size") : std::nullopt;
     if (!size) {
       throw Error(sqlstate::kIoError,
                   fmt::format("could not look up object \"{}\": the answer has no size", key))
@@ -118,17 +105,17 @@ class GcsStore : public ObjectStore {
     list_pages(prefix, "", stop, [&](const nlohmann::json& page, ListPages& pages) {
       for (const auto& item : page.value("items", nlohmann::json::array())) {
         const std::string name = item.value("name", "");
-        const auto size = number_of(item, "size");
+        const auto size = GcsClient::number_of(item, "size");
         // A name that ends in "/" is a folder that somebody made with another tool.
         if (name.empty() || !size || name.ends_with('/') || !pages.is_new(name)) continue;
-        visit({.key = place_.own(name), .size = *size});
+        visit({.key = place().own(name), .size = *size});
       }
     });
   }
 
   std::vector<std::string> list_directories(const ObjectKey& prefix, const Stop& stop) override {
     std::vector<std::string> names;
-    const std::size_t start = place_.full_prefix(prefix).size();
+    const std::size_t start = place().full_prefix(prefix).size();
     list_pages(prefix, "/", stop, [&](const nlohmann::json& page, ListPages& pages) {
       for (const auto& item : page.value("prefixes", nlohmann::json::array())) {
         const std::string name = item.is_string() ? item.get<std::string>() : "";
@@ -145,56 +132,36 @@ class GcsStore : public ObjectStore {
     stop.check();
     check_key(key);
     const net::HttpResponse response =
-        send({.method = net::HttpMethod::Delete, .path = object_path(key)}, stop);
+        client_.send({.method = net::HttpMethod::Delete, .path = client_.object_path(key)}, stop);
     if (response.status == 404) {
-      exists_not(response);
+      client_.exists_not(response);
       return;
     }
-    if (!response.success()) throw failure("remove", key, response);
+    if (!response.success()) throw GcsClient::failure("remove", key, response);
   }
 
-  std::string description() const override { return parts_.description; }
+  std::string description() const override { return client_.parts().description; }
 
  private:
   /// Source: Cloud Storage JSON API, Objects: "retention".
-  nlohmann::json retention(const ObjectLock& lock) const {
+  static nlohmann::json retention(const ObjectLock& lock, Time until) {
     return {{"mode", lock.mode == LockMode::Compliance ? "Locked" : "Unlocked"},
-            {"retainUntilTime", format_rfc3339(parts_.environment.clock->now() + lock.retain_for)}};
+            {"retainUntilTime", format_rfc3339(until)}};
   }
 
-  struct Call {
-    net::HttpMethod method = net::HttpMethod::Get;
-    std::string path;
-    QueryParameters query = {};
-    net::HttpHeaders headers = {};
-    std::vector<ByteView> body = {};
-    std::optional<MutableByteView> into = std::nullopt;
-  };
-
-  std::string object_path(const ObjectKey& key) const {
-    return fmt::format("/storage/v1/b/{}/o/{}", percent_encode(options_.bucket),
-                       percent_encode(place_.full(key)));
-  }
-
-  net::HttpResponse send(Call call, const Stop& stop) {
-    if (!options_.billing_project.empty()) {
-      call.query.emplace_back("userProject", options_.billing_project);
-    }
-    call.headers.emplace_back("Authorization", "Bearer " + token_->get(stop));
-    const std::string query = canonical_query(std::move(call.query));
-    net::HttpResponse response = parts_.http->send(
-        {.method = call.method,
-         .url = options_.endpoint + call.path + (query.empty() ? "" : "?") + query,
-         .headers = std::move(call.headers),
-         .body = std::move(call.body),
-         .into = call.into},
-        stop);
-    if (response.status == 401 && options_.auth.bearer_token.empty()) {
-      token_->reject();
-      throw Error(sqlstate::kInsufficientPrivilege, "the storage credentials have expired")
-          .retry(Retry::Safe);
-    }
-    return response;
+  /// What an upload answers is the object as it is.
+  static AppliedLock applied_lock(const net::HttpResponse& response) {
+    const auto object = nlohmann::json::parse(as_text(response.body), nullptr, false);
+    const auto retention = object.is_object() ? object.find("retention") : object.end();
+    if (retention == object.end() || !retention->is_object()) return {};
+    const auto text = [&](const char* name) {
+      const auto found = retention->find(name);
+      return found != retention->end() && found->is_string() ? found->get<std::string>() : "";
+    };
+    AppliedLock lock{.until = parse_timestamp(text("retainUntilTime"))};
+    if (text("mode") == "Locked") lock.mode = LockMode::Compliance;
+    if (text("mode") == "Unlocked") lock.mode = LockMode::Governance;
+    return lock;
   }
 
   template <typename Visit>
@@ -202,54 +169,21 @@ class GcsStore : public ObjectStore {
                   const Visit& visit) {
     stop.check();
     check_prefix(prefix);
-    ListPages pages;
-    std::string token;
-    do {
-      QueryParameters query = {{"prefix", place_.full_prefix(prefix)},
-                               {"fields", "items(name,size),prefixes,nextPageToken"}};
-      if (!delimiter.empty()) query.emplace_back("delimiter", delimiter);
-      if (!token.empty()) query.emplace_back("pageToken", token);
-      const net::HttpResponse response =
-          send({.path = fmt::format("/storage/v1/b/{}/o", percent_encode(options_.bucket)),
-                .query = std::move(query)},
-               stop);
-      if (!response.success()) throw failure("list", prefix, response);
-      const auto page = nlohmann::json::parse(as_text(response.body), nullptr, false);
-      if (!page.is_object()) {
-        throw Error(sqlstate::kIoError,
-                    fmt::format("could not list \"{}\": the answer is not a list", prefix))
-            .retry(Retry::Safe);
-      }
-      visit(page, pages);
-      token = page.value("nextPageToken", "");
-      if (!token.empty()) pages.next(token, fmt::format("\"{}\"", prefix));
-    } while (!token.empty());
+    QueryParameters query = {{"fields", "items(name,size),prefixes,nextPageToken"}};
+    if (!delimiter.empty()) query.emplace_back("delimiter", delimiter);
+    client_.list(place().full_prefix(prefix), query, visit, stop);
   }
 
-  /// False, for an object that is not there. Throws when it is the bucket that is missing, which
-  /// must not look like an empty store.
-  bool exists_not(const net::HttpResponse& response) const {
-    const std::string message = parse_json_error(response.body).message;
-    if (message.find("bucket does not exist") == std::string::npos) return false;
-    throw Error(sqlstate::kUndefinedFile,
-                fmt::format("bucket \"{}\" does not exist", options_.bucket));
-  }
+  const KeyPlace& place() const { return client_.place(); }
+  const std::optional<ObjectLock>& lock() const { return client_.parts().access.lock; }
 
-  static Error failure(std::string_view verb, const std::string& key,
-                       const net::HttpResponse& response) {
-    return http_error(fmt::format("could not {} object \"{}\"", verb, key), response,
-                      parse_json_error(response.body));
-  }
-
-  const GcsOptions options_;
-  const KeyPlace place_;
-  const GcsParts parts_;
-  const std::unique_ptr<AccessTokenCache> token_;
+  GcsClient client_;
 };
 
 }  // namespace
 
 std::unique_ptr<ObjectStore> open_gcs_store(const GcsOptions& options, GcsParts parts) {
+  if (parts.access.versions_at) return open_gcs_versions(options, std::move(parts));
   return std::make_unique<GcsStore>(options, std::move(parts));
 }
 

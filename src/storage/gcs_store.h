@@ -29,7 +29,7 @@ struct GcsParts {
   std::unique_ptr<net::HttpTransport> http;
   CloudEnvironment environment;  ///< its transport may be `http`
   std::string description;
-  std::optional<ObjectLock> lock = std::nullopt;
+  StoreAccess access = {};
 };
 
 /// Objects of a Google Cloud Storage bucket, through its JSON interface.

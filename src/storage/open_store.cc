@@ -82,16 +82,13 @@ std::unique_ptr<ObjectStore> open_s3(std::string_view text, const StorageUri& ur
 std::unique_ptr<ObjectStore> open_azure(std::string_view text, const StorageUri& uri,
                                         const StorageConfig& config, const StoreAccess& access) {
   const std::string shown = redact_uri(text);
-  if (access.versions_at) throw versions_unsupported("azure");
   const AzureOptions options = parse_azure_uri(uri, shown);
   if (options.own_endpoint) refuse_endpoint(config, options.endpoint, "azure");
   if (options.auth.kind == AzureAuthKind::Implicit) {
     require_implicit_credentials(!config.disable_implicit_credentials, "azure");
   }
-  AzureParts parts = {.http = open_http(config, true),
-                      .environment = {},
-                      .description = shown,
-                      .lock = access.lock};
+  AzureParts parts = {
+      .http = open_http(config, true), .environment = {}, .description = shown, .access = access};
   parts.environment = CloudEnvironment::of_process(*parts.http);
   return open_azure_store(options, std::move(parts));
 }
@@ -99,16 +96,13 @@ std::unique_ptr<ObjectStore> open_azure(std::string_view text, const StorageUri&
 std::unique_ptr<ObjectStore> open_gs(std::string_view text, const StorageUri& uri,
                                      const StorageConfig& config, const StoreAccess& access) {
   const std::string shown = redact_uri(text);
-  if (access.versions_at) throw versions_unsupported("gs");
   const GcsOptions options = parse_gcs_uri(uri, shown);
   if (options.own_endpoint) refuse_endpoint(config, options.endpoint, "gs");
   if (options.auth.implicit) {
     require_implicit_credentials(!config.disable_implicit_credentials, "gs");
   }
-  GcsParts parts = {.http = open_http(config, true),
-                    .environment = {},
-                    .description = shown,
-                    .lock = access.lock};
+  GcsParts parts = {
+      .http = open_http(config, true), .environment = {}, .description = shown, .access = access};
   parts.environment = CloudEnvironment::of_process(*parts.http);
   return open_gcs_store(options, std::move(parts));
 }

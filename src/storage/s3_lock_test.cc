@@ -81,6 +81,60 @@ TEST_F(S3LockTest, SaysThatTheBucketHasNoObjectLock) {
   }
 }
 
+TEST_F(S3LockTest, AnotherMakersStoreMustShowTheLock) {
+  const S3Options options{.endpoint = "https://store.example.com", .region = "r"};
+  const std::string place = "https://bucket.store.example.com/";
+  const StoreAccess access{
+      .lock = ObjectLock{.mode = LockMode::Compliance, .retain_for = std::chrono::hours(24)}};
+  const net::HttpHeaders locked = {{"x-amz-object-lock-mode", "COMPLIANCE"},
+                                   {"x-amz-object-lock-retain-until-date", "2026-11-26T00:00:00Z"}};
+  const auto store = open(options, access);
+  http_.answer("PUT " + place + "k", 200, "").answer("HEAD " + place + "k", 200, "", locked);
+  EXPECT_EQ(store->put("k", as_bytes("abc"), PutMode::Overwrite, stop_), PutResult::Stored);
+  // Once is enough.
+  http_.answer("PUT " + place + "l", 200, "");
+  EXPECT_EQ(store->put("l", as_bytes("abc"), PutMode::Overwrite, stop_), PutResult::Stored);
+
+  // HEAD does not tell everybody.
+  const auto other = open(options, access);
+  http_.answer("PUT " + place + "k", 200, "")
+      .answer("HEAD " + place + "k", 200, "")
+      .answer("GET " + place + "k?retention=", 200,
+              "<Retention><Mode>COMPLIANCE</Mode><RetainUntilDate>2026-11-26T00:00:00Z"
+              "</RetainUntilDate></Retention>");
+  EXPECT_EQ(other->put("k", as_bytes("abc"), PutMode::Overwrite, stop_), PutResult::Stored);
+}
+
+TEST_F(S3LockTest, AStoreThatIgnoresTheLockIsNotCalledLocked) {
+  const std::string place = "https://bucket.store.example.com/";
+  const auto refused = [&](const net::HttpHeaders& head, int status, std::string_view body) {
+    const auto store = open(
+        {.endpoint = "https://store.example.com", .region = "r"},
+        {.lock = ObjectLock{.mode = LockMode::Compliance, .retain_for = std::chrono::hours(24)}});
+    http_.answer("PUT " + place + "k", 200, "").answer("HEAD " + place + "k", 200, "", head);
+    if (status != 0) http_.answer("GET " + place + "k?retention=", status, body);
+    try {
+      store->put("k", as_bytes("abc"), PutMode::Overwrite, stop_);
+    } catch (const Error& error) {
+      return error.message() + " / " + error.hint();
+    }
+    return std::string("accepted");
+  };
+  EXPECT_THAT(refused({}, 404, ""), HasSubstr("did not lock object \"k\""));
+  // It takes the question for a plain GET.
+  EXPECT_THAT(refused({}, 200, "abc"), HasSubstr("did not lock"));
+  EXPECT_THAT(refused({{"x-amz-object-lock-mode", "GOVERNANCE"},
+                       {"x-amz-object-lock-retain-until-date", "2026-11-26T00:00:00Z"}},
+                      0, ""),
+              HasSubstr("did not lock"));
+  EXPECT_THAT(refused({{"x-amz-object-lock-mode", "COMPLIANCE"},
+                       {"x-amz-object-lock-retain-until-date", "2026-11-25T12:00:00Z"}},
+                      0, ""),
+              HasSubstr("did not lock"));
+  EXPECT_THAT(refused({}, 403, "<Error><Code>AccessDenied</Code></Error>"),
+              HasSubstr("s3:GetObjectRetention"));
+}
+
 TEST_F(S3LockTest, ListsWhatWasThereAtTheMoment) {
   const auto store = open({.prefix = "p"}, {.versions_at = at_});
   http_

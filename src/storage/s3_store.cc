@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "crypto/base64.h"
 #include "crypto/digest.h"
+#include "storage/applied_lock.h"
 #include "storage/http_errors.h"
 #include "storage/keys.h"
 #include "storage/listing.h"
@@ -32,7 +33,8 @@ class S3Store : public ObjectStore {
  public:
   S3Store(const S3Options& options, S3Parts parts)
       : client_(options, std::move(parts)),
-        conditional_(options.endpoint.empty() ? Conditional::Honoured : Conditional::Unknown) {}
+        conditional_(options.endpoint.empty() ? Conditional::Honoured : Conditional::Unknown),
+        locks_(options.endpoint.empty()) {}
 
   PutResult put(const ObjectKey& key, ByteView bytes, PutMode mode, const Stop& stop) override {
     stop.check();
@@ -131,7 +133,8 @@ class S3Store : public ObjectStore {
     }
     const auto& lock = client_.access().lock;
     const bool locked = lock && lock->is_for(key);
-    if (locked) add_retention(*lock, bytes, headers);
+    const Time until = locked ? client_.now() + lock->retain_for : Time();
+    if (locked) add_retention(*lock, until, bytes, headers);
     if (!options().storage_class.empty()) {
       headers.emplace_back("x-amz-storage-class", options().storage_class);
     }
@@ -148,7 +151,10 @@ class S3Store : public ObjectStore {
                                                      .body_sha256 = to_hex(digest)},
                                                     stop);
     if (response.status == 412) return PutResult::Taken;
-    if (response.success()) return PutResult::Stored;
+    if (response.success()) {
+      if (locked && !locks_) verify_lock(key, *lock, until, stop);
+      return PutResult::Stored;
+    }
     const bool refused_header = response.status == 501 && mode == PutMode::OnlyIfAbsent &&
                                 conditional_ == Conditional::Unknown;
     if (!refused_header) {
@@ -163,14 +169,48 @@ class S3Store : public ObjectStore {
   }
 
   /// Source: Amazon S3 API, PutObject: a request with a retention needs one of its checksums.
-  void add_retention(const ObjectLock& lock, ByteView bytes, net::HttpHeaders& headers) const {
-    const Time until = client_.now() + lock.retain_for;
+  void add_retention(const ObjectLock& lock, Time until, ByteView bytes,
+                     net::HttpHeaders& headers) const {
     headers.emplace_back("x-amz-object-lock-mode",
                          lock.mode == LockMode::Compliance ? "COMPLIANCE" : "GOVERNANCE");
     headers.emplace_back("x-amz-object-lock-retain-until-date", format_rfc3339(until));
     if (options().skip_checksum) {
       headers.emplace_back("Content-MD5", crypto::to_base64(crypto::md5(bytes)));
     }
+  }
+
+  /// Source: Amazon S3 API, HeadObject (which tells only those who may also ask for the retention)
+  /// and GetObjectRetention.
+  void verify_lock(const ObjectKey& key, const ObjectLock& lock, Time until, const Stop& stop) {
+    const net::HttpResponse head =
+        client_.send({.method = net::HttpMethod::Head, .key = place().full(key)}, stop);
+    AppliedLock applied = read_lock(head.header("x-amz-object-lock-mode"),
+                                    head.header("x-amz-object-lock-retain-until-date"));
+    if (!applied.mode) {
+      const net::HttpResponse response =
+          client_.send({.key = place().full(key), .query = {{"retention", ""}}}, stop);
+      if (response.status == 403) {
+        throw S3Client::failure("verify the lock of", key, response)
+            .hint(
+                "Give the keys the right s3:GetObjectRetention, or leave option object_lock out.");
+      }
+      if (response.status >= 500) throw S3Client::failure("verify the lock of", key, response);
+      pugi::xml_document document;
+      if (response.success() && document.load_buffer(response.body.data(), response.body.size())) {
+        const pugi::xml_node retention = document.child("Retention");
+        applied =
+            read_lock(retention.child_value("Mode"), retention.child_value("RetainUntilDate"));
+      }
+    }
+    require_applied(applied, lock, until, key, options().endpoint);
+    locks_ = true;
+  }
+
+  static AppliedLock read_lock(std::string_view mode, std::string_view until) {
+    AppliedLock lock{.until = parse_timestamp(until)};
+    if (mode == "COMPLIANCE") lock.mode = LockMode::Compliance;
+    if (mode == "GOVERNANCE") lock.mode = LockMode::Governance;
+    return lock;
   }
 
   /// Puts what was just stored once more: whatever the store does, the object stays the same.
@@ -216,6 +256,8 @@ class S3Store : public ObjectStore {
 
   S3Client client_;
   std::atomic<Conditional> conditional_;
+  /// Whether a lock that is asked for is given. Amazon's own store refuses what it cannot lock.
+  std::atomic<bool> locks_;
 };
 
 }  // namespace

@@ -15,7 +15,7 @@ Error versions_unsupported(std::string_view driver) {
   return Error(sqlstate::kFeatureNotSupported,
                fmt::format("{} storage does not support restore_from_versions_at", driver))
       .detail("It does not tell which versions of its objects there were at a moment.")
-      .hint("Use s3:// storage whose bucket has versioning turned on.");
+      .hint("Use s3://, azure-blob:// or gs:// storage that has versioning turned on.");
 }
 
 }  // namespace holdfast::storage

@@ -2,6 +2,7 @@
 import base64
 import datetime
 import hashlib
+import json
 import re
 import time
 import urllib.parse
@@ -13,7 +14,7 @@ from harness.digest import digest
 from harness.postgres import wait_until
 
 PUT_GET_LIST = ["s3:PutObject", "s3:GetObject", "s3:ListBucket"]
-RETAIN = ["s3:PutObjectRetention"]
+RETAIN = ["s3:PutObjectRetention", "s3:GetObjectRetention"]
 VERSIONS = ["s3:ListBucketVersions", "s3:GetObjectVersion"]
 
 
@@ -140,7 +141,84 @@ def test_a_bucket_that_locks_everything(bank, minio, proxy):
     bank.restore(uri, "default-lock", expected=digest(bank.source, skip_unlogged=True))
 
 
-def test_wrong_values_and_storage_without_locks(bank, minio, azurite):
+def test_what_alter_backup_adds_is_locked_too(bank, minio):
+    bucket = "locked-keys"
+    minio.make_bucket(bucket, object_lock=True)
+    uri = minio.uri("archive", bucket=bucket)
+    bank.psql(f"BACKUP INTO '{uri}' WITH encryption_passphrase = 'old and long', object_lock = 'governance', retain_for = '2 days', protect = false")
+    before = set(minio.objects(bucket=bucket))
+    bank.psql(f"ALTER BACKUP LATEST IN '{uri}' ADD NEW_PASSPHRASE = 'new and longer' WITH OLD_PASSPHRASE = 'old and long'")
+    added = set(minio.objects(bucket=bucket)) - before
+    assert len(added) == 2 and all(name.endswith("/ENCRYPTION-INFO-2") for name in added), added
+    for name in added:
+        assert retention(minio, bucket, name)[0] == "GOVERNANCE", name
+    bank.psql(f"SHOW BACKUP FROM LATEST IN '{uri}' WITH encryption_passphrase = 'new and longer', check_files")
+
+
+def test_an_archive_that_does_not_lock_is_told(bank, minio):
+    bucket = "locked-in-part"
+    minio.make_bucket(bucket, object_lock=True)
+    uri = minio.uri("archive", bucket=bucket)
+    bank.psql(f"CREATE WAL ARCHIVE IN '{uri}'")
+    for more in ("", ", protect = false"):
+        result = bank.daemon.sql(f"BACKUP INTO '{uri}' WITH object_lock = 'governance', retain_for = '1 day'{more}")
+        assert any("puts its objects without this object_lock" in str(notice) for notice in result.notices), (more, result.notices)
+    bank.psql(f"DROP WAL ARCHIVE IN '{uri}'")
+
+
+def test_a_lock_that_cannot_be_seen_is_not_believed(bank, minio, azurite):
+    """Azurite takes the request for a lock, and does nothing. (fake-gcs-server keeps and shows what it was asked for.)"""
+    lock = "object_lock = 'governance', retain_for = '1 day', protect = false"
+    uri = azurite.uri("unlocked")
+    refused = bank.daemon.error(f"BACKUP INTO '{uri}' WITH {lock}")
+    assert refused.sqlstate == "55000" and "the storage did not lock object" in refused.message, refused
+    assert not bank.psql(f"SHOW BACKUPS IN '{uri}'").split()
+    bucket = "locked-unseen"
+    minio.make_bucket(bucket, object_lock=True)
+    uri = minio.uri("archive", keys=minio.session_keys(PUT_GET_LIST + ["s3:PutObjectRetention"], bucket), bucket=bucket)
+    refused = bank.daemon.error(f"BACKUP INTO '{uri}' WITH {lock}")
+    assert "could not verify the lock" in refused.message and "s3:GetObjectRetention" in refused.hint, refused
+
+
+def test_a_deleted_collection_comes_back_from_versions_of_a_google_bucket(bank, fake_gcs):
+    bucket = "versioned"
+    status, body = fake_gcs.request("POST", "/storage/v1/b", json.dumps({"name": bucket, "versioning": {"enabled": True}}).encode(),
+                                    {"Content-Type": "application/json"})
+    assert status == 200, body
+    uri = fake_gcs.uri("archive").replace("gs://backups/", f"gs://{bucket}/")
+    bank.psql(f"BACKUP INTO '{uri}'")
+    bank.source.sql("INSERT INTO accounts SELECT max(id) + 1, 1, 1 FROM accounts", database="bank")
+    bank.digest = digest(bank.source, skip_unlogged=True)
+    bank.psql(f"BACKUP INTO LATEST IN '{uri}' WITH protect = false")
+    before = now()
+    bank.psql(f"BACKUP INTO '{uri}' WITH protect = false")
+    status, body = fake_gcs.request("GET", f"/storage/v1/b/{bucket}/o")
+    for name in [item["name"] for item in json.loads(body)["items"]]:
+        path = urllib.parse.quote(name, safe="")
+        if "LATEST" in name:  # overwritten, and the others deleted
+            assert fake_gcs.request("POST", f"/upload/storage/v1/b/{bucket}/o?uploadType=media&name={path}", b"junk")[0] == 200
+        else:
+            assert fake_gcs.request("DELETE", f"/storage/v1/b/{bucket}/o/{path}")[0] in (200, 204)
+    assert "malformed LATEST" in bank.daemon.error(f"RESTORE FROM LATEST IN '{uri}' WITH data_directory = '{bank.lab.root / 'no'}'").message
+    then = f"restore_from_versions_at = '{before}'"
+    assert len(bank.psql(f"SHOW BACKUPS IN '{uri}' WITH {then}").split()) == 1
+    bank.psql(f"SHOW BACKUP FROM LATEST IN '{uri}' WITH check_files, {then}")
+    bank.restore(uri, "undeleted-gs", then)
+    error = bank.daemon.error(f"SHOW BACKUP FROM LATEST IN '{uri}' WITH restore_from_versions_at = '2020-01-01'")
+    assert error.sqlstate == "58P01", error
+
+
+def test_an_azure_container_without_versions_is_as_old_as_its_blobs(bank, azurite):
+    """Azurite keeps no versions. (What Azure answers is in azure_versions_test.cc.)"""
+    uri = azurite.uri("as-old")
+    bank.psql(f"BACKUP INTO '{uri}' WITH protect = false")
+    then = f"restore_from_versions_at = '{now()}'"
+    assert bank.psql(f"SHOW BACKUPS IN '{uri}' WITH {then}") == bank.psql(f"SHOW BACKUPS IN '{uri}'")
+    bank.psql(f"SHOW BACKUP FROM LATEST IN '{uri}' WITH check_files, {then}")
+    assert not bank.psql(f"SHOW BACKUPS IN '{uri}' WITH restore_from_versions_at = '2020-01-01'").split()
+
+
+def test_wrong_values_and_storage_without_locks(bank, minio):
     error = bank.daemon.error
     for options, said in (("object_lock = 'compliance'", "must be given together"),
                           ("retain_for = '1 day'", "must be given together"),
@@ -152,9 +230,8 @@ def test_wrong_values_and_storage_without_locks(bank, minio, azurite):
         assert refused.sqlstate in ("22023", "22007") and said in refused.message, (options, refused)
     refused = error("BACKUP INTO 'nodelocal://self/x' WITH object_lock = 'governance', retain_for = '1 day'")
     assert refused.sqlstate == "0A000" and "nodelocal storage does not support object_lock" in refused.message, refused
-    for uri in ("nodelocal://self/x", azurite.uri("x")):
-        refused = error(f"SHOW BACKUPS IN '{uri}' WITH restore_from_versions_at = '-1h'")
-        assert refused.sqlstate == "0A000" and "restore_from_versions_at" in refused.message, refused
+    refused = error("SHOW BACKUPS IN 'nodelocal://self/x' WITH restore_from_versions_at = '-1h'")
+    assert refused.sqlstate == "0A000" and "restore_from_versions_at" in refused.message, refused
     refused = error(f"SHOW BACKUPS IN '{minio.uri('x')}' WITH restore_from_versions_at = 'then'")
     assert refused.sqlstate == "22023", refused
     refused = error(f"BACKUP INTO '{minio.uri('plain')}' WITH object_lock = 'governance', retain_for = '1 day'")

@@ -51,6 +51,8 @@ void declare_userfile(CLI::App& app, holdfast::cli::UserfileOptions& options) {
   app.add_option("-u,--user", options.user, "Connect as this user");
   app.add_option("--certs-dir", options.certs_dir,
                  "Directory of ca.crt, client.<user>.crt and client.<user>.key");
+  app.add_option("--cert-principal-map", options.cert_principal_map,
+                 "Users whose certificates have other names: cert-principal:db-principal,…");
   app.add_flag("--echo-sql", options.echo_sql, "Show the statements that are sent");
   const auto add = [&](const char* name, const char* about, Command command) {
     CLI::App* subcommand = app.add_subcommand(name, about);

@@ -17,6 +17,7 @@
 #include "base/error.h"
 #include "collection/chain.h"
 #include "collection/collection.h"
+#include "collection/incremental_location.h"
 #include "collection/wal_archive.h"
 #include "jobs/registry.h"
 #include "retention/retention_job.h"
@@ -127,8 +128,17 @@ class RetentionLab : public backup::StoreOpener {
     return std::make_unique<SharedStore>(store);
   };
 
-  std::unique_ptr<storage::ObjectStore> open_store(std::string_view,
+  /// Another place for incremental layers, "memory://elsewhere".
+  storage::MemoryStore elsewhere{"memory://elsewhere"};
+  /// Both places, for a test to write into.
+  std::unique_ptr<collection::LocatedStore> both() {
+    return std::make_unique<collection::LocatedStore>(std::make_unique<SharedStore>(store),
+                                                      std::make_unique<SharedStore>(elsewhere));
+  }
+
+  std::unique_ptr<storage::ObjectStore> open_store(std::string_view uri,
                                                    const storage::StoreAccess&) override {
+    if (uri == elsewhere.description()) return std::make_unique<SharedStore>(elsewhere);
     return open();
   }
   jobs::Registry& registry() { return *registry_; }
@@ -138,7 +148,7 @@ class RetentionLab : public backup::StoreOpener {
   std::string full(std::uint64_t first, std::uint64_t last, std::uint32_t timeline = 1) {
     clock.advance(std::chrono::seconds(1));
     const std::string directory = collection::subdirectory_for(clock.now());
-    write(directory, std::nullopt, {first, last, timeline});
+    write(store, directory, std::nullopt, {first, last, timeline});
     collection::write_latest(store, directory, clock.now(), stop_);
     return directory;
   }
@@ -146,16 +156,20 @@ class RetentionLab : public backup::StoreOpener {
   std::string full_of_database(std::uint64_t first, std::uint64_t last) {
     clock.advance(std::chrono::seconds(1));
     const std::string directory = collection::subdirectory_for(clock.now());
-    write(directory, std::nullopt,
+    write(store, directory, std::nullopt,
           {.first = first, .last = last, .timeline = 1, .directory = directory + "/wal/own"});
     return directory;
   }
   /// An incremental layer on the newest of the full's.
   std::string incremental(const std::string& full, std::uint64_t first, std::uint64_t last) {
+    return incremental(store, full, first, last);
+  }
+  std::string incremental(storage::ObjectStore& into, const std::string& full, std::uint64_t first,
+                          std::uint64_t last) {
     clock.advance(std::chrono::seconds(1));
-    const auto layers = collection::list_layers(store, full, stop_);
+    const auto layers = collection::list_layers(into, full, stop_);
     const std::string directory = collection::incremental_directory(full, clock.now());
-    write(directory, collection::read_manifest(store, layers.back(), stop_), {first, last, 1});
+    write(into, directory, collection::read_manifest(into, layers.back(), stop_), {first, last, 1});
     return directory;
   }
   void put(const std::string& key) {
@@ -272,8 +286,8 @@ class RetentionLab : public backup::StoreOpener {
     std::string directory{};  ///< of a backup of a database; empty: the archive's
   };
 
-  void write(const std::string& directory, const std::optional<collection::proto::Manifest>& base,
-             const Wal& wal) {
+  void write(storage::ObjectStore& into, const std::string& directory,
+             const std::optional<collection::proto::Manifest>& base, const Wal& wal) {
     using collection::proto::Manifest;
     Manifest manifest;
     manifest.set_subdirectory(directory);
@@ -329,9 +343,9 @@ class RetentionLab : public backup::StoreOpener {
       pack.add(encoder, 1, 0, plain);
     }
     collection::store_summary(pack.finish(), *manifest.add_packs());
-    store.put(collection::pack_key(directory, 1), pack.bytes(), storage::PutMode::OnlyIfAbsent,
-              stop_);
-    collection::write_manifest(store, directory, manifest, stop_);
+    into.put(collection::pack_key(directory, 1), pack.bytes(), storage::PutMode::OnlyIfAbsent,
+             stop_);
+    collection::write_manifest(into, directory, manifest, stop_);
   }
 
   std::string directory_;
