@@ -60,10 +60,12 @@ class Attempt {
     if (!last_step) services_.authorize(spec_, run_.stop());
     open();
     if (last_step) {
-      if (objects_->built() != Built::Final) {
+      const Built built = objects_->built();
+      // What was committed in part was allowed.
+      if (built != Built::Final && built != Built::Partly) {
         services_.authorize(spec_, run_.stop());
-        objects_->finish();
       }
+      if (built != Built::Final) objects_->finish();
       return complete();
     }
     objects_->check_live();
@@ -97,15 +99,30 @@ class Attempt {
     remove_workshop();
     if (checkpoint_.phase() == proto::OBJECT_RESTORE_PHASE_UNSPECIFIED) return;
     open();
-    if (checkpoint_.phase() >= proto::OBJECT_RESTORE_PHASE_FINAL &&
-        objects_->built() == Built::Final) {
-      job_.notice("the restore was complete already; what it restored stays in place");
-      return;
-    }
+    if (checkpoint_.phase() >= proto::OBJECT_RESTORE_PHASE_FINAL && stays()) return;
     objects_->remove_hidden();
   }
 
  private:
+  /// Whether all of it has its name, for good. Where some have theirs the others get it, too: users
+  /// may have seen them.
+  bool stays() {
+    Built built = objects_->built();
+    if (built == Built::Partly) {
+      try {
+        objects_->finish();
+        built = Built::Final;
+      } catch (const Error& error) {
+        if (error.state() == sqlstate::kConnectionFailure) throw;
+        job_.notice(fmt::format("only some databases got their tables; the others could not: {}",
+                                error.message()));
+      }
+    }
+    if (built != Built::Final) return false;
+    job_.notice("the restore was complete already; what it restored stays in place");
+    return true;
+  }
+
   void open() {
     store_ = collection::with_keys(
         services_.open_store(spec_.collection_uri(), access_of(spec_), run_.stop()),
@@ -205,6 +222,7 @@ std::string ObjectRestoreRun::hidden_name(std::size_t number) const {
 }
 
 void ObjectRestoreRun::save_checkpoint() const {
+  if (save) return save();
   const std::string bytes = checkpoint.SerializeAsString();
   job.save_checkpoint(as_bytes(bytes));
 }

@@ -10,6 +10,7 @@
 
 #include "base/error.h"
 #include "collection/scope.h"
+#include "sql/filter_text.h"
 #include "statements/option_checks.h"
 #include "statements/privileges.h"
 
@@ -20,12 +21,19 @@ namespace {
 using collection::proto::Manifest;
 using restore::proto::ObjectRestoreSpec;
 
-constexpr std::array<std::string_view, 11> kServed = {
-    "into_db", "into_schema", "new_table_name", "new_db_name", "schema_only",
-    "verify_backup_table_data", "grants", "skip_missing_foreign_keys", "skip_missing_sequences",
-    "skip_missing_sequence_owners",
-    // Views come with a whole database only, where none can be missing.
-    "skip_missing_views"};
+constexpr std::array<std::string_view, 13> kServed = {"into_db",
+                                                      "into_schema",
+                                                      "new_table_name",
+                                                      "where",
+                                                      "new_db_name",
+                                                      "schema_only",
+                                                      "verify_backup_table_data",
+                                                      "grants",
+                                                      "skip_missing_foreign_keys",
+                                                      "skip_missing_sequences",
+                                                      "skip_missing_sequence_owners",
+                                                      "skip_missing_views",
+                                                      "skip_missing_udfs"};
 
 constexpr std::string_view kUnresolved =
     "failed to resolve targets in the BACKUP location specified by the RESTORE statement, use SHOW "
@@ -91,16 +99,14 @@ class Resolver {
     if (parts.size() == 1) schemas = search_path();
     if (parts.size() > 1) schemas = {parts[parts.size() - 2]};
     for (const auto& schema : schemas) {
-      if (const auto* table = find(found.database(), schema, found.name())) {
-        require_table(*table);
+      if (find(found.database(), schema, found.name())) {
         found.set_schema(schema);
         return found;
       }
     }
     if (parts.size() == 2) {
       // "bank.customers" may mean a database's table in its usual schema.
-      if (const auto* table = find(parts[0], "public", parts[1])) {
-        require_table(*table);
+      if (find(parts[0], "public", parts[1])) {
         found.set_database(parts[0]);
         found.set_schema("public");
         return found;
@@ -133,13 +139,6 @@ class Resolver {
                             kUnresolved, what));
   }
 
-  static void require_table(const collection::proto::CatalogObject& object) {
-    if (object.type() == "view" || object.type() == "materialized view") {
-      refuse_missing(fmt::format("RESTORE TABLE of {} \"{}\"", object.type(), object.name()),
-                     "the restore of single views; RESTORE DATABASE brings them along");
-    }
-  }
-
   bool has_database(const std::string& name) const {
     return std::ranges::any_of(manifest_.objects(), [&](const auto& object) {
       return object.type() == "database" && object.name() == name;
@@ -151,18 +150,13 @@ class Resolver {
              ((object.type() == "schema" && object.name() == name) || object.schema() == name);
     });
   }
-  const collection::proto::CatalogObject* find(const std::string& database,
-                                               const std::string& schema,
-                                               const std::string& name) const {
-    for (const auto& object : manifest_.objects()) {
-      if (object.name() == name && object.schema() == schema && object.database() == database &&
-          (object.type() == "table" || object.type() == "foreign table" ||
-           object.type() == "sequence" || object.type() == "view" ||
-           object.type() == "materialized view")) {
-        return &object;
-      }
-    }
-    return nullptr;
+  bool find(const std::string& database, const std::string& schema, const std::string& name) const {
+    return std::ranges::any_of(manifest_.objects(), [&](const auto& object) {
+      return object.name() == name && object.schema() == schema && object.database() == database &&
+             (object.type() == "table" || object.type() == "foreign table" ||
+              object.type() == "sequence" || object.type() == "view" ||
+              object.type() == "materialized view");
+    });
   }
 
   const std::vector<std::string>& search_path() {
@@ -185,6 +179,19 @@ class Resolver {
   sql::SessionContext& session_;
   std::vector<std::string> search_path_;
 };
+
+void check_filter(const sql::Restore& statement) {
+  const auto filter = statement.options.text("where");
+  if (!filter) return;
+  const auto& tables = statement.targets.tables;
+  if (tables.size() != 1 || tables[0].wildcard) {
+    wrong_option("where can only be used for RESTORE TABLE with a single target table");
+  }
+  if (statement.options.flag("schema_only")) {
+    wrong_option("cannot use \"where\" option with schema_only, which restores no rows");
+  }
+  sql::check_filter_text(*filter);
+}
 
 void add_databases(const sql::Restore& statement, const Manifest& manifest,
                    ObjectRestoreSpec& spec) {
@@ -213,13 +220,12 @@ void add_tables(const sql::Restore& statement, const Manifest& manifest, Behind 
                 sql::SessionContext& session, ObjectRestoreSpec& spec) {
   Resolver resolver(manifest, behind, session);
   for (const auto& pattern : statement.targets.tables) {
-    auto found = resolver.resolve(pattern);
-    if (spec.tables_size() != 0 && spec.tables(0).database() != found.database()) {
-      refuse_missing("RESTORE TABLE from several databases",
-                     "tables of several databases in one statement");
-    }
-    *spec.add_tables() = std::move(found);
+    *spec.add_tables() = resolver.resolve(pattern);
   }
+  const auto& first = spec.tables(0).database();
+  const bool one = std::ranges::all_of(
+      spec.tables(), [&](const auto& pattern) { return pattern.database() == first; });
+  spec.set_into_db(statement.options.text("into_db").value_or(one ? first : ""));
 }
 
 }  // namespace
@@ -247,7 +253,7 @@ void check_object_options(const sql::Restore& statement) {
     if (options.find("into_db")) {
       wrong_option("cannot use \"into_db\" option when restoring database(s)");
     }
-    for (const std::string_view only_tables : {"into_schema", "new_table_name"}) {
+    for (const std::string_view only_tables : {"into_schema", "new_table_name", "where"}) {
       for (const auto& option : options.list) {
         if (option.name == only_tables) {
           wrong_option(
@@ -268,6 +274,7 @@ void check_object_options(const sql::Restore& statement) {
       (statement.targets.tables.size() != 1 || statement.targets.tables[0].wildcard)) {
     wrong_option("new_table_name can only be used for RESTORE TABLE with a single target table");
   }
+  check_filter(statement);
 }
 
 void check_object_privileges(sql::SessionContext& session, ObjectRestoreSpec& spec) {
@@ -316,14 +323,16 @@ ObjectRestoreSpec make_object_spec(const sql::Restore& statement, const Manifest
   spec.set_skip_missing_foreign_keys(options.flag("skip_missing_foreign_keys"));
   spec.set_skip_missing_sequences(options.flag("skip_missing_sequences"));
   spec.set_skip_missing_sequence_owners(options.flag("skip_missing_sequence_owners"));
+  spec.set_skip_missing_views(options.flag("skip_missing_views"));
+  spec.set_skip_missing_udfs(options.flag("skip_missing_udfs"));
   spec.set_into_schema(options.text("into_schema").value_or(""));
   spec.set_new_table_name(options.text("new_table_name").value_or(""));
+  spec.set_where(options.text("where").value_or(""));
   spec.set_new_db_name(options.text("new_db_name").value_or(""));
   if (databases(statement)) {
     add_databases(statement, manifest, spec);
   } else {
     add_tables(statement, manifest, behind, session, spec);
-    spec.set_into_db(options.text("into_db").value_or(spec.tables(0).database()));
   }
   check_object_privileges(session, spec);
   return spec;
