@@ -20,7 +20,7 @@
 
 namespace holdfast::restore {
 
-/// What restoring databases and tables needs from the daemon. Everything outlives the job.
+/// What restoring databases, tables and roles needs from the daemon. Everything outlives the job.
 struct ObjectRestoreServices {
   std::function<std::unique_ptr<storage::ObjectStore>(
       const std::string& uri, const storage::StoreAccess& access, const Stop& stop)>
@@ -93,6 +93,8 @@ class ObjectRestore {
 std::unique_ptr<ObjectRestore> make_database_restore(const ObjectRestoreRun& run,
                                                      const collection::proto::Manifest& manifest);
 std::unique_ptr<ObjectRestore> make_table_restore(const ObjectRestoreRun& run,
+                                                  const collection::proto::Manifest& manifest);
+std::unique_ptr<ObjectRestore> make_users_restore(const ObjectRestoreRun& run,
                                                   const collection::proto::Manifest& manifest);
 
 /// The OID that a database had when the backup listed it. Throws kInvalidCatalogName when the

@@ -133,8 +133,12 @@ class Attempt {
     const auto& manifest = chain_.back();
     run_.live_major = run_.open_live("").server_major();
     if (source_major() > run_.live_major) check_version(manifest, run_.live_major);
-    objects_ = run_.spec.databases_size() != 0 ? make_database_restore(run_, manifest)
-                                               : make_table_restore(run_, manifest);
+    if (run_.spec.system_users()) {
+      objects_ = make_users_restore(run_, manifest);
+    } else {
+      objects_ = run_.spec.databases_size() != 0 ? make_database_restore(run_, manifest)
+                                                 : make_table_restore(run_, manifest);
+    }
   }
 
   /// Null: the layer's own end.

@@ -43,6 +43,10 @@ bool databases(const sql::Restore& statement) {
   return statement.targets.kind == sql::Targets::Kind::Databases;
 }
 
+bool system_users(const sql::Restore& statement) {
+  return statement.targets.kind == sql::Targets::Kind::SystemUsers;
+}
+
 [[noreturn]] void wrong_option(std::string message) {
   throw Error(sqlstate::kInvalidParameterValue, std::move(message));
 }
@@ -180,6 +184,31 @@ class Resolver {
   std::vector<std::string> search_path_;
 };
 
+void check_user_options(const sql::Options& options) {
+  constexpr std::array<std::string_view, 5> kTaken = {"encryption_passphrase", "kms", "detached",
+                                                      "workers", "restore_from_versions_at"};
+  if (options.find("into_db")) {
+    wrong_option("cannot set into_db option when only restoring system users");
+  }
+  refuse_unsupported_options(options, "RESTORE SYSTEM USERS");
+  for (const auto& option : options.list) {
+    if (!option.enabled || std::ranges::find(kTaken, option.name) != kTaken.end()) continue;
+    wrong_option(
+        fmt::format("cannot use \"{}\" option when only restoring system users", option.name));
+  }
+}
+
+/// Every backup has the roles that its server needs to start; a backup of databases or tables is
+/// often that of somebody who may not read them.
+void require_users(const Manifest& manifest) {
+  if (manifest.scope() == collection::proto::SCOPE_CLUSTER) return;
+  // CockroachDB's words.
+  throw Error(sqlstate::kInvalidParameterValue,
+              "cannot restore system users as no system.users table in the backup")
+      .detail("It is a backup of databases or tables.")
+      .hint("Restore them from a backup of the whole cluster.");
+}
+
 void check_filter(const sql::Restore& statement) {
   const auto filter = statement.options.text("where");
   if (!filter) return;
@@ -230,7 +259,23 @@ void add_tables(const sql::Restore& statement, const Manifest& manifest, Behind 
 
 }  // namespace
 
+void require_object_right(sql::Targets::Kind kind, sql::SessionContext& session) {
+  if (kind != sql::Targets::Kind::SystemUsers) {
+    return require_administrator(session, "restore databases and tables");
+  }
+  if (session.local_administrator()) return;
+  // Superusers are among what is made, of whom members of the administrators' role need not be any.
+  const auto super = session.query(
+      "SELECT r.rolsuper FROM pg_catalog.pg_roles AS r"
+      " WHERE r.rolname OPERATOR(pg_catalog.=) current_user");
+  if (!super.rows.empty() && super.rows[0].at(0) == "t") return;
+  throw Error(sqlstate::kInsufficientPrivilege,
+              fmt::format("only superusers are allowed to restore system users: user {} is none",
+                          current_user(session)));
+}
+
 void check_object_options(const sql::Restore& statement) {
+  if (system_users(statement)) return check_user_options(statement.options);
   const std::string_view name = databases(statement) ? "RESTORE DATABASE" : "RESTORE TABLE";
   refuse_unsupported_options(statement.options, name, kServed);
   const auto& options = statement.options;
@@ -280,7 +325,8 @@ void check_object_options(const sql::Restore& statement) {
 void check_object_privileges(sql::SessionContext& session, ObjectRestoreSpec& spec) {
   // A backup's catalogs are code: the workshop runs what they define before anything can be
   // checked.
-  require_administrator(session, "restore databases and tables");
+  require_object_right(
+      spec.system_users() ? sql::Targets::Kind::SystemUsers : sql::Targets::Kind::Tables, session);
   spec.set_administrator(is_administrator(session));
   spec.set_local_administrator(session.local_administrator());
   spec.set_user(current_user(session));
@@ -311,10 +357,12 @@ ObjectRestoreSpec make_object_spec(const sql::Restore& statement, const Manifest
                                    Behind behind, sql::SessionContext& session) {
   if (!session.server_available()) {
     throw Error(sqlstate::kCannotConnectNow,
-                "could not restore databases or tables: PostgreSQL is down")
+                "could not restore databases, tables or roles: PostgreSQL is down")
         .hint("RESTORE FROM … brings a whole cluster back.");
   }
-  require_primary(session, databases(statement) ? "RESTORE DATABASE" : "RESTORE TABLE");
+  require_primary(session, system_users(statement) ? "RESTORE SYSTEM USERS"
+                           : databases(statement)  ? "RESTORE DATABASE"
+                                                   : "RESTORE TABLE");
   const auto& options = statement.options;
   ObjectRestoreSpec spec;
   spec.set_grants(options.flag("grants"));
@@ -329,7 +377,10 @@ ObjectRestoreSpec make_object_spec(const sql::Restore& statement, const Manifest
   spec.set_new_table_name(options.text("new_table_name").value_or(""));
   spec.set_where(options.text("where").value_or(""));
   spec.set_new_db_name(options.text("new_db_name").value_or(""));
-  if (databases(statement)) {
+  if (system_users(statement)) {
+    require_users(manifest);
+    spec.set_system_users(true);
+  } else if (databases(statement)) {
     add_databases(statement, manifest, spec);
   } else {
     add_tables(statement, manifest, behind, session, spec);
