@@ -62,7 +62,7 @@ std::vector<TableRows> list_table_rows(const ObjectRestoreRun& run, Connection& 
       "  pg_catalog.pg_relation_size(c.oid) "
       "    + COALESCE(pg_catalog.pg_relation_size(NULLIF(c.reltoastrelid, 0)), 0), "
       "  d.objid IS NOT NULL, "
-      "  e.extcondition[pg_catalog.array_position(e.extconfig, c.oid)] "
+      "  e.extcondition[pg_catalog.array_position(e.extconfig, c.oid)], c.oid "
       "FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace "
       "LEFT JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass "
       "     AND d.objid = c.oid AND d.objsubid = 0 AND d.deptype = 'e' "
@@ -79,6 +79,8 @@ std::vector<TableRows> list_table_rows(const ObjectRestoreRun& run, Connection& 
         .name = quote_identifier(result.text(row, 0)) + "." + quote_identifier(result.text(row, 1)),
         .columns = result.text(row, 3),
         .filter = result.text(row, 7),
+        .source = {},
+        .oid = static_cast<std::uint32_t>(result.integer(row, 8)),
         .binary = result.boolean(row, 4),
         .extension = result.boolean(row, 6),
         .bytes = static_cast<std::uint64_t>(result.integer(row, 5))};
@@ -128,10 +130,10 @@ std::int64_t copy_tables(const ObjectRestoreRun& run, const CopyRequest& request
       const std::string columns =
           table.columns.empty() ? "" : table.columns.substr(1, table.columns.size() - 2);
       const std::string copy_out =
-          table.filter.empty()
+          table.filter.empty() && table.source.empty()
               ? fmt::format("COPY {} {} TO STDOUT (FORMAT {})", table.name, table.columns, format)
               : fmt::format("COPY (SELECT {} FROM {} {}) TO STDOUT (FORMAT {})", columns,
-                            table.name, table.filter, format);
+                            table.source.empty() ? table.name : table.source, table.filter, format);
       if (run.spec.verify_data()) {
         rows +=
             static_cast<std::int64_t>(postgres::copy_and_discard(*from, copy_out, progress, stop));

@@ -11,11 +11,13 @@ namespace holdfast::restore {
 
 /// A table whose rows are to be brought over. Names are quoted.
 struct TableRows {
-  std::string schema;   ///< not quoted: for messages
-  std::string name;     ///< qualified, the same on both sides
-  std::string columns;  ///< "(a, b)", without generated ones; empty for a table without columns
-  std::string filter;   ///< "WHERE …" of an extension's configuration table
-  bool binary = false;  ///< the binary form means the same in both databases
+  std::string schema;     ///< not quoted: for messages
+  std::string name;       ///< qualified, the same on both sides
+  std::string columns;    ///< "(a, b)", without generated ones; empty for a table without columns
+  std::string filter;     ///< "WHERE …" of an extension's configuration table
+  std::string source;     ///< where to read them instead, qualified; empty: the table itself
+  std::uint32_t oid = 0;  ///< in the workshop
+  bool binary = false;    ///< the binary form means the same in both databases
   bool extension = false;
   std::uint64_t bytes = 0;  ///< with TOAST
 };

@@ -10,6 +10,7 @@
 #include "restore/dump_tools.h"
 #include "restore/handover.h"
 #include "restore/object_restore.h"
+#include "restore/table_views.h"
 #include "restore/untrusted_code.h"
 
 namespace holdfast::restore {
@@ -188,7 +189,7 @@ class DatabaseRestore final : public ObjectRestore {
     restore_definitions(run_, dump, hidden_name(i), DumpSection::PostData);
     checks.settle(target, {});
     if (!spec_.schema_only()) {
-      refresh_views(source, target);
+      refresh_views(run_, source, target, {});
       report("gathering statistics");
       target.simple_query("ANALYZE", run_.stop());
     }
@@ -396,39 +397,6 @@ class DatabaseRestore final : public ObjectRestore {
                      {oid, std::to_string(at), piece.text(0, 0)}, run_.stop());
       }
       target.simple_query("COMMIT", run_.stop());
-    }
-  }
-
-  /// A view that reads another one can only be filled after it.
-  void refresh_views(Connection& source, Connection& target) const {
-    const auto views = source.query(
-        "SELECT pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(c.relname) "
-        "FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace "
-        "WHERE c.relkind = 'm' AND c.relispopulated ORDER BY c.oid",
-        run_.stop());
-    std::vector<std::string> left;
-    for (std::size_t row = 0; row < views.rows(); ++row) left.push_back(views.text(row, 0));
-    while (!left.empty()) {
-      std::vector<std::string> failed;
-      std::optional<Error> failure;
-      for (const auto& view : left) {
-        try {
-          target.simple_query("REFRESH MATERIALIZED VIEW " + view, run_.stop());
-        } catch (const Error& error) {
-          // It is filled with the builder's rights, which are none outside of this database.
-          if (error.state() == sqlstate::kInsufficientPrivilege ||
-              error.state() == sqlstate::kUndefinedObject) {
-            run_.job.notice(fmt::format("materialized view {} is not filled: {}; refresh it later",
-                                        view, error.message()));
-            continue;
-          }
-          if (error.state() != sqlstate::kObjectNotInPrerequisiteState) throw;
-          failure = error;
-          failed.push_back(view);
-        }
-      }
-      if (failure && failed.size() == left.size()) throw Error(*failure);
-      left = std::move(failed);
     }
   }
 

@@ -166,9 +166,11 @@ void take_missing_roles_away(const ObjectRestoreRun& run, postgres::Connection& 
           .rows() == 0) {
     source.simple_query("CREATE ROLE " + postgres::quote_identifier(heir), run.stop());
   }
-  const auto roles =
-      source.query("SELECT rolname FROM pg_catalog.pg_roles WHERE oid >= 16384 AND rolname <> $1",
-                   {heir}, run.stop());
+  const auto roles = source.query(
+      "SELECT rolname FROM pg_catalog.pg_roles WHERE oid >= 16384 "
+      "AND rolname NOT IN ($1, $2)",
+      // A filter's role is nobody's, and its views are not restored.
+      {heir, run.hidden_name(0)}, run.stop());
   for (std::size_t row = 0; row < roles.rows(); ++row) {
     const std::string role = roles.text(row, 0);
     if (live.query("SELECT FROM pg_catalog.pg_roles WHERE rolname = $1", {role}, run.stop())

@@ -20,7 +20,7 @@
 
 namespace holdfast::restore {
 
-/// What restoring databases and tables needs from the daemon. Everything outlives the job.
+/// What restoring databases, tables and roles needs from the daemon. Everything outlives the job.
 struct ObjectRestoreServices {
   std::function<std::unique_ptr<storage::ObjectStore>(
       const std::string& uri, const storage::StoreAccess& access, const Stop& stop)>
@@ -47,6 +47,8 @@ struct ObjectRestoreRun {
   int live_major = 0;
   /// pg_dump and pg_restore are here.
   std::filesystem::path dump_programs{};
+  /// Saves the checkpoint that this one is part of; absent: it is the job's own.
+  std::function<void()> save{};
 
   const Stop& stop() const { return job.stop(); }
   /// The live server, in `database`; the connection's own database when that is empty.
@@ -68,6 +70,7 @@ void end_sessions(const ObjectRestoreRun& run, postgres::Connection& live);
 enum class Built {
   Hidden,  ///< all of it, under its hidden names
   Final,   ///< the last transaction was committed
+  Partly,  ///< that of some databases; those of the others can still be
   Gone     ///< somebody else dropped or renamed it
 };
 
@@ -79,7 +82,8 @@ class ObjectRestore {
   virtual void check_live() = 0;
   /// Builds everything under hidden names, out of the workshop. Gives the number of rows.
   virtual std::int64_t build(Workshop& workshop) = 0;
-  /// One transaction: everything gets its name, or nothing.
+  /// One transaction: everything gets its name, or nothing. Of tables of several databases one
+  /// for each, as close together as PostgreSQL permits; what was committed already stays.
   virtual void finish() = 0;
   /// Removes what the checkpoint says that build() made, and that holdfast's own role owns.
   virtual void remove_hidden() = 0;
@@ -89,6 +93,8 @@ class ObjectRestore {
 std::unique_ptr<ObjectRestore> make_database_restore(const ObjectRestoreRun& run,
                                                      const collection::proto::Manifest& manifest);
 std::unique_ptr<ObjectRestore> make_table_restore(const ObjectRestoreRun& run,
+                                                  const collection::proto::Manifest& manifest);
+std::unique_ptr<ObjectRestore> make_users_restore(const ObjectRestoreRun& run,
                                                   const collection::proto::Manifest& manifest);
 
 /// The OID that a database had when the backup listed it. Throws kInvalidCatalogName when the

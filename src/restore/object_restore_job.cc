@@ -51,10 +51,12 @@ class Attempt {
     if (!last_step) services_.authorize(spec_, run_.stop());
     open();
     if (last_step) {
-      if (objects_->built() != Built::Final) {
+      const Built built = objects_->built();
+      // What was committed in part was allowed.
+      if (built != Built::Final && built != Built::Partly) {
         services_.authorize(spec_, run_.stop());
-        objects_->finish();
       }
+      if (built != Built::Final) objects_->finish();
       return complete();
     }
     objects_->check_live();
@@ -88,15 +90,30 @@ class Attempt {
     remove_workshop();
     if (checkpoint_.phase() == proto::OBJECT_RESTORE_PHASE_UNSPECIFIED) return;
     open();
-    if (checkpoint_.phase() >= proto::OBJECT_RESTORE_PHASE_FINAL &&
-        objects_->built() == Built::Final) {
-      job_.notice("the restore was complete already; what it restored stays in place");
-      return;
-    }
+    if (checkpoint_.phase() >= proto::OBJECT_RESTORE_PHASE_FINAL && stays()) return;
     objects_->remove_hidden();
   }
 
  private:
+  /// Whether all of it has its name, for good. Where some have theirs the others get it, too: users
+  /// may have seen them.
+  bool stays() {
+    Built built = objects_->built();
+    if (built == Built::Partly) {
+      try {
+        objects_->finish();
+        built = Built::Final;
+      } catch (const Error& error) {
+        if (error.state() == sqlstate::kConnectionFailure) throw;
+        job_.notice(fmt::format("only some databases got their tables; the others could not: {}",
+                                error.message()));
+      }
+    }
+    if (built != Built::Final) return false;
+    job_.notice("the restore was complete already; what it restored stays in place");
+    return true;
+  }
+
   void open() {
     store_ = collection::with_keys(open_collection(spec_, services_.open_store, run_.stop()),
                                    collection::parse_keys(spec_.keys()));
@@ -106,8 +123,12 @@ class Attempt {
     const auto& manifest = chain_.back();
     run_.live_major = run_.open_live("").server_major();
     if (source_major() > run_.live_major) check_version(manifest, run_.live_major);
-    objects_ = run_.spec.databases_size() != 0 ? make_database_restore(run_, manifest)
-                                               : make_table_restore(run_, manifest);
+    if (run_.spec.system_users()) {
+      objects_ = make_users_restore(run_, manifest);
+    } else {
+      objects_ = run_.spec.databases_size() != 0 ? make_database_restore(run_, manifest)
+                                                 : make_table_restore(run_, manifest);
+    }
   }
 
   /// Null: the layer's own end.
@@ -195,6 +216,7 @@ std::string ObjectRestoreRun::hidden_name(std::size_t number) const {
 }
 
 void ObjectRestoreRun::save_checkpoint() const {
+  if (save) return save();
   const std::string bytes = checkpoint.SerializeAsString();
   job.save_checkpoint(as_bytes(bytes));
 }

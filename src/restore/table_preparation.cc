@@ -6,7 +6,9 @@
 
 #include "base/error.h"
 #include "restore/catalog_text.h"
+#include "restore/missing_functions.h"
 #include "restore/prepared_transactions.h"
+#include "restore/table_views.h"
 
 namespace holdfast::restore {
 namespace {
@@ -24,6 +26,32 @@ bool has_relation(Connection& live, const std::string& name, const Stop& stop) {
   return live.query("SELECT pg_catalog.to_regclass($1) IS NOT NULL", {name}, stop).boolean(0, 0);
 }
 
+/// The keyword of ALTER for a relation; empty for anything else.
+std::string_view alter_keyword(StagedObject::Kind kind) {
+  switch (kind) {
+    case StagedObject::Kind::Table:
+      return "TABLE";
+    case StagedObject::Kind::ForeignTable:
+      return "FOREIGN TABLE";
+    case StagedObject::Kind::Sequence:
+      return "SEQUENCE";
+    case StagedObject::Kind::View:
+      return "VIEW";
+    case StagedObject::Kind::MaterializedView:
+      return "MATERIALIZED VIEW";
+    default:
+      return {};
+  }
+}
+
+StagedObject::Kind kind_of(const std::string& relkind) {
+  if (relkind == "S") return StagedObject::Kind::Sequence;
+  if (relkind == "f") return StagedObject::Kind::ForeignTable;
+  if (relkind == "v") return StagedObject::Kind::View;
+  if (relkind == "m") return StagedObject::Kind::MaterializedView;
+  return StagedObject::Kind::Table;
+}
+
 /// One preparation: the steps in their order.
 class Preparation {
  public:
@@ -33,7 +61,8 @@ class Preparation {
   void run() {
     release_prepared(workshop_, stop());
     detach();
-    check_functions();
+    settle_views(run_, workshop_, live_, tables_);
+    settle_functions(run_, workshop_, live_, tables_);
     settle_foreign_keys();
     settle_sequences();
     settle_owned_sequences();
@@ -68,70 +97,32 @@ class Preparation {
     }
   }
 
-  /// Functions of defaults, constraints, triggers, indexes, policies and rules are not restored
-  /// with a table: the live server must have them.
-  void check_functions() {
-    const auto functions = ask(fmt::format(
-        "WITH parts(classid, objid, relation) AS ("
-        " SELECT 'pg_catalog.pg_class'::pg_catalog.regclass, i.indexrelid, i.indrelid "
-        "   FROM pg_catalog.pg_index i WHERE i.indrelid IN ({0})"
-        " UNION ALL SELECT 'pg_catalog.pg_class'::pg_catalog.regclass, c.oid, c.oid "
-        "   FROM pg_catalog.pg_class c WHERE c.oid IN ({0})"
-        " UNION ALL SELECT 'pg_catalog.pg_attrdef'::pg_catalog.regclass, oid, adrelid "
-        "   FROM pg_catalog.pg_attrdef WHERE adrelid IN ({0})"
-        " UNION ALL SELECT 'pg_catalog.pg_constraint'::pg_catalog.regclass, oid, conrelid "
-        "   FROM pg_catalog.pg_constraint WHERE conrelid IN ({0})"
-        " UNION ALL SELECT 'pg_catalog.pg_trigger'::pg_catalog.regclass, oid, tgrelid "
-        "   FROM pg_catalog.pg_trigger WHERE tgrelid IN ({0})"
-        " UNION ALL SELECT 'pg_catalog.pg_policy'::pg_catalog.regclass, oid, polrelid "
-        "   FROM pg_catalog.pg_policy WHERE polrelid IN ({0})"
-        " UNION ALL SELECT 'pg_catalog.pg_rewrite'::pg_catalog.regclass, oid, ev_class "
-        "   FROM pg_catalog.pg_rewrite WHERE ev_class IN ({0})) "
-        "SELECT DISTINCT c.relname, p.oid::pg_catalog.regprocedure::text, p.oid "
-        "FROM parts JOIN pg_catalog.pg_class c ON c.oid = parts.relation "
-        "JOIN pg_catalog.pg_depend d ON d.classid = parts.classid AND d.objid = parts.objid "
-        "JOIN pg_catalog.pg_proc p ON p.oid = d.refobjid "
-        "WHERE d.refclassid = 'pg_catalog.pg_proc'::pg_catalog.regclass AND p.oid >= 16384 "
-        "ORDER BY 1, 2",
-        tables_.oids));
-    for (std::size_t row = 0; row < functions.rows(); ++row) {
-      if (live_
-              .query("SELECT pg_catalog.to_regprocedure($1) IS NOT NULL", {functions.text(row, 1)},
-                     stop())
-              .boolean(0, 0)) {
-        continue;
-      }
-      throw Error(sqlstate::kUndefinedObject,
-                  fmt::format("cannot restore table \"{}\" without referenced function {} (or "
-                              "\"skip_missing_udfs\" option)",
-                              functions.text(row, 0), functions.text(row, 2)))
-          .detail(fmt::format("Function {} does not exist in database \"{}\".",
-                              functions.text(row, 1), spec_.into_db()))
-          .hint("Create it first; RESTORE DATABASE brings functions along.");
-    }
-  }
-
   void settle_foreign_keys() {
     const auto keys = ask(fmt::format(
-        "SELECT n.nspname, c.relname, k.conname, c.relkind, rn.nspname, r.relname, r.oid, k.oid "
+        "SELECT n.nspname, c.relname, k.conname, c.relkind, rn.nspname, r.relname, r.oid, k.oid, "
+        "k.confrelid = k.conrelid "
         "FROM pg_catalog.pg_constraint k "
         "JOIN pg_catalog.pg_class c ON c.oid = k.conrelid "
         "JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace "
         "JOIN pg_catalog.pg_class r ON r.oid = k.confrelid "
         "JOIN pg_catalog.pg_namespace rn ON rn.oid = r.relnamespace "
         "WHERE k.contype = 'f' AND k.conparentid = 0 AND k.conrelid IN ({0}) "
-        "AND k.confrelid NOT IN ({0}) ORDER BY 1, 2, 3",
-        tables_.oids));
+        "AND (k.confrelid NOT IN ({0}) OR ({1} AND k.confrelid = k.conrelid)) ORDER BY 1, 2, 3",
+        // A filter may leave out rows that rows of the same table refer to.
+        tables_.oids, !spec_.where().empty()));
     for (std::size_t row = 0; row < keys.rows(); ++row) {
       const std::string referenced = qualified(keys.text(row, 4), keys.text(row, 5));
-      if (has_relation(live_, referenced, stop())) {
+      if (keys.boolean(row, 8) || has_relation(live_, referenced, stop())) {
         // Made without a look at the rows first, so that nobody who writes to the other table waits
         // for it. (Partitioned tables can have no such key.)
         if (keys.text(row, 3) == "p") continue;
         execute(
             fmt::format("UPDATE pg_catalog.pg_constraint SET convalidated = false WHERE oid = {}",
                         keys.text(row, 7)));
-        unvalidated_.push_back({keys.text(row, 0), keys.text(row, 1), keys.text(row, 2)});
+        unvalidated_.push_back({.schema = keys.text(row, 0),
+                                .table = keys.text(row, 1),
+                                .name = keys.text(row, 2),
+                                .own_rows = keys.boolean(row, 8)});
         continue;
       }
       if (!spec_.skip_missing_foreign_keys()) {
@@ -306,7 +297,8 @@ class Preparation {
       const StagedObject type{
           .kind = types.text(row, 2) == "d" ? StagedObject::Kind::Domain : StagedObject::Kind::Type,
           .schema = schema,
-          .name = name};
+          .name = name,
+          .oid = {}};
       stage(type, type.kind == StagedObject::Kind::Domain ? "DOMAIN" : "TYPE");
       tables_.objects.push_back(type);
     }
@@ -321,7 +313,8 @@ class Preparation {
     for (std::size_t row = 0; row < statistics.rows(); ++row) {
       const StagedObject object{.kind = StagedObject::Kind::Statistics,
                                 .schema = statistics.text(row, 0),
-                                .name = statistics.text(row, 1)};
+                                .name = statistics.text(row, 1),
+                                .oid = {}};
       stage(object, "STATISTICS");
       tables_.objects.push_back(object);
     }
@@ -329,24 +322,16 @@ class Preparation {
 
   void stage_relations() {
     for (const auto& object : tables_.objects) {
-      switch (object.kind) {
-        case StagedObject::Kind::Table:
-          stage(object, "TABLE");
-          break;
-        case StagedObject::Kind::ForeignTable:
-          stage(object, "FOREIGN TABLE");
-          break;
-        case StagedObject::Kind::Sequence:
-          stage(object, "SEQUENCE");
-          break;
-        default:
-          break;
+      if (const auto keyword = alter_keyword(object.kind); !keyword.empty()) {
+        stage(object, keyword);
       }
     }
     for (const auto& key : unvalidated_) {
-      tables_.validations.push_back(fmt::format(
-          "ALTER TABLE {} VALIDATE CONSTRAINT {}",
-          qualified(tables_.staging.at(key.schema), key.table), quote_identifier(key.name)));
+      tables_.validations.push_back(
+          {.statement = fmt::format("ALTER TABLE {} VALIDATE CONSTRAINT {}",
+                                    qualified(tables_.staging.at(key.schema), key.table),
+                                    quote_identifier(key.name)),
+           .own_rows = key.own_rows});
     }
   }
 
@@ -354,6 +339,7 @@ class Preparation {
     std::string schema;
     std::string table;
     std::string name;
+    bool own_rows = false;
   };
 
   const ObjectRestoreRun& run_;
@@ -391,7 +377,7 @@ TableSet resolve_tables(const ObjectRestoreRun& run, Connection& workshop,
             " JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace "
             " WHERE {} AND c.relpersistence <> 't' AND n.nspname !~ '^pg_' "
             " AND n.nspname <> 'information_schema' "
-            " AND (c.relkind IN ('r', 'p', 'f') OR (c.relkind = 'S' AND $2 <> '')) "
+            " AND (c.relkind IN ('r', 'p', 'f') OR (c.relkind IN ('S', 'v', 'm') AND $2 <> '')) "
             " AND ($1 = '' OR n.nspname = $1) AND ($2 = '' OR c.relname = $2) "
             " AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.deptype = 'e' "
             "  AND d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.objid = c.oid)), "
@@ -422,12 +408,10 @@ TableSet resolve_tables(const ObjectRestoreRun& run, Connection& workshop,
             .hint("Restore an earlier or later backup.");
       }
       tables.oids += (tables.oids.empty() ? "" : ", ") + found.text(row, 0);
-      const std::string kind = found.text(row, 3);
-      tables.objects.push_back({.kind = kind == "S"   ? StagedObject::Kind::Sequence
-                                        : kind == "f" ? StagedObject::Kind::ForeignTable
-                                                      : StagedObject::Kind::Table,
+      tables.objects.push_back({.kind = kind_of(found.text(row, 3)),
                                 .schema = found.text(row, 1),
-                                .name = found.text(row, 2)});
+                                .name = found.text(row, 2),
+                                .oid = found.text(row, 0)});
     }
   }
   return tables;
@@ -438,7 +422,8 @@ postgres::WalScope::Relations files_of(const ObjectRestoreRun& run, Connection& 
   // Indexes of users' tables are not read: rows are. Those of TOAST are.
   const auto files = workshop.query(
       fmt::format("WITH wanted AS (SELECT c.oid, c.reltoastrelid FROM pg_catalog.pg_class c "
-                  " WHERE c.oid IN ({0})) "
+                  // What materialized views hold is not read.
+                  " WHERE c.oid IN ({0}) AND c.relkind <> 'm') "
                   "SELECT pg_catalog.pg_relation_filenode(oid) FROM wanted "
                   "UNION SELECT pg_catalog.pg_relation_filenode(reltoastrelid) FROM wanted "
                   "UNION SELECT pg_catalog.pg_relation_filenode(i.indexrelid) FROM wanted "

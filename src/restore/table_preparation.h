@@ -12,19 +12,34 @@ namespace holdfast::restore {
 
 /// Something that goes from a staging schema to its place at the end.
 struct StagedObject {
-  enum class Kind { Table, ForeignTable, Sequence, Type, Domain, Statistics };
+  enum class Kind {
+    Table,
+    ForeignTable,
+    Sequence,
+    View,
+    MaterializedView,
+    Type,
+    Domain,
+    Statistics
+  };
   Kind kind = Kind::Table;
   std::string schema;  ///< where it was
   std::string name;
+  std::string oid;  ///< of relations, in the workshop
 };
 
 /// The tables of a restore in the workshop's database.
 struct TableSet {
-  std::string oids;  ///< "16390, 16400": tables, their partitions, sequences that were named
+  std::string
+      oids;  ///< "16390, 16400": tables, their partitions, sequences and views that were named
   std::vector<StagedObject> objects;
   std::map<std::string, std::string> staging;  ///< staging schemas by the schema they stand for
-  /// Foreign keys to tables of the live server, to be validated at the end: "ALTER TABLE …".
-  std::vector<std::string> validations;
+  /// A foreign key that is validated at the end: "ALTER TABLE …".
+  struct Validation {
+    std::string statement;
+    bool own_rows = false;  ///< to the same table, of which a filter may have left out rows
+  };
+  std::vector<Validation> validations{};
 
   std::vector<std::string> staging_schemas() const;
 };

@@ -1,3 +1,5 @@
+#include "restore/table_restore.h"
+
 #include <fmt/core.h>
 
 #include <algorithm>
@@ -11,8 +13,9 @@
 #include "restore/deferred_checks.h"
 #include "restore/dump_tools.h"
 #include "restore/handover.h"
-#include "restore/object_restore.h"
+#include "restore/row_filter.h"
 #include "restore/table_preparation.h"
+#include "restore/table_views.h"
 #include "restore/untrusted_code.h"
 
 namespace holdfast::restore {
@@ -21,16 +24,20 @@ namespace {
 using postgres::Connection;
 using postgres::quote_identifier;
 
+constexpr SqlState kForeignKeyViolation{"23503"};
+
 /// The keyword of ALTER for what pg_class.relkind says.
 std::string_view alter_keyword(const std::string& kind) {
   if (kind == "S") return "SEQUENCE";
   if (kind == "f") return "FOREIGN TABLE";
+  if (kind == "v") return "VIEW";
+  if (kind == "m") return "MATERIALIZED VIEW";
   return "TABLE";
 }
 
-class TableRestore final : public ObjectRestore {
+class DatabaseTables final : public TableRestore {
  public:
-  TableRestore(const ObjectRestoreRun& run, const collection::proto::Manifest& manifest)
+  DatabaseTables(const ObjectRestoreRun& run, const collection::proto::Manifest& manifest)
       : run_(run),
         spec_(run.spec),
         database_(spec_.tables(0).database()),
@@ -61,11 +68,14 @@ class TableRestore final : public ObjectRestore {
     workshop.start(workshop.catalogs_of(database_oid_, run_.stop()), database_, run_.stop());
     TableSet tables;
     postgres::WalScope scope;
+    std::optional<RowFilter> filter;
+    if (!spec_.where().empty()) filter.emplace(run_, workshop, database_);
     {
       Connection catalogs = workshop.open(database_, run_.stop());
       tables = resolve_tables(run_, catalogs, scope_ ? &*scope_ : nullptr);
       require_harmless(run_, catalogs, tables.oids);
       scope.databases[database_oid_] = files_of(run_, catalogs, tables);
+      if (filter) filter->define(catalogs, tables);
     }
     Connection target = run_.open_live(spec_.into_db());
     check_targets(target, tables);
@@ -74,6 +84,7 @@ class TableRestore final : public ObjectRestore {
     workshop.start(scope, database_, run_.stop());
     run_.job.pause_point("restore.objects_after_recovery");
     Connection source = workshop.open(database_, run_.stop());
+    if (filter) filter->define(source, tables);
     prepare_tables(run_, source, target, tables);
     const DeferredChecks checks(run_, source);
     make_builder(run_, target);
@@ -85,6 +96,7 @@ class TableRestore final : public ObjectRestore {
         .file = fmt::format("{}/{}/definitions.dump", run_.services.workshops, run_.job.id()),
         .schemas = tables.staging_schemas()};
     dump_definitions(run_, dump, source, target);
+    if (filter) filter->allow(source, tables);
     restore_definitions(run_, dump, spec_.into_db(), DumpSection::PreData);
     run_.job.pause_point("restore.objects_after_definitions");
     require_trusted_code(run_, target, target, dump.schemas);
@@ -92,9 +104,11 @@ class TableRestore final : public ObjectRestore {
     std::vector<TableRows> copied;
     if (!spec_.schema_only() || spec_.verify_data()) {
       copied = list_table_rows(run_, source, dump.schemas);
-      rows = copy_tables(run_, {.source = workshop.connect(database_),
-                                .target = run_.live(spec_.into_db()),
-                                .tables = copied});
+      CopyRequest request{.source = workshop.connect(database_),
+                          .target = run_.live(spec_.into_db()),
+                          .tables = copied};
+      if (filter) request = filter->apply(std::move(request));
+      rows = copy_tables(run_, request);
     }
     if (!spec_.schema_only()) copy_sequences(run_, source, target, dump.schemas);
     run_.job.pause_point("restore.objects_after_copy");
@@ -102,8 +116,9 @@ class TableRestore final : public ObjectRestore {
     give_to_builder(run_, target, dump.schemas);
     restore_definitions(run_, dump, spec_.into_db(), DumpSection::PostData);
     checks.settle(target, dump.schemas);
-    for (const auto& validation : tables.validations) target.simple_query(validation, run_.stop());
+    validate_foreign_keys(target, tables);
     if (!spec_.schema_only()) {
+      refresh_views(run_, source, target, dump.schemas);
       report("gathering statistics");
       for (const auto& table : copied) target.simple_query("ANALYZE " + table.name, run_.stop());
     }
@@ -116,6 +131,12 @@ class TableRestore final : public ObjectRestore {
   void finish() override {
     Connection target = run_.open_live(spec_.into_db());
     target.simple_query("BEGIN", run_.stop());
+    finish_in(target);
+    target.simple_query("COMMIT", run_.stop());
+    tell();
+  }
+
+  void finish_in(Connection& target) override {
     require_whole(target);
     for (const auto& schema : run_.checkpoint.schemas()) {
       // Whoever gave privileges on must be able to name the table. Nobody sees this: the schema
@@ -128,7 +149,9 @@ class TableRestore final : public ObjectRestore {
     }
     for (const auto& schema : run_.checkpoint.schemas()) move(target, schema);
     drop_builder(run_, target);
-    target.simple_query("COMMIT", run_.stop());
+  }
+
+  void tell() override {
     for (const auto& notice : notices_) run_.job.notice(notice);
   }
 
@@ -159,6 +182,20 @@ class TableRestore final : public ObjectRestore {
  private:
   void report(std::string phase) const {
     run_.job.report({.bytes_done = 0, .bytes_total = 0, .phase = std::move(phase)});
+  }
+
+  void validate_foreign_keys(Connection& target, const TableSet& tables) const {
+    for (const auto& validation : tables.validations) {
+      try {
+        target.simple_query(validation.statement, run_.stop());
+      } catch (const Error& error) {
+        if (!validation.own_rows || error.state() != kForeignKeyViolation) throw;
+        throw Error(error.state(), fmt::format("cannot restore table \"{}\" with this filter: {}",
+                                               spec_.tables(0).name(), error.message()))
+            .detail(error.detail())
+            .hint("Let the filter keep the rows that others refer to, too.");
+      }
+    }
   }
 
   /// Absent when the database was dropped meanwhile: then nothing of ours is there either.
@@ -254,7 +291,7 @@ class TableRestore final : public ObjectRestore {
     for (const auto& schema : run_.checkpoint.schemas()) {
       const auto relations = target.query(
           "SELECT oid FROM pg_catalog.pg_class WHERE relnamespace = $1::pg_catalog.oid "
-          "AND relkind IN ('r', 'p', 'f', 'S')",
+          "AND relkind IN ('r', 'p', 'f', 'S', 'v', 'm')",
           {std::to_string(schema.oid())}, run_.stop());
       for (std::size_t row = 0; row < relations.rows(); ++row) {
         run_.checkpoint.add_relations(static_cast<std::uint32_t>(relations.integer(row, 0)));
@@ -320,7 +357,7 @@ class TableRestore final : public ObjectRestore {
     rename_what_collides(target, oid, staging, schema);
     const auto relations = target.query(
         "SELECT c.relname, c.relkind FROM pg_catalog.pg_class c "
-        "WHERE c.relnamespace = $1::pg_catalog.oid AND c.relkind IN ('r', 'p', 'f', 'S') "
+        "WHERE c.relnamespace = $1::pg_catalog.oid AND c.relkind IN ('r', 'p', 'f', 'S', 'v', 'm') "
         // Sequences go with the tables that own them.
         "AND NOT (c.relkind = 'S' AND EXISTS (SELECT FROM pg_catalog.pg_depend d "
         " WHERE d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.objid = c.oid "
@@ -403,9 +440,9 @@ class TableRestore final : public ObjectRestore {
 
 }  // namespace
 
-std::unique_ptr<ObjectRestore> make_table_restore(const ObjectRestoreRun& run,
-                                                  const collection::proto::Manifest& manifest) {
-  return std::make_unique<TableRestore>(run, manifest);
+std::unique_ptr<TableRestore> make_restore_of_database_tables(
+    const ObjectRestoreRun& run, const collection::proto::Manifest& manifest) {
+  return std::make_unique<DatabaseTables>(run, manifest);
 }
 
 }  // namespace holdfast::restore

@@ -363,6 +363,17 @@ postgres::ConnectOptions Workshop::connect(const std::string& database) const {
           .settings = {{"search_path", "pg_catalog, pg_temp"}, {"row_security", "off"}}};
 }
 
+postgres::ConnectOptions Workshop::connect_as(const std::string& role,
+                                              const std::string& database) const {
+  constexpr std::string_view kSession =
+      "-c local_preload_libraries= -c role=none -c row_security=off "
+      "-c standard_conforming_strings=on -c search_path=pg_catalog";
+  return {.conninfo = fmt::format("host={} port={} user={} options={}", quote_setting(sockets_),
+                                  kPort, quote_setting(role), quote_setting(std::string(kSession))),
+          .database = database,
+          .settings = {{"search_path", "pg_catalog"}, {"row_security", "off"}}};
+}
+
 postgres::Connection Workshop::open(const std::string& database, const Stop& stop) {
   postgres::Connection connection = postgres::Connection::open(connect(database), stop);
   // Those that fire always do so in spite of session_replication_role, and before version 17 there

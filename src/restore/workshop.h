@@ -63,8 +63,11 @@ class Workshop {
   /// How to reach it. Whatever the backup's ALTER ROLE or ALTER DATABASE … SET say does not hold
   /// for libraries, role, search path, event triggers.
   postgres::ConnectOptions connect(const std::string& database) const;
-  /// The same, and turns the database's event triggers off. To be called before anything else is
-  /// done in that database.
+  /// The same for a role without rights: what only superusers may set is the workshop's own then,
+  /// or what ALTER ROLE and ALTER DATABASE say. Path and anything else are for the caller to add.
+  postgres::ConnectOptions connect_as(const std::string& role, const std::string& database) const;
+  /// As connect(), and turns the database's event triggers off. To be called before anything else
+  /// is done in that database.
   postgres::Connection open(const std::string& database, const Stop& stop);
 
   struct EventTrigger {

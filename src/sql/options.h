@@ -113,6 +113,8 @@ inline constexpr OptionSpec kOptions[] = {
      "ours: schema to restore tables into"},
     {"new_table_name", OptionType::String, Secret::No, kRestore,
      "ours: name for the restored table"},
+    {"where", OptionType::String, Secret::No, kRestore,
+     "ours: restore only the rows of the table that fulfil this condition"},
     {"skip_missing_foreign_keys", OptionType::Flag, Secret::No, kRestore,
      "leave out foreign keys whose other table is absent"},
     {"skip_missing_sequences", OptionType::Flag, Secret::No, kRestore,

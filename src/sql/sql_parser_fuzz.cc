@@ -9,6 +9,7 @@
 #include "base/error.h"
 #include "sql/bind.h"
 #include "sql/columns.h"
+#include "sql/filter_text.h"
 #include "sql/parser.h"
 #include "sql/printer.h"
 #include "sql/recognise.h"
@@ -76,6 +77,16 @@ void check_secret(std::string_view text) {
   }
 }
 
+/// What is taken for a filter stays between parentheses.
+void check_filter(std::string_view text) {
+  try {
+    sql::check_filter_text(text);
+  } catch (const holdfast::Error&) {
+    return;
+  }
+  sql::check_filter_text("(" + std::string(text) + "\n)");
+}
+
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
@@ -87,6 +98,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   sql::redact_uri(text);
   sql::redact_kms_uri(text);
   check_secret(text);
+  check_filter(text);
   if (std::optional<sql::Statement> statement = parse(text)) check_statement(*statement);
   return 0;
 }

@@ -74,6 +74,9 @@ inline constexpr StatementSample kStatementSamples[] = {
      "'2025-01-31 14:00:00'\n   WITH into_db = 'scratch', skip_missing_foreign_keys",
      "RESTORE TABLE a.t FROM '2025/01/31-130501.25' IN 'external://coll' AS OF SYSTEM TIME "
      "'2025-01-31 14:00:00' WITH OPTIONS (into_db = 'scratch', skip_missing_foreign_keys)"},
+    {"RESTORE TABLE a.b.t FROM LATEST IN 'x' WITH where = $$region = 'west'$$, into_db = 'c'",
+     "RESTORE TABLE a.b.t FROM LATEST IN 'x' WITH OPTIONS (where = 'region = ''west''', into_db = "
+     "'c')"},
     {"RESTORE SYSTEM USERS FROM LATEST IN 'external://coll'",
      "RESTORE SYSTEM USERS FROM LATEST IN 'external://coll'"},
     {"RESTORE system.users, system FROM '/2025/01/31-130501.25' IN ('x', 'y')",

@@ -28,6 +28,7 @@ constexpr Unsupported kUnsupported[] = {
     {"into_db", "restoring tables"},
     {"into_schema", "restoring tables"},
     {"new_table_name", "restoring tables"},
+    {"where", "restoring tables"},
     {"new_db_name", "restoring databases"},
     {"skip_missing_foreign_keys", "restoring tables"},
     {"skip_missing_sequences", "restoring tables"},

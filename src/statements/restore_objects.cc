@@ -10,6 +10,7 @@
 
 #include "base/error.h"
 #include "collection/scope.h"
+#include "sql/filter_text.h"
 #include "sql/printer.h"
 #include "statements/option_checks.h"
 #include "statements/privileges.h"
@@ -21,12 +22,19 @@ namespace {
 using collection::proto::Manifest;
 using restore::proto::ObjectRestoreSpec;
 
-constexpr std::array<std::string_view, 11> kServed = {
-    "into_db", "into_schema", "new_table_name", "new_db_name", "schema_only",
-    "verify_backup_table_data", "grants", "skip_missing_foreign_keys", "skip_missing_sequences",
-    "skip_missing_sequence_owners",
-    // Views come with a whole database only, where none can be missing.
-    "skip_missing_views"};
+constexpr std::array<std::string_view, 13> kServed = {"into_db",
+                                                      "into_schema",
+                                                      "new_table_name",
+                                                      "where",
+                                                      "new_db_name",
+                                                      "schema_only",
+                                                      "verify_backup_table_data",
+                                                      "grants",
+                                                      "skip_missing_foreign_keys",
+                                                      "skip_missing_sequences",
+                                                      "skip_missing_sequence_owners",
+                                                      "skip_missing_views",
+                                                      "skip_missing_udfs"};
 
 constexpr std::string_view kUnresolved =
     "failed to resolve targets in the BACKUP location specified by the RESTORE statement, use SHOW "
@@ -34,6 +42,10 @@ constexpr std::string_view kUnresolved =
 
 bool databases(const sql::Restore& statement) {
   return statement.targets.kind == sql::Targets::Kind::Databases;
+}
+
+bool system_users(const sql::Restore& statement) {
+  return statement.targets.kind == sql::Targets::Kind::SystemUsers;
 }
 
 [[noreturn]] void wrong_option(std::string message) {
@@ -86,16 +98,14 @@ class Resolver {
     if (parts.size() == 1) schemas = search_path();
     if (parts.size() > 1) schemas = {parts[parts.size() - 2]};
     for (const auto& schema : schemas) {
-      if (const auto* table = find(found.database(), schema, found.name())) {
-        require_table(*table);
+      if (find(found.database(), schema, found.name())) {
         found.set_schema(schema);
         return found;
       }
     }
     if (parts.size() == 2) {
       // "bank.customers" may mean a database's table in its usual schema.
-      if (const auto* table = find(parts[0], "public", parts[1])) {
-        require_table(*table);
+      if (find(parts[0], "public", parts[1])) {
         found.set_database(parts[0]);
         found.set_schema("public");
         return found;
@@ -128,13 +138,6 @@ class Resolver {
                             kUnresolved, what));
   }
 
-  static void require_table(const collection::proto::CatalogObject& object) {
-    if (object.type() == "view" || object.type() == "materialized view") {
-      refuse_missing(fmt::format("RESTORE TABLE of {} \"{}\"", object.type(), object.name()),
-                     "the restore of single views; RESTORE DATABASE brings them along");
-    }
-  }
-
   bool has_database(const std::string& name) const {
     return std::ranges::any_of(manifest_.objects(), [&](const auto& object) {
       return object.type() == "database" && object.name() == name;
@@ -146,18 +149,13 @@ class Resolver {
              ((object.type() == "schema" && object.name() == name) || object.schema() == name);
     });
   }
-  const collection::proto::CatalogObject* find(const std::string& database,
-                                               const std::string& schema,
-                                               const std::string& name) const {
-    for (const auto& object : manifest_.objects()) {
-      if (object.name() == name && object.schema() == schema && object.database() == database &&
-          (object.type() == "table" || object.type() == "foreign table" ||
-           object.type() == "sequence" || object.type() == "view" ||
-           object.type() == "materialized view")) {
-        return &object;
-      }
-    }
-    return nullptr;
+  bool find(const std::string& database, const std::string& schema, const std::string& name) const {
+    return std::ranges::any_of(manifest_.objects(), [&](const auto& object) {
+      return object.name() == name && object.schema() == schema && object.database() == database &&
+             (object.type() == "table" || object.type() == "foreign table" ||
+              object.type() == "sequence" || object.type() == "view" ||
+              object.type() == "materialized view");
+    });
   }
 
   const std::vector<std::string>& search_path() {
@@ -180,6 +178,44 @@ class Resolver {
   sql::SessionContext& session_;
   std::vector<std::string> search_path_;
 };
+
+void check_user_options(const sql::Options& options) {
+  constexpr std::array<std::string_view, 5> kTaken = {"encryption_passphrase", "kms", "detached",
+                                                      "workers", "restore_from_versions_at"};
+  if (options.find("into_db")) {
+    wrong_option("cannot set into_db option when only restoring system users");
+  }
+  refuse_unsupported_options(options, "RESTORE SYSTEM USERS");
+  for (const auto& option : options.list) {
+    if (!option.enabled || std::ranges::find(kTaken, option.name) != kTaken.end()) continue;
+    wrong_option(
+        fmt::format("cannot use \"{}\" option when only restoring system users", option.name));
+  }
+}
+
+/// Every backup has the roles that its server needs to start; a backup of databases or tables is
+/// often that of somebody who may not read them.
+void require_users(const Manifest& manifest) {
+  if (manifest.scope() == collection::proto::SCOPE_CLUSTER) return;
+  // CockroachDB's words.
+  throw Error(sqlstate::kInvalidParameterValue,
+              "cannot restore system users as no system.users table in the backup")
+      .detail("It is a backup of databases or tables.")
+      .hint("Restore them from a backup of the whole cluster.");
+}
+
+void check_filter(const sql::Restore& statement) {
+  const auto filter = statement.options.text("where");
+  if (!filter) return;
+  const auto& tables = statement.targets.tables;
+  if (tables.size() != 1 || tables[0].wildcard) {
+    wrong_option("where can only be used for RESTORE TABLE with a single target table");
+  }
+  if (statement.options.flag("schema_only")) {
+    wrong_option("cannot use \"where\" option with schema_only, which restores no rows");
+  }
+  sql::check_filter_text(*filter);
+}
 
 void add_databases(const sql::Restore& statement, const Manifest& manifest,
                    ObjectRestoreSpec& spec) {
@@ -208,18 +244,33 @@ void add_tables(const sql::Restore& statement, const Manifest& manifest, Behind 
                 sql::SessionContext& session, ObjectRestoreSpec& spec) {
   Resolver resolver(manifest, behind, session);
   for (const auto& pattern : statement.targets.tables) {
-    auto found = resolver.resolve(pattern);
-    if (spec.tables_size() != 0 && spec.tables(0).database() != found.database()) {
-      refuse_missing("RESTORE TABLE from several databases",
-                     "tables of several databases in one statement");
-    }
-    *spec.add_tables() = std::move(found);
+    *spec.add_tables() = resolver.resolve(pattern);
   }
+  const auto& first = spec.tables(0).database();
+  const bool one = std::ranges::all_of(
+      spec.tables(), [&](const auto& pattern) { return pattern.database() == first; });
+  spec.set_into_db(statement.options.text("into_db").value_or(one ? first : ""));
 }
 
 }  // namespace
 
+void require_object_right(sql::Targets::Kind kind, sql::SessionContext& session) {
+  if (kind != sql::Targets::Kind::SystemUsers) {
+    return require_administrator(session, "restore databases and tables");
+  }
+  if (session.local_administrator()) return;
+  // Superusers are among what is made, of whom members of the administrators' role need not be any.
+  const auto super = session.query(
+      "SELECT r.rolsuper FROM pg_catalog.pg_roles AS r"
+      " WHERE r.rolname OPERATOR(pg_catalog.=) current_user");
+  if (!super.rows.empty() && super.rows[0].at(0) == "t") return;
+  throw Error(sqlstate::kInsufficientPrivilege,
+              fmt::format("only superusers are allowed to restore system users: user {} is none",
+                          current_user(session)));
+}
+
 void check_object_options(const sql::Restore& statement) {
+  if (system_users(statement)) return check_user_options(statement.options);
   const std::string_view name = databases(statement) ? "RESTORE DATABASE" : "RESTORE TABLE";
   refuse_unsupported_options(statement.options, name, kServed);
   const auto& options = statement.options;
@@ -242,7 +293,7 @@ void check_object_options(const sql::Restore& statement) {
     if (options.find("into_db")) {
       wrong_option("cannot use \"into_db\" option when restoring database(s)");
     }
-    for (const std::string_view only_tables : {"into_schema", "new_table_name"}) {
+    for (const std::string_view only_tables : {"into_schema", "new_table_name", "where"}) {
       for (const auto& option : options.list) {
         if (option.name == only_tables) {
           wrong_option(
@@ -263,12 +314,14 @@ void check_object_options(const sql::Restore& statement) {
       (statement.targets.tables.size() != 1 || statement.targets.tables[0].wildcard)) {
     wrong_option("new_table_name can only be used for RESTORE TABLE with a single target table");
   }
+  check_filter(statement);
 }
 
 void check_object_privileges(sql::SessionContext& session, ObjectRestoreSpec& spec) {
   // A backup's catalogs are code: the workshop runs what they define before anything can be
   // checked.
-  require_administrator(session, "restore databases and tables");
+  require_object_right(
+      spec.system_users() ? sql::Targets::Kind::SystemUsers : sql::Targets::Kind::Tables, session);
   spec.set_administrator(is_administrator(session));
   spec.set_local_administrator(session.local_administrator());
   spec.set_user(current_user(session));
@@ -299,10 +352,12 @@ ObjectRestoreSpec make_object_spec(const sql::Restore& statement, const Manifest
                                    Behind behind, sql::SessionContext& session) {
   if (!session.server_available()) {
     throw Error(sqlstate::kCannotConnectNow,
-                "could not restore databases or tables: PostgreSQL is down")
+                "could not restore databases, tables or roles: PostgreSQL is down")
         .hint("RESTORE FROM … brings a whole cluster back.");
   }
-  require_primary(session, databases(statement) ? "RESTORE DATABASE" : "RESTORE TABLE");
+  require_primary(session, system_users(statement) ? "RESTORE SYSTEM USERS"
+                           : databases(statement)  ? "RESTORE DATABASE"
+                                                   : "RESTORE TABLE");
   const auto& options = statement.options;
   ObjectRestoreSpec spec;
   spec.set_grants(options.flag("grants"));
@@ -311,14 +366,19 @@ ObjectRestoreSpec make_object_spec(const sql::Restore& statement, const Manifest
   spec.set_skip_missing_foreign_keys(options.flag("skip_missing_foreign_keys"));
   spec.set_skip_missing_sequences(options.flag("skip_missing_sequences"));
   spec.set_skip_missing_sequence_owners(options.flag("skip_missing_sequence_owners"));
+  spec.set_skip_missing_views(options.flag("skip_missing_views"));
+  spec.set_skip_missing_udfs(options.flag("skip_missing_udfs"));
   spec.set_into_schema(options.text("into_schema").value_or(""));
   spec.set_new_table_name(options.text("new_table_name").value_or(""));
+  spec.set_where(options.text("where").value_or(""));
   spec.set_new_db_name(options.text("new_db_name").value_or(""));
-  if (databases(statement)) {
+  if (system_users(statement)) {
+    require_users(manifest);
+    spec.set_system_users(true);
+  } else if (databases(statement)) {
     add_databases(statement, manifest, spec);
   } else {
     add_tables(statement, manifest, behind, session, spec);
-    spec.set_into_db(options.text("into_db").value_or(spec.tables(0).database()));
   }
   check_object_privileges(session, spec);
   return spec;

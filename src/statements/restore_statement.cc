@@ -31,10 +31,7 @@ void refuse_unsupported(const sql::Restore& statement) {
       break;
     case sql::Targets::Kind::Databases:
     case sql::Targets::Kind::Tables:
-      break;
     case sql::Targets::Kind::SystemUsers:
-      refuse_missing("RESTORE SYSTEM USERS",
-                     "the restore of roles alone; RESTORE FROM restores the whole cluster");
       break;
     case sql::Targets::Kind::VirtualCluster:
       refuse_missing("RESTORE VIRTUAL CLUSTER", "virtual clusters, which PostgreSQL does not have");
@@ -44,7 +41,8 @@ void refuse_unsupported(const sql::Restore& statement) {
 
 bool of_objects(const sql::Restore& statement) {
   return statement.targets.kind == sql::Targets::Kind::Databases ||
-         statement.targets.kind == sql::Targets::Kind::Tables;
+         statement.targets.kind == sql::Targets::Kind::Tables ||
+         statement.targets.kind == sql::Targets::Kind::SystemUsers;
 }
 
 restore::proto::RestoreJobSpec make_spec(const sql::Restore& statement) {
@@ -175,7 +173,7 @@ void RestoreStatement::run_objects(const sql::Restore& statement, std::string te
                                    Detached detached, sql::SessionContext& session,
                                    sql::RowSink& sink, const Stop& stop) {
   // Before anything is told about the backup.
-  require_administrator(session, "restore databases and tables");
+  require_object_right(statement.targets.kind, session);
   check_object_options(statement);
   restore::proto::RestoreJobSpec spec;
   if (const auto at = versions_option(statement.options)) {
