@@ -7,6 +7,8 @@
 #include <utility>
 
 #include "backup/backup_run.h"
+#include "backup/past_cluster.h"
+#include "backup/synthetic_full.h"
 #include "backup/wal_cleanup.h"
 #include "backup/wal_layer.h"
 #include "base/error.h"
@@ -91,7 +93,11 @@ void take_past(const BackupEnvironment& environment, const proto::BackupJobSpec&
                jobs::JobContext& job) {
   check_spec(spec);
   try {
-    take_wal_layer(environment, spec, job);
+    if (spec.full().empty()) {
+      take_synthetic_full(environment, spec, job);
+    } else {
+      take_wal_layer(environment, spec, job);
+    }
   } catch (Error& error) {
     if (server_went_away(error)) error.retry(Retry::Safe);
     throw;
@@ -142,6 +148,7 @@ void BackupJob::resume(jobs::JobContext& job) {
 void BackupJob::revert(jobs::JobContext& job) {
   const proto::BackupJobSpec spec = specification_of(job);
   std::filesystem::remove_all(spool_of(environment_, job.id()));
+  if (environment_.past != nullptr && spec.has_as_of()) environment_.past->remove(job.id());
   const auto store =
       collection::with_keys(environment_.stores->open_store(
                                 spec.collection_uri(),
