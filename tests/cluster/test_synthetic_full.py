@@ -184,6 +184,56 @@ def test_every_kind_of_moment_and_out_of_every_kind_of_layer(lab):
         daemon.sql(f"SHOW BACKUP FROM '{again}' IN '{COLLECTION}'").dicts()[0]["end_time"]
 
 
+def test_databases_and_tables_come_out_of_it(lab):
+    source = make_ledger(lab)
+    daemon = lab.holdfast(source)
+    daemon.sql(f"BACKUP INTO '{COLLECTION}' WITH revision_history")
+    source.sql("CREATE DATABASE made_later")
+    source.sql("CREATE TABLE t AS SELECT generate_series(1, 1000) AS id", "made_later")
+    work(source, "first", clients=1, transfers=20)
+    entries = ledger(source)
+    source.sql("DROP DATABASE made_later")
+    work(source, "second", clients=1, transfers=20)
+    wait_archived(daemon, source)
+    synthetic = take(daemon, spelled(entries[-1][1]))
+    source.sql("CREATE DATABASE rescue")
+    daemon.sql(f"RESTORE TABLE bank.public.ledger FROM '{synthetic}' IN '{COLLECTION}' WITH into_db = 'rescue'")
+    assert source.value("SELECT count(*) FROM ledger", "rescue") == str(len(entries))
+    daemon.sql(f"RESTORE DATABASE made_later FROM '{synthetic}' IN '{COLLECTION}'")
+    assert source.value("SELECT count(*) FROM t", "made_later") == "1000"
+    rows = daemon.sql(f"SHOW BACKUP SCHEMAS FROM '{synthetic}' IN '{COLLECTION}'").dicts()
+    assert any("noise" in (row.get("create_statement") or "") for row in rows)
+
+
+@pytest.mark.versions
+@pytest.mark.parametrize("version", [13, 15, 18])
+def test_moments_that_end_with_a_checkpoint(lab, version):
+    """Recovery that begins with the moment's last record, or right before it."""
+    source = make_ledger(lab, version=version)
+    daemon = lab.holdfast(source)
+    daemon.sql(f"BACKUP INTO '{COLLECTION}' WITH revision_history")
+    expected = []
+    for number, checkpoint in enumerate((source.stop, lambda: source.sql("CHECKPOINT"))):
+        work(source, f"round {number}", clients=1, transfers=20)
+        held = ledger(source)
+        checkpoint()
+        if not source.running():
+            source.start()
+        expected.append((source.value("SELECT checkpoint_lsn + 8 FROM pg_control_checkpoint()" if version > 13 else
+                                      "SELECT (split_part(checkpoint_lsn::text, '/', 1) || '/' || "
+                                      "upper(to_hex(('x' || lpad(split_part(checkpoint_lsn::text, '/', 2), 8, '0'))::bit(32)::int + 8)))"
+                                      " FROM pg_control_checkpoint()"), held))
+    work(source, "last", clients=1, transfers=20)
+    wait_archived(daemon, source)
+    for number, (lsn, held) in enumerate(expected):
+        subdirectory = take(daemon, f"LSN '{lsn}'")
+        manifest = json.loads(daemon.sql(f"SHOW BACKUP FROM '{subdirectory}' IN '{COLLECTION}' WITH as_json").rows[0][0])
+        assert ("recovery_target" in manifest) == (number == 1), manifest.get("recovery_target")
+        server = lay_out(lab, daemon, source, subdirectory, f"copy{number}")
+        assert_holds(server, held)
+        server.stop()
+
+
 def test_what_nothing_covers_is_refused_before_anything_is_written(lab):
     source = make_ledger(lab)
     daemon = lab.holdfast(source)
