@@ -8,6 +8,8 @@
 
 #include "backup/backup_run.h"
 #include "backup/backup_run_internal.h"
+#include "backup/past_cluster.h"
+#include "backup/synthetic_full.h"
 #include "backup/wal_cleanup.h"
 #include "backup/wal_layer.h"
 #include "base/error.h"
@@ -94,7 +96,11 @@ void take_past(const BackupEnvironment& environment, const proto::BackupJobSpec&
                jobs::JobContext& job) {
   check_spec(spec);
   try {
-    take_wal_layer(environment, spec, job);
+    if (spec.full().empty()) {
+      take_synthetic_full(environment, spec, job);
+    } else {
+      take_wal_layer(environment, spec, job);
+    }
   } catch (Error& error) {
     if (server_went_away(error)) error.retry(Retry::Safe);
     throw;
@@ -159,6 +165,7 @@ void BackupJob::resume(jobs::JobContext& job) {
 void BackupJob::revert(jobs::JobContext& job) {
   const proto::BackupJobSpec spec = specification_of(job);
   std::filesystem::remove_all(spool_of(environment_, job.id()));
+  if (environment_.past != nullptr && spec.has_as_of()) environment_.past->remove(job.id());
   const auto store = collection::with_keys(open_collection(environment_, spec),
                                            collection::parse_keys(spec.keys()));
   const Stop& stop = job.stop();

@@ -15,6 +15,7 @@
 
 namespace holdfast::backup {
 
+class PastClusters;
 class WalArchives;
 
 /// Bounds of WITH workers.
@@ -46,6 +47,8 @@ struct BackupEnvironment {
   std::function<bool(jobs::JobId)> has_unfinished_job = nullptr;
   /// Protects the WAL that the next layer will need. Null: nothing is protected.
   WalArchives* archives = nullptr;
+  /// For a full of an earlier moment. Null: there are none.
+  PastClusters* past = nullptr;
 };
 
 /// Checks a specification's values: subdirectory, compression, workers. Throws

@@ -56,17 +56,6 @@ manifest::Lsn to_proto(postgres::Lsn lsn, postgres::TimelineId timeline) {
   return out;
 }
 
-/// The number in ".../data/17.pack"; absent for any other key.
-std::optional<std::uint32_t> pack_number(std::string_view key) {
-  if (!key.ends_with(collection::kPackSuffix)) return std::nullopt;
-  key.remove_suffix(collection::kPackSuffix.size());
-  key.remove_prefix(key.rfind('/') + 1);
-  std::uint32_t number = 0;
-  const auto parsed = std::from_chars(key.data(), key.data() + key.size(), number);
-  if (parsed.ec != std::errc() || parsed.ptr != key.data() + key.size()) return std::nullopt;
-  return number;
-}
-
 /// Whether LATEST names a later state of the same cluster than `manifest`, or has to go on naming a
 /// backup of the cluster, on which others build: one of some tables does not take its place. What
 /// it names may be gone, or damaged.
@@ -107,6 +96,16 @@ collection::BackupUuid new_uuid() {
     throw_errno("get random bytes");
   }
   return uuid;
+}
+
+std::optional<std::uint32_t> pack_number(std::string_view key) {
+  if (!key.ends_with(collection::kPackSuffix)) return std::nullopt;
+  key.remove_suffix(collection::kPackSuffix.size());
+  key.remove_prefix(key.rfind('/') + 1);
+  std::uint32_t number = 0;
+  const auto parsed = std::from_chars(key.data(), key.data() + key.size(), number);
+  if (parsed.ec != std::errc() || parsed.ptr != key.data() + key.size()) return std::nullopt;
+  return number;
 }
 
 std::int64_t microseconds(Time time) { return time.time_since_epoch().count(); }

@@ -99,8 +99,6 @@ class BackupRun final : private CopyObserver {
   Bytes read_control_bytes(postgres::ControlFile& control);
   postgres::TimelinePath standby_path(const postgres::ControlFile& control);
   void write_out_replayed_pages();
-  void store_control_file(std::size_t position, ByteView content);
-  void judge_suspects(const postgres::WalRange& range);
   void require_sound_copies(postgres::WalRange range);
   bool has_all_files(const postgres::DatabaseFiles& files) const;
   std::optional<Time> last_commit(const postgres::WalRange& range);

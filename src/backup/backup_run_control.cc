@@ -43,7 +43,7 @@ void BackupRun::copy_control_file() {
         content = read_control_bytes(control);
       }
     }
-    store_control_file(i, content);
+    store_control_file(place(), compression_of(spec_), i, content, copy_, stop_);
     return;
   }
   throw Error(sqlstate::kUndefinedFile,
@@ -84,15 +84,16 @@ void BackupRun::write_out_replayed_pages() {
   }
 }
 
-void BackupRun::store_control_file(std::size_t position, ByteView content) {
-  auto& file = copy_.files[position];
+void store_control_file(const LayerPlace& place, const collection::Compression& compression,
+                        std::size_t position, ByteView content, CopyState& copy, const Stop& stop) {
+  auto& file = copy.files[position];
   HF_ASSERT(content.size() <= collection::kFrameBytes);
   file.size = content.size();
-  collection::FrameEncoder encoder(compression_of(spec_));
+  collection::FrameEncoder encoder(compression);
   collection::PackBuilder pack(2 * postgres::kControlFileBytes);
-  pack.reset(copy_.next_pack++, uuid_);
+  pack.reset(copy.next_pack++, place.uuid);
   pack.add(encoder, file.id, 0, content);
-  store_pack(place(), pack, pack.finish(), copy_.ledger, stop_);
+  store_pack(place, pack, pack.finish(), copy.ledger, stop);
 }
 
 }  // namespace holdfast::backup

@@ -1,16 +1,24 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
+#include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 
 #include "backup/backup_job.h"
+#include "backup/copy.h"
 #include "backup/wal_archives.h"
 #include "backup_job.pb.h"
 #include "base/clock.h"
 #include "collection/frame.h"
 #include "collection/pack.h"
+#include "manifest.pb.h"
+#include "postgres/catalog.h"
+#include "postgres/connection.h"
+#include "postgres/wal_scan.h"
 
 namespace holdfast::backup {
 
@@ -19,6 +27,8 @@ collection::Compression compression_of(const proto::BackupJobSpec& spec);
 collection::BackupUuid new_uuid();
 /// Since 1970, as manifests have it.
 std::int64_t microseconds(Time time);
+/// The number in ".../data/17.pack"; absent for any other key.
+std::optional<std::uint32_t> pack_number(std::string_view key);
 /// Below which the packs of a layer are.
 std::string data_prefix(std::string_view directory);
 
@@ -41,5 +51,34 @@ void notice_other_lock(const BackupEnvironment& environment, const proto::Backup
 jobs::JobId ensure_archive(const BackupEnvironment& environment, const proto::BackupJobSpec& spec,
                            jobs::JobContext& job, const storage::ObjectStore& store,
                            WalArchiveMode mode, postgres::Lsn start);
+
+/// For revision history: all WAL from now on is archived, when this returns. Throws
+/// kObjectNotInPrerequisiteState where no archive can be kept.
+void keep_history(const BackupEnvironment& environment, const proto::BackupJobSpec& spec,
+                  jobs::JobContext& job, const storage::ObjectStore& store);
+
+/// As manifests have it.
+collection::proto::CatalogObject to_proto(const postgres::CatalogEntry& entry);
+
+/// Stores the content of the control file, the file at `position`, in a pack of its own.
+void store_control_file(const LayerPlace& place, const collection::Compression& compression,
+                        std::size_t position, ByteView content, CopyState& copy, const Stop& stop);
+
+/// Writes what was copied into the manifest: directories, files, packs, sizes.
+void describe_copy(CopyState& copy, collection::proto::Manifest& manifest);
+
+/// Decides whether pages with wrong checksums were torn or are corrupt.
+struct SuspectPages {
+  std::set<postgres::BlockKey> pages;
+  const postgres::WalRange& range;  ///< the backup's WAL
+  const postgres::WalInput& input;
+  std::string_view tablespace_version_directory;
+  /// How to reach a server that knows the relations' names.
+  std::function<postgres::ConnectOptions()> connect;
+  bool allow_corrupt = false;
+};
+/// Notes corrupt pages in the manifest and in a notice, or throws kDataCorrupted with their names.
+void judge_suspects(const SuspectPages& suspects, jobs::JobContext& job,
+                    collection::proto::Manifest& manifest);
 
 }  // namespace holdfast::backup

@@ -12,8 +12,6 @@
 
 namespace holdfast::backup {
 
-namespace {
-
 namespace manifest = collection::proto;
 
 manifest::CatalogObject to_proto(const postgres::CatalogEntry& entry) {
@@ -31,8 +29,6 @@ manifest::CatalogObject to_proto(const postgres::CatalogEntry& entry) {
   for (const std::string& grant : entry.grants) out.add_grants(grant);
   return out;
 }
-
-}  // namespace
 
 void BackupRun::describe_layer() {
   manifest_.set_revision_history(spec_.revision_history());
@@ -83,24 +79,28 @@ void BackupRun::list_catalog() {
   log::debug("listed {} objects, rows={}", manifest_.objects_size(), rows);
 }
 
-void BackupRun::write_manifest() {
-  enter("writing the manifest");
-  for (const auto& directory : copy_.files.directories()) {
-    auto& out = *manifest_.add_directories();
+void describe_copy(CopyState& copy, manifest::Manifest& layer) {
+  for (const auto& directory : copy.files.directories()) {
+    auto& out = *layer.add_directories();
     out.set_path(directory.path);
     out.set_mode(directory.mode);
   }
-  copy_.files.store(manifest_);
-  copy_.hashes.store(copy_.files, manifest_);
-  manifest_.set_next_file_id(copy_.files.next_id());
+  copy.files.store(layer);
+  copy.hashes.store(copy.files, layer);
+  layer.set_next_file_id(copy.files.next_id());
   std::uint64_t stored = 0;
-  for (auto& pack : copy_.ledger.packs()) {
+  for (auto& pack : copy.ledger.packs()) {
     stored += pack.size();
-    *manifest_.add_packs() = std::move(pack);
+    *layer.add_packs() = std::move(pack);
   }
-  manifest_.set_plain_bytes(copy_.files.total_bytes());
-  manifest_.set_stored_bytes(stored);
-  manifest_.set_read_bytes(copy_.bytes_read);
+  layer.set_plain_bytes(copy.files.total_bytes());
+  layer.set_stored_bytes(stored);
+  layer.set_read_bytes(copy.bytes_read);
+}
+
+void BackupRun::write_manifest() {
+  enter("writing the manifest");
+  describe_copy(copy_, manifest_);
   collection::write_manifest(*store_, spec_.subdirectory(), manifest_, stop_);
   written_ = true;
 }

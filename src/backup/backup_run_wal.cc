@@ -52,16 +52,21 @@ jobs::JobId ensure_archive(const BackupEnvironment& environment, const proto::Ba
                                       job.stop());
 }
 
-void BackupRun::begin_history() {
-  if (scoped() && !spec_.unprotected()) protect_from({});
-  if (!spec_.revision_history()) return;
-  if (environment_.archives == nullptr) {
+void keep_history(const BackupEnvironment& environment, const proto::BackupJobSpec& spec,
+                  jobs::JobContext& job, const storage::ObjectStore& store) {
+  if (environment.archives == nullptr) {
     throw Error(sqlstate::kObjectNotInPrerequisiteState,
                 "revision history needs a WAL archive, which cannot be kept here");
   }
+  const auto archive = ensure_archive(environment, spec, job, store, WalArchiveMode::Full, {});
+  environment.archives->wait_until_full(archive, kArchivePatience, job.stop());
+}
+
+void BackupRun::begin_history() {
+  if (scoped() && !spec_.unprotected()) protect_from({});
+  if (!spec_.revision_history()) return;
   enter("waiting for the WAL archive");
-  const auto archive = ensure_archive(WalArchiveMode::Full, {});
-  environment_.archives->wait_until_full(archive, kArchivePatience, stop_);
+  keep_history(environment_, spec_, job_, *store_);
 }
 
 jobs::JobId BackupRun::ensure_archive(WalArchiveMode mode, postgres::Lsn start) {
@@ -121,7 +126,13 @@ void BackupRun::examine_wal() {
                                             .system_identifier = control_.system_identifier},
                                  .end = postgres::Lsn{manifest_.stop().position()}};
   if (databases_copied_) require_sound_copies(range);
-  judge_suspects(range);
+  judge_suspects({.pages = copy_.changes.suspects(),
+                  .range = range,
+                  .input = wal_->input(stop_),
+                  .tablespace_version_directory = tablespace_version_directory_,
+                  .connect = [this] { return connect_options(); },
+                  .allow_corrupt = spec_.allow_corrupt_pages()},
+                 job_, manifest_);
   if (const auto time = last_commit(range)) manifest_.set_end_time_us(microseconds(*time));
 }
 
@@ -164,26 +175,28 @@ bool BackupRun::has_all_files(const postgres::DatabaseFiles& files) const {
   return true;
 }
 
-void BackupRun::judge_suspects(const postgres::WalRange& range) {
-  const auto suspects = copy_.changes.suspects();
-  if (suspects.empty()) return;
-  const auto summary = postgres::summarize_backup_wal(range, wal_->input(stop_), suspects, stop_);
+void judge_suspects(const SuspectPages& suspects, jobs::JobContext& job,
+                    collection::proto::Manifest& manifest) {
+  const auto& pages = suspects.pages;
+  if (pages.empty()) return;
+  const auto summary =
+      postgres::summarize_backup_wal(suspects.range, suspects.input, pages, job.stop());
   std::vector<postgres::BlockKey> corrupt;
-  std::set_difference(suspects.begin(), suspects.end(), summary.rewritten.begin(),
+  std::set_difference(pages.begin(), pages.end(), summary.rewritten.begin(),
                       summary.rewritten.end(), std::back_inserter(corrupt));
-  log::info("{} pages had a wrong checksum, {} of them torn by concurrent writes", suspects.size(),
-            suspects.size() - corrupt.size());
+  log::info("{} pages had a wrong checksum, {} of them torn by concurrent writes", pages.size(),
+            pages.size() - corrupt.size());
   if (corrupt.empty()) return;
 
-  const auto reports =
-      describe_corrupt_pages(corrupt, tablespace_version_directory_, connect_options(), stop_);
+  const auto reports = describe_corrupt_pages(corrupt, suspects.tablespace_version_directory,
+                                              suspects.connect(), job.stop());
   const bool fatal =
       std::ranges::any_of(corrupt, [](const auto& key) { return !heals_by_itself(key.fork); });
-  if (fatal && !spec_.allow_corrupt_pages()) throw corrupt_pages_error(reports);
-  job_.notice(fmt::format("the backup has {} corrupt pages:\n{}", reports.size(),
-                          list_corrupt_pages(reports)));
+  if (fatal && !suspects.allow_corrupt) throw corrupt_pages_error(reports);
+  job.notice(fmt::format("the backup has {} corrupt pages:\n{}", reports.size(),
+                         list_corrupt_pages(reports)));
   for (const auto& report : reports) {
-    auto& page = *manifest_.add_corrupt_pages();
+    auto& page = *manifest.add_corrupt_pages();
     page.set_path(report.path);
     page.set_block(report.key.block);
   }

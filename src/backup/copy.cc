@@ -164,7 +164,8 @@ class Copier {
 
  private:
   void read(const Stop& stop) {
-    FrameReader reader(state_.files, request_.data_directory, request_.checksums);
+    FrameReader reader(state_.files, request_.data_directory, request_.checksums,
+                       request_.outside_root);
     reader.read_ahead(kReadAheadFrames);
     FrameEncoder encoder(request_.compression);
     std::unique_ptr<PackBuilder> pack;
@@ -303,7 +304,8 @@ void reuse_packs(const CopyRequest& request, const std::vector<collection::proto
   std::atomic<std::size_t> next{0};
   Mutex done_mutex;
   run_workers(request.workers, stop, [&](std::size_t, const Stop& worker_stop) {
-    FrameReader reader(state.files, request.data_directory, request.checksums);
+    FrameReader reader(state.files, request.data_directory, request.checksums,
+                       request.outside_root);
     for (std::size_t i = next++; i < packs.size(); i = next++) {
       const auto& pack = packs[i];
       const auto index = try_read_index(request.place, pack, worker_stop);

@@ -32,6 +32,7 @@ class CopyObserver {
 struct CopyRequest {
   LayerPlace place;
   std::filesystem::path data_directory;
+  std::filesystem::path outside_root{};  ///< as in PlanRequest
   PageChecksums checksums = PageChecksums::Off;
   collection::Compression compression;
   std::size_t workers = 1;

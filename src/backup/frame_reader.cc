@@ -34,10 +34,11 @@ constexpr std::array kRereadAfter = {std::chrono::milliseconds(0), std::chrono::
 void FrameReader::Free::operator()(std::byte* bytes) const { std::free(bytes); }
 
 FrameReader::FrameReader(const FileTable& files, std::filesystem::path data_directory,
-                         PageChecksums checksums)
+                         PageChecksums checksums, std::filesystem::path outside_root)
     : files_(files),
       data_directory_(std::move(data_directory)),
       checksums_(checksums),
+      outside_root_(std::move(outside_root)),
       buffer_(static_cast<std::byte*>(std::aligned_alloc(kBufferAlignment, kFrameBytes))) {
   if (!buffer_) throw std::bad_alloc();
 }
@@ -48,8 +49,9 @@ bool FrameReader::open(std::size_t position) {
   if (open_position_ == position) return static_cast<bool>(file_);
   open_position_.reset();
   const std::string path = files_.path(position);
-  // An absolute path (a configuration file from elsewhere) replaces the data directory here.
-  open_path_ = (data_directory_ / path).string();
+  // An absolute path is that of a configuration file from elsewhere.
+  open_path_ =
+      path.starts_with('/') ? outside_root_.string() + path : (data_directory_ / path).string();
   relation_.reset();
   if (checksums_ == PageChecksums::On && files_.kind(position) == FileKind::FILE_KIND_RELATION) {
     relation_ = postgres::parse_relation_path(path);

@@ -43,8 +43,9 @@ struct FrameRead {
 /// keeps the last file open, since frames are drawn in order.
 class FrameReader {
  public:
-  FrameReader(const FileTable& files, std::filesystem::path data_directory,
-              PageChecksums checksums);
+  /// `outside_root`: below which files with absolute paths are found; empty: where they are.
+  FrameReader(const FileTable& files, std::filesystem::path data_directory, PageChecksums checksums,
+              std::filesystem::path outside_root = {});
   ~FrameReader();
   FrameReader(const FrameReader&) = delete;
   FrameReader& operator=(const FrameReader&) = delete;
@@ -83,6 +84,7 @@ class FrameReader {
   const FileTable& files_;
   const std::filesystem::path data_directory_;
   const PageChecksums checksums_;
+  const std::filesystem::path outside_root_;
   std::uint32_t read_ahead_ = 0;
   std::uint64_t bytes_read_ = 0;
   struct Free {

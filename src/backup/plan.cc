@@ -60,10 +60,11 @@ class Scanner {
 
   void add_external(const std::string& path) {
     struct stat status {};
+    const std::string found = request_.outside_root.string() + path;
     // What a configuration names may be a link (Debian's /etc is often kept by other tools).
-    if (::stat(path.c_str(), &status) != 0) {
+    if (::stat(found.c_str(), &status) != 0) {
       if (errno == ENOENT) return;
-      throw_unreadable("read", path, errno);
+      throw_unreadable("read", found, errno);
     }
     if (!S_ISREG(status.st_mode)) return;
     plan_.files.add_file({.directory = FileTable::kNoDirectory,

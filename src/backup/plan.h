@@ -27,6 +27,8 @@ struct PlanRequest {
   std::string tablespace_version_directory;
   /// Absolute paths of the configuration files that lie outside the data directory.
   std::vector<std::filesystem::path> outside_files;
+  /// Below which they are found under these paths; empty: where they are.
+  std::filesystem::path outside_root{};
   /// Absent: the whole cluster.
   const postgres::WalScope* scope = nullptr;
 };

@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <atomic>
 #include <chrono>
 #include <memory>
 #include <optional>
@@ -11,10 +10,9 @@
 
 #include "backup/backup_run_internal.h"
 #include "backup/base_layer.h"
-#include "backup/wal_archives.h"
+#include "backup/whole_segments.h"
 #include "base/error.h"
 #include "base/log.h"
-#include "base/worker_pool.h"
 #include "collection/chain.h"
 #include "collection/changes.h"
 #include "collection/collection.h"
@@ -33,14 +31,8 @@ namespace holdfast::backup {
 namespace {
 
 namespace manifest = collection::proto;
-using collection::WalSegmentId;
 using postgres::Lsn;
 
-/// The storage may be slow; a standby's primary may take its time.
-constexpr std::chrono::minutes kSegmentPatience{10};
-constexpr std::chrono::milliseconds kSegmentPoll{100};
-/// Waits for the storage more than for the processor.
-constexpr std::size_t kReaders = 8;
 /// Source: PostgreSQL src/include/access/transam.h (FirstNormalObjectId): below are those that
 /// every cluster has.
 constexpr std::string_view kMadeTablespaces =
@@ -73,14 +65,8 @@ class WalLayerRun {
 
   void begin_history() {
     if (!spec_.revision_history()) return;
-    if (environment_.archives == nullptr) {
-      throw Error(sqlstate::kObjectNotInPrerequisiteState,
-                  "revision history needs a WAL archive, which cannot be kept here");
-    }
     enter("waiting for the WAL archive");
-    const auto archive =
-        ensure_archive(environment_, spec_, job_, *store_, WalArchiveMode::Full, {});
-    environment_.archives->wait_until_full(archive, kArchivePatience, stop_);
+    keep_history(environment_, spec_, job_, *store_);
   }
 
   void describe() {
@@ -134,13 +120,13 @@ class WalLayerRun {
                                               .database = std::nullopt,
                                               .timeout = std::chrono::seconds(10)},
                                              stop_);
-    position_ = postgres::wal_position(*connection_, "", stop_);
-    if (!position_) return;  // a standby that nobody feeds knows nothing newer
+    const auto position = postgres::wal_position(*connection_, "", stop_);
+    if (!position) return;  // a standby that nobody feeds knows nothing newer
     const auto path = read_timeline_path(*store_, environment_.data_directory,
-                                         control.system_identifier, position_->timeline, stop_);
+                                         control.system_identifier, position->timeline, stop_);
     if (path.contains(layer_.stop().timeline(), Lsn{layer_.stop().position()})) return;
     throw Error(sqlstate::kObjectNotInPrerequisiteState,
-                fmt::format("the moment is not in the history of timeline {}", position_->timeline))
+                fmt::format("the moment is not in the history of timeline {}", position->timeline))
         .detail(fmt::format("It is {} on timeline {}, which this server has left: it was restored "
                             "to an earlier moment, or promoted before. The chain could not be "
                             "continued.",
@@ -166,27 +152,19 @@ class WalLayerRun {
 
   void complete_last_segment() {
     if (!path_) return;
-    const WalSegmentId id = id_of(*layer_.wal().rbegin());
-    if (collection::stat_wal_segment(*store_, id, stop_)) return;
     enter("waiting for the last WAL segment");
-    switch_segment(id);
-    const auto deadline = std::chrono::steady_clock::now() + kSegmentPatience;
-    while (!collection::stat_wal_segment(*store_, id, stop_)) {
-      if (environment_.archives == nullptr ||
-          !environment_.archives->find(spec_.collection_uri())) {
-        throw not_whole(id, "The collection's WAL archive has ended.");
-      }
-      if (std::chrono::steady_clock::now() >= deadline) {
-        throw not_whole(id, "It did not come within ten minutes; SHOW WAL ARCHIVES tells why.");
-      }
-      stop_.sleep(kSegmentPoll);
-    }
+    wait_for_whole_segment({.environment = environment_,
+                            .collection_uri = spec_.collection_uri(),
+                            .store = *store_,
+                            .connection = *connection_,
+                            .job = job_},
+                           collection::wal_segment_of(layer_, *layer_.wal().rbegin()));
   }
 
   void check_wal() {
     if (!path_) return;
     enter("checking WAL");
-    find_segments();
+    find_segments(*store_, layer_, stop_);
     const Lsn from{base_stop_.position()};
     const Lsn end{past().end()};
     const auto& instance = layer_.instance();
@@ -221,6 +199,14 @@ class WalLayerRun {
                                                       to_string(Lsn{past().record()})));
   }
 
+  void tell_of_objects() {
+    if (!path_) return;
+    job_.notice(
+        fmt::format("SHOW BACKUP lists for this layer the objects of \"{}\", the layer before it: "
+                    "what WAL has made or dropped since shows in a restore only",
+                    past().layer()));
+  }
+
   void write_manifest() {
     enter("writing the manifest");
     collection::write_manifest(*store_, spec_.subdirectory(), layer_, stop_);
@@ -242,55 +228,6 @@ class WalLayerRun {
 
   void enter(std::string phase) { job_.report({.phase = std::move(phase)}); }
 
-  WalSegmentId id_of(const manifest::WalSegment& segment) const {
-    return {.system_identifier = layer_.instance().system_identifier(),
-            .timeline = segment.timeline(),
-            .segment = segment.segment(),
-            .segment_bytes = layer_.instance().wal_segment_bytes()};
-  }
-
-  static Error not_whole(const WalSegmentId& id, std::string why) {
-    return Error(sqlstate::kObjectNotInPrerequisiteState,
-                 fmt::format("the archive has only the beginning of WAL segment {}",
-                             postgres::wal_segment_name(id.timeline, id.segment, id.segment_bytes)))
-        .detail("A layer needs whole segments. " + std::move(why));
-  }
-
-  void switch_segment(const WalSegmentId& id) {
-    if (!position_ || position_->timeline != id.timeline) {
-      throw not_whole(id, "PostgreSQL does not write on that timeline any more.");
-    }
-    if (!position_->inserted) {
-      job_.notice(
-          "waiting for the primary to finish the WAL segment that the moment lies in; "
-          "SELECT pg_switch_wal() there makes it do so at once");
-      return;
-    }
-    if (segment_of(*position_->inserted, id.segment_bytes) != id.segment) return;
-    connection_->query("SELECT pg_catalog.pg_switch_wal()", stop_);
-  }
-
-  /// Notes the sizes of the segments that the layer adds; throws when one is not there.
-  void find_segments() {
-    auto& wal = *layer_.mutable_wal();
-    std::atomic<int> next = 0;
-    run_workers(std::clamp<std::size_t>(static_cast<std::size_t>(wal.size()), 1, kReaders), stop_,
-                [&](std::size_t, const Stop& worker_stop) {
-                  for (int i = next++; i < wal.size(); i = next++) {
-                    const WalSegmentId id = id_of(wal[i]);
-                    const auto stored = collection::stat_wal_segment(*store_, id, worker_stop);
-                    if (!stored) {
-                      throw Error(sqlstate::kUndefinedFile,
-                                  fmt::format("WAL object \"{}\" is missing in {}",
-                                              collection::wal_key(id.system_identifier, id.timeline,
-                                                                  id.segment, id.segment_bytes),
-                                              store_->description()));
-                    }
-                    wal[i].set_stored_bytes(*stored);
-                  }
-                });
-  }
-
   const BackupEnvironment& environment_;
   const proto::BackupJobSpec& spec_;
   jobs::JobContext& job_;
@@ -302,7 +239,6 @@ class WalLayerRun {
   /// Absent when nothing happened between the base's end and the moment.
   std::optional<postgres::TimelinePath> path_;
   std::optional<postgres::Connection> connection_;
-  std::optional<postgres::WalPosition> position_;
 };
 
 }  // namespace
@@ -320,6 +256,7 @@ void take_wal_layer(const BackupEnvironment& environment, const proto::BackupJob
     run.complete_last_segment();
     job.pause_point("backup.after_wal");
     run.check_wal();
+    run.tell_of_objects();
     job.pause_point("backup.before_manifest");
     run.write_manifest();
     job.pause_point("backup.after_manifest");

@@ -26,7 +26,7 @@ class Collector {
                              {.system_identifier = request.system_identifier,
                               .wal_segment_bytes = request.wal_segment_bytes,
                               .path = request.path},
-                             stop);
+                             stop, request.to);
     if (!request.wal_directory.empty()) {
       local_ = wal_directory_input(request.wal_directory, request.path, request.wal_segment_bytes);
     }

@@ -25,7 +25,9 @@ std::optional<Commit> commit_of(const WalRecord& record, int major) {
 }  // namespace
 
 CommitSearch::CommitSearch(storage::ObjectStore& store, const WalStretch& stretch, const Stop& stop)
-    : stretch_(stretch), stop_(stop), input_(archive_input(store, stretch.wal, stop)) {}
+    : stretch_(stretch),
+      stop_(stop),
+      input_(archive_input(store, stretch.wal, stop, stretch.end)) {}
 
 std::uint64_t CommitSearch::first_segment() const {
   return segment_of(stretch_.begin, stretch_.wal.wal_segment_bytes);

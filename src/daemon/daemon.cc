@@ -1,4 +1,5 @@
 #include "daemon/daemon.h"
+#include "daemon/past_clusters.h"
 
 #include <fmt/format.h>
 #include <pthread.h>
@@ -216,6 +217,7 @@ struct Daemon::Parts {
   backup::WalArchiveBoard archive_board;
   backup::WalArchives archives;
   backup::Milestones milestones;
+  WorkshopClusters past_clusters;
   FrontDoorUpstream upstream;
   statements::Dispatcher dispatcher;
   schedule::Schedules schedules;
@@ -240,6 +242,7 @@ Daemon::Parts::Parts(Configuration given, const Stop& stop)
       instance(configuration, database),
       archives(registry, runner, archive_environment()),
       milestones(archives, archive_environment()),
+      past_clusters([this](const Stop& until) { return instance.programs(until); }, workshops()),
       upstream(instance, registry),
       schedules(database, node_number(configuration.node_id)),
       history(database),
@@ -314,7 +317,8 @@ void Daemon::Parts::register_jobs() {
                                    const auto job = registry.find(id);
                                    return job && !jobs::is_terminal(job->status);
                                  },
-                             .archives = &archives});
+                             .archives = &archives,
+                             .past = &past_clusters});
                        }});
   runner.register_kind(
       std::string(jobs::kRestoreType),

@@ -30,8 +30,8 @@ bool wanted(const collection::proto::File& file, const postgres::WalScope& scope
 
 }  // namespace
 
-Layout make_partial_layout(const Manifest& manifest, const std::string& root,
-                           const std::string& tablespaces, const postgres::WalScope& scope) {
+Layout make_private_layout(const Manifest& manifest, const std::string& root,
+                           const std::string& tablespaces) {
   LayoutRequest request{.root = root, .final_root = root};
   for (const auto& space : manifest.tablespaces()) {
     if (!space.location().starts_with('/')) continue;
@@ -39,7 +39,12 @@ Layout make_partial_layout(const Manifest& manifest, const std::string& root,
     mapping.set_from(std::to_string(space.oid()));
     mapping.set_to(fmt::format("{}/{}", tablespaces, space.oid()));
   }
-  Layout layout = make_layout(manifest, request);
+  return make_layout(manifest, request);
+}
+
+Layout make_partial_layout(const Manifest& manifest, const std::string& root,
+                           const std::string& tablespaces, const postgres::WalScope& scope) {
+  Layout layout = make_private_layout(manifest, root, tablespaces);
   layout.partial = true;
   // Whoever runs the workshop alone may look at it.
   layout.root_mode = 0700;

@@ -42,6 +42,20 @@ bool has_entries(const std::string& path) {
   return fd && !io::read_directory(fd.get(), path).empty();
 }
 
+void refuse_tablespace(const postgres::TablespaceCreation& created, const Manifest& layer) {
+  if (created.location.empty()) return;
+  throw Error(sqlstate::kFeatureNotSupported,
+              fmt::format("a full backup of a moment behind the creation of tablespace {} is not "
+                          "supported yet",
+                          created.oid))
+      .detail(fmt::format("It was created at \"{}\" after the layer \"{}\", and recovery to the "
+                          "moment would make it there once more.",
+                          created.location, layer.subdirectory()))
+      .hint(
+          "BACKUP INTO LATEST IN … AS OF SYSTEM TIME adds the moment to the chain. Once the chain "
+          "has an ordinary layer behind the creation, later moments can be had.");
+}
+
 /// Replay of CREATE TABLESPACE removes what is in its place.
 /// Source: PostgreSQL src/backend/commands/tablespace.c (create_tablespace_directories).
 void check_tablespace(const postgres::TablespaceCreation& created, const Manifest& layer,
@@ -95,7 +109,7 @@ void set_target(const collection::RecoveryTarget& target, proto::RestoreJobSpec&
 }
 
 void check_wal(const proto::RecoveryTarget* target, const Manifest& layer, const Layout& layout,
-               storage::ObjectStore& store, const Stop& stop) {
+               storage::ObjectStore& store, const Stop& stop, ReplayedTablespaces tablespaces) {
   // A backup ends on the timeline that it began on.
   const auto path = target != nullptr ? path_to(*target, store, layer, stop)
                                       : postgres::TimelinePath(layer.stop().timeline(), {});
@@ -112,9 +126,10 @@ void check_wal(const proto::RecoveryTarget* target, const Manifest& layer, const
       range, postgres::wal_directory_input(layout.root + "/pg_wal", path, bytes),
       [&](const postgres::WalRecord& record) {
         last = record.start;
-        if (const auto created = postgres::parse_tablespace_creation(record)) {
-          check_tablespace(*created, layer, layout);
-        }
+        const auto created = postgres::parse_tablespace_creation(record);
+        if (!created) return;
+        if (tablespaces == ReplayedTablespaces::Refused) refuse_tablespace(*created, layer);
+        check_tablespace(*created, layer, layout);
       },
       stop);
   if (target == nullptr || last == Lsn{target->record()}) return;

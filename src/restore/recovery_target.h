@@ -25,13 +25,20 @@ void adopt_target(const collection::proto::Manifest& layer, proto::RestoreJobSpe
 void add_wal_up_to(const proto::RecoveryTarget& target, storage::ObjectStore& store,
                    collection::proto::Manifest& layer, const Stop& stop);
 
+/// What a CREATE TABLESPACE in the WAL means: replay makes it where it was.
+enum class ReplayedTablespaces {
+  Checked,  ///< fine where there is room for it
+  Refused   ///< what is there is another server's
+};
+
 /// Reads the WAL that was laid out in pg_wal from the layer's start to the target, or to the
 /// layer's own end where there is none, before any server does. Throws kDataCorrupted when records
 /// do not lead there; kObjectNotInPrerequisiteState when replay would make a tablespace where it
 /// must not: in a directory that is missing, or has files of a server of the same version in it
-/// that are not this restore's.
+/// that are not this restore's; kFeatureNotSupported where none may be made.
 void check_wal(const proto::RecoveryTarget* target, const collection::proto::Manifest& layer,
-               const Layout& layout, storage::ObjectStore& store, const Stop& stop);
+               const Layout& layout, storage::ObjectStore& store, const Stop& stop,
+               ReplayedTablespaces tablespaces = ReplayedTablespaces::Checked);
 
 /// Throws kDataCorrupted unless the server on `data_directory`, which has ended its recovery, began
 /// its new timeline at the target's end.

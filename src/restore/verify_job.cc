@@ -13,8 +13,6 @@
 #include "collection/chain.h"
 #include "collection/collection.h"
 #include "collection/encryption.h"
-#include "postgres/programs.h"
-#include "postgres/versions.h"
 #include "restore/checks.h"
 #include "restore/job_records.h"
 #include "restore/recovery_target.h"
@@ -102,15 +100,16 @@ class VerifyAttempt {
     const proto::RecoveryTarget* target = spec_.has_target() ? &spec_.target() : nullptr;
     if (target != nullptr) add_wal_up_to(*target, *store_, chain.back(), stop());
     report("recovering");
-    Workshop workshop({.directory = workshop_directory(services_, job_),
-                       .pg_bin = find_server(chain.back()),
-                       .chain = chain,
-                       .target = target,
-                       .store = *store_,
-                       .files = *services_.files,
-                       .workers = workers_});
-    const std::string database =
-        workshop.start({.databases = {}, .everything = true}, databases_of(chain.back()), stop());
+    Workshop workshop(
+        {.directory = workshop_directory(services_, job_),
+         .pg_bin = find_server_programs(services_.programs(stop()), chain.back(), stop()),
+         .chain = chain,
+         .target = target,
+         .store = *store_,
+         .files = *services_.files,
+         .workers = workers_});
+    const std::string database = workshop.start({.databases = {}, .everything = true},
+                                                databases_to_try(chain.back()), stop());
     job_.pause_point("verify.after_recovery");
     const RelationChecks checks = check_relations(workshop, database, workers_, job_);
     if (checks.damaged != 0) {
@@ -149,29 +148,6 @@ class VerifyAttempt {
     log::info("backup \"{}\" is good: databases={} tables={} indexes={} unchecked={} bytes={}",
               spec_.subdirectory(), checks.databases, checks.tables, checks.indexes,
               checks.unchecked, checks.bytes);
-  }
-
-  /// Those that the layer lists, and those that a cluster usually has.
-  static std::vector<std::string> databases_of(const collection::proto::Manifest& manifest) {
-    std::vector<std::string> names = {"postgres", "template1"};
-    for (const auto& object : manifest.objects()) {
-      if (object.type() == "database") names.push_back(object.name());
-    }
-    return names;
-  }
-
-  std::filesystem::path find_server(const collection::proto::Manifest& manifest) {
-    const int major =
-        postgres::major_of(static_cast<int>(manifest.instance().server_version_num()));
-    const auto found =
-        postgres::find_program(services_.programs(stop()), major, "postgres", stop());
-    if (found) return *found;
-    throw Error(
-        sqlstate::kUndefinedFile,
-        fmt::format("could not find the programs of PostgreSQL {}, the backup's version", major))
-        .hint(
-            "Install that version beside the server's own, or name its directory with another "
-            "--pg-bin.");
   }
 
   const ObjectRestoreServices& services_;

@@ -18,6 +18,7 @@
 #include "postgres/control_file.h"
 #include "postgres/instance.h"
 #include "postgres/page.h"
+#include "postgres/programs.h"
 #include "postgres/relation_path.h"
 #include "postgres/versions.h"
 #include "restore/checks.h"
@@ -92,6 +93,28 @@ Workshop::Workshop(WorkshopOptions options)
                 fmt::format("the path of the store is too long for a socket: \"{}\"", socket))
         .hint("Start holdfast with a --store whose path is shorter.");
   }
+}
+
+std::filesystem::path find_server_programs(const std::vector<std::filesystem::path>& directories,
+                                           const collection::proto::Manifest& manifest,
+                                           const Stop& stop) {
+  const int major = postgres::major_of(static_cast<int>(manifest.instance().server_version_num()));
+  const auto found = postgres::find_program(directories, major, "postgres", stop);
+  if (found) return *found;
+  throw Error(
+      sqlstate::kUndefinedFile,
+      fmt::format("could not find the programs of PostgreSQL {}, the backup's version", major))
+      .hint(
+          "Install that version beside the server's own, or name its directory with another "
+          "--pg-bin.");
+}
+
+std::vector<std::string> databases_to_try(const collection::proto::Manifest& manifest) {
+  std::vector<std::string> names = {"postgres", "template1"};
+  for (const auto& object : manifest.objects()) {
+    if (object.type() == "database") names.push_back(object.name());
+  }
+  return names;
 }
 
 Workshop::~Workshop() {
@@ -222,7 +245,8 @@ void Workshop::find_superusers(const Stop& stop) {
   const auto found = map.find(kAuthIdOid);
   if (found == map.end()) throw Error(sqlstate::kDataCorrupted, "relation map lacks pg_authid");
   const std::string pages = read_file(fmt::format("global/{}", found->second));
-  std::set<std::string> names;
+  // Replay may have renamed it since it was looked at.
+  std::set<std::string> names(superusers_.begin(), superusers_.end());
   postgres::scan_pg_authid(as_bytes(pages), [&](const postgres::RoleRow& row) {
     if (row.oid == kBootstrapSuperuser) names.insert(row.name);
   });
@@ -289,7 +313,12 @@ std::string Workshop::start(const postgres::WalScope& scope,
   configure(layout, control_);
   io::write_file_atomically(options_.files, fmt::format("{}/{}", data_, postgres::kControlFilePath),
                             control_, 0600);
-  // Not waited for: the connection is.
+  start_server(stop);
+  return wait_ready(databases, stop);
+}
+
+/// Not waited for: the connection is.
+void Workshop::start_server(const Stop& stop) {
   const auto started =
       postgres::run_child({.arguments = {options_.pg_bin / "pg_ctl", "start", "-D", data_, "-W",
                                          "-s", "-l", options_.directory + "/postgresql.log"}},
@@ -298,7 +327,6 @@ std::string Workshop::start(const postgres::WalScope& scope,
     throw Error(sqlstate::kSystemError, "could not start the workshop instance")
         .detail(started.output + log_tail());
   }
-  return wait_ready(databases, stop);
 }
 
 std::string Workshop::wait_ready(const std::vector<std::string>& databases, const Stop& stop) {

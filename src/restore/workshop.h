@@ -2,8 +2,10 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <set>
 #include <span>
 #include <string>
@@ -80,13 +82,35 @@ class Workshop {
   }
   int major() const { return major_; }
 
+  /// The other use: lays out the whole backup, configuration included, recovers it and has the
+  /// server shut down there, in recovery. The data directory is then that of a stopped standby, but
+  /// for its tablespaces, which lie below the workshop's own directory. `report` is told what is
+  /// done. Throws kFeatureNotSupported when recovery would make a tablespace.
+  void recover_and_stop(const std::function<void(std::string)>& report, const Stop& stop);
+  /// After it: recovers the same files as a restore of `layer`, a backup of them, and lets the
+  /// server go on. Waits until it answers in one of the databases, and gives that one's name.
+  /// Throws kDataCorrupted unless recovery ended where the layer does.
+  std::string promote(const collection::proto::Manifest& layer,
+                      const std::vector<std::string>& databases, const Stop& stop);
+  const std::string& data_directory() const { return data_; }
+  /// Below which recover_and_stop() puts configuration files from outside the data directory.
+  std::string outside_directory() const { return options_.directory + "/outside"; }
+
  private:
+  enum class End { Ready, Stopped };
   Layout fill(const postgres::WalScope& scope, const Stop& stop);
   void make_blank_files(const postgres::WalScope& scope);
   std::vector<std::string> directories_of(std::uint32_t database) const;
   void clear();
   void stop_server();
   void configure(const Layout& layout, const Bytes& control) const;
+  void start_server(const Stop& stop);
+  void fill_whole(const Stop& stop);
+  void set_configuration_aside();
+  void put_configuration_back();
+  void configure_recovery(const collection::proto::Manifest& layer,
+                          const proto::RecoveryTarget* target, End end, const Stop& stop);
+  void wait_stopped(const Stop& stop);
   void find_superusers(const Stop& stop);
   std::string wait_ready(const std::vector<std::string>& databases, const Stop& stop);
   /// Why the server ended, by its log.
@@ -102,8 +126,17 @@ class Workshop {
   std::vector<std::string> superusers_;  ///< names that the bootstrap superuser may have
   std::string superuser_;
   Bytes control_;
+  std::optional<Layout> whole_;  ///< what recover_and_stop() laid out
   std::map<std::string, std::vector<EventTrigger>> event_triggers_;  ///< by database
 };
+
+/// Where the programs of the backup's version are, of these directories and the usual ones. Throws
+/// kUndefinedFile.
+std::filesystem::path find_server_programs(const std::vector<std::filesystem::path>& directories,
+                                           const collection::proto::Manifest& manifest,
+                                           const Stop& stop);
+/// Databases to try: those that the layer lists, and those that a cluster usually has.
+std::vector<std::string> databases_to_try(const collection::proto::Manifest& manifest);
 
 /// Ends and removes one that an earlier process left; fine when there is none.
 void remove_workshop_directory(const std::string& directory, io::FileSystem& files);

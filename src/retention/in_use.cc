@@ -47,6 +47,10 @@ InUse chains_of_jobs(const jobs::Registry& registry) {
     const auto spec =
         parse<backup::proto::BackupJobSpec>(registry.specification(job.id), jobs::kBackupType);
     used.emplace(full_of(spec.subdirectory()), fmt::format("backup job {} works in it", job.id));
+    // A full of an earlier moment is made of another chain.
+    if (spec.has_as_of()) {
+      used.emplace(full_of(spec.as_of().layer()), fmt::format("backup job {} reads it", job.id));
+    }
   }
   for (const jobs::Job& job : unfinished(registry, jobs::kRestoreType)) {
     const auto spec =

@@ -10,6 +10,7 @@
 #include "base/error.h"
 #include "collection/chain.h"
 #include "collection/collection.h"
+#include "collection/deletion_marks.h"
 #include "collection/encryption.h"
 #include "collection/scope.h"
 #include "sql/printer.h"
@@ -18,7 +19,6 @@
 #include "statements/find_backup.h"
 #include "statements/job_result.h"
 #include "statements/option_checks.h"
-#include "statements/past_moment.h"
 #include "statements/privileges.h"
 #include "statements/storage_options.h"
 
@@ -46,14 +46,6 @@ void refuse_unsupported(const sql::Backup& statement) {
       refuse_missing("BACKUP VIRTUAL CLUSTER", "virtual clusters, which PostgreSQL does not have");
       break;
   }
-  if (statement.as_of && !statement.onto) {
-    throw Error(sqlstate::kFeatureNotSupported,
-                "BACKUP INTO … AS OF SYSTEM TIME is not supported yet")
-        .detail("What is missing is a full backup of an earlier moment.")
-        .hint(
-            "Leave AS OF SYSTEM TIME out to back up the present state. BACKUP INTO LATEST IN … AS "
-            "OF SYSTEM TIME adds an earlier moment to a chain that has revision history.");
-  }
   refuse_unsupported_options(statement.options, "BACKUP");
 }
 
@@ -78,16 +70,32 @@ backup::proto::BackupJobSpec make_spec(const sql::Backup& statement) {
   return spec;
 }
 
+/// Whether something of a full is there already.
+bool is_taken(storage::ObjectStore& store, const std::string& subdirectory, const Stop& stop) {
+  return store.stat(collection::manifest_key(subdirectory), stop) ||
+         collection::is_encrypted(store, subdirectory, stop);
+}
+
 /// The first subdirectory from `now` on, in steps of its resolution, that no full has. Two
 /// statements in one centisecond may choose the same: the lock inside decides between them.
 std::string choose_subdirectory(storage::ObjectStore& store, Time now, const Stop& stop) {
   for (;;) {
     std::string subdirectory = collection::subdirectory_for(now);
-    if (!store.stat(collection::manifest_key(subdirectory), stop) &&
-        !collection::is_encrypted(store, subdirectory, stop)) {
+    if (!is_taken(store, subdirectory, stop)) return subdirectory;
+    now += std::chrono::milliseconds(10);
+  }
+}
+
+/// The same for a full of the past, which is named after its moment, as CockroachDB's: several may
+/// be asked for of one, and there may have been one that was deleted.
+std::string choose_past_subdirectory(storage::ObjectStore& store, Time moment, const Stop& stop) {
+  for (;;) {
+    std::string subdirectory = choose_subdirectory(store, moment, stop);
+    if (collection::look_at_unfinished(store, subdirectory, stop).jobs.empty() &&
+        collection::deletion_marks(store, subdirectory, stop).empty()) {
       return subdirectory;
     }
-    now += std::chrono::milliseconds(10);
+    moment = *collection::parse_subdirectory(subdirectory) + std::chrono::milliseconds(10);
   }
 }
 
@@ -155,11 +163,10 @@ void choose_place(const sql::Backup& statement, storage::ObjectStore& store, Tim
     if (!statement.onto->latest) spec.set_subdirectory(subdirectory_of(*statement.onto));
   }
   if (statement.as_of) {
-    throw Error(sqlstate::kUndefinedFile,
-                "no full backup exists there whose history could have that moment")
-        .hint(
-            "Leave AS OF SYSTEM TIME out to back up the present state. BACKUP INTO … WITH "
-            "revision_history keeps the WAL from then on.");
+    if (statement.onto) throw no_full_of_the_past();
+    const Time moment{std::chrono::microseconds(spec.as_of().time_us())};
+    spec.set_subdirectory(choose_past_subdirectory(store, moment, stop));
+    return;
   }
   if (spec.subdirectory().empty()) spec.set_subdirectory(choose_subdirectory(store, now, stop));
   if (statement.onto) {
@@ -230,6 +237,11 @@ std::string describe(sql::Backup statement, const std::string& subdirectory) {
 
 }  // namespace
 
+PastRequest BackupStatement::past_request(const sql::Expression& as_of,
+                                          sql::SessionContext& session, Time now) const {
+  return {.as_of = as_of, .database = session.database(), .archives = archives_, .now = now};
+}
+
 void BackupStatement::run(const sql::Backup& statement, sql::SessionContext& session,
                           sql::RowSink& sink, const Stop& stop) {
   run_as(statement, sql::print(statement, sql::Redact::Secrets), session, sink, stop);
@@ -275,15 +287,23 @@ void BackupStatement::run_as(const sql::Backup& statement, std::string text,
     // PostgreSQL keeps WAL for an archive: who is no administrator may not have it do so for good.
     if (!is_administrator(session)) spec.set_unprotected(true);
   }
+  if (statement.as_of && !statement.onto) {
+    const auto guard = key_guard(statement.options, stores_, session);
+    set_past_full(
+        past_request(*statement.as_of, session, now),
+        {.open_store = [&] { return open_for_user(stores_, spec.collection_uri(), session); },
+         .guard = guard.get(),
+         .system_identifier = system_identifier(session)},
+        spec, stop);
+  }
   choose_place(statement, *store, now, spec, sink, stop);
   if (!spec.full().empty()) choose_location(located, spec, *store, session, stop);
   backup::check_spec(spec);
   auto keys = choose_keys(statement, spec, *store, stores_, session, stop);
   spec.set_keys(collection::serialize_keys(keys));
-  if (statement.as_of) {
+  if (statement.as_of && statement.onto) {
     store = collection::with_keys(std::move(store), std::move(keys));
-    set_past_moment({.as_of = *statement.as_of, .store = *store, .archives = archives_, .now = now},
-                    spec, stop);
+    set_past_moment(past_request(*statement.as_of, session, now), *store, spec, stop);
   }
 
   const jobs::NewJob job = new_job(

@@ -8,6 +8,7 @@
 #include "sql/statements.h"
 #include "statements/backup_scope.h"
 #include "statements/dispatcher.h"
+#include "statements/past_moment.h"
 #include "statements/stores.h"
 
 namespace holdfast::statements {
@@ -33,6 +34,9 @@ class BackupStatement final : public Handler<sql::Backup> {
               sql::RowSink& sink, const Stop& stop);
 
  private:
+  PastRequest past_request(const sql::Expression& as_of, sql::SessionContext& session,
+                           Time now) const;
+
   Stores& stores_;
   jobs::Runner& runner_;
   const Clock& clock_;

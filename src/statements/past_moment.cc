@@ -4,6 +4,8 @@
 
 #include <chrono>
 #include <optional>
+#include <string>
+#include <utility>
 #include <vector>
 
 #include "base/clock.h"
@@ -11,8 +13,11 @@
 #include "base/log.h"
 #include "collection/chain.h"
 #include "collection/collection.h"
+#include "collection/encryption.h"
 #include "collection/moment.h"
+#include "collection/scope.h"
 #include "statements/as_of.h"
+#include "statements/milestone_statements.h"
 
 namespace holdfast::statements {
 
@@ -22,6 +27,7 @@ using collection::Moment;
 using collection::MomentFinder;
 using collection::proto::Manifest;
 
+const sql::Targets kCluster{};
 /// An archive says at least this often what an idle server did not do.
 constexpr std::chrono::minutes kJustOver{5};
 constexpr std::chrono::seconds kArchivePatience{30};
@@ -29,7 +35,10 @@ constexpr std::chrono::seconds kArchivePatience{30};
 /// Absent for what is no time: an LSN or a restore point.
 std::optional<Time> time_of(const sql::Expression& as_of, Time now) {
   using Kind = sql::Expression::Kind;
-  if (as_of.kind == Kind::Lsn || as_of.kind == Kind::RestorePoint) return std::nullopt;
+  if (as_of.kind == Kind::Lsn || as_of.kind == Kind::RestorePoint ||
+      as_of.kind == Kind::Milestone) {
+    return std::nullopt;
+  }
   return as_of_time(as_of, now);
 }
 
@@ -43,28 +52,124 @@ Error not_later(const std::string& moment, const std::string& end) {
                            moment, end));
 }
 
-/// A moment that is only just over may not be in the archive yet, or, of an idle server, not be
-/// known to be complete.
-Moment find_in(const PastRequest& request, const std::vector<Manifest>& layers,
-               const backup::proto::BackupJobSpec& spec, const Stop& stop) {
-  const auto find = [&] {
-    return find_moment(request.as_of,
-                       MomentFinder(request.store, layers, stop, collection::MomentFor::Backup),
-                       request.now);
-  };
-  try {
-    return find();
-  } catch (const Error& error) {
-    const auto time = time_of(request.as_of, request.now);
-    if (error.state() != sqlstate::kInvalidParameterValue || request.archives == nullptr || !time ||
-        request.now - *time > kJustOver ||
-        !request.archives->catch_up(spec.collection_uri(), kArchivePatience, stop)) {
-      throw;
-    }
-    log::debug("the archive has caught up with the moment of the backup");
-  }
-  return find();
+Moment find(const PastRequest& request, storage::ObjectStore& store,
+            const std::vector<Manifest>& layers, const Stop& stop) {
+  const MomentFinder finder(store, layers, stop, collection::MomentFor::Backup);
+  return find_moment_or_milestone(
+      request.as_of,
+      {.store = store,
+       .system_identifier = layers.front().instance().system_identifier(),
+       .finder = finder,
+       .targets = kCluster,
+       .database = request.database,
+       .now = request.now},
+      stop);
 }
+
+/// A moment that is only just over may not be in the archive yet, or, of an idle server, not be
+/// known to be complete. False when that is not why it was not found.
+bool catch_up(const PastRequest& request, const std::string& collection_uri, const Error& error,
+              const Stop& stop) {
+  const auto time = time_of(request.as_of, request.now);
+  if (error.state() != sqlstate::kInvalidParameterValue || request.archives == nullptr || !time ||
+      request.now - *time > kJustOver ||
+      !request.archives->catch_up(collection_uri, kArchivePatience, stop)) {
+    return false;
+  }
+  log::debug("the archive has caught up with the moment of the backup");
+  return true;
+}
+
+void set_as_of(const PastRequest& request, const Moment& moment, storage::ObjectStore& store,
+               const std::vector<Manifest>& layers, backup::proto::BackupJobSpec& spec,
+               const Stop& stop) {
+  const auto time = time_of(request.as_of, request.now);
+  auto& past = *spec.mutable_as_of();
+  past.set_layer(moment.layer);
+  const Time end = time ? *time : MomentFinder(store, layers, stop).last_commit_before(moment);
+  past.set_time_us(end.time_since_epoch().count());
+  if (!moment.target) return;
+  past.set_timeline(moment.target->timeline);
+  past.set_record(moment.target->record.value);
+  past.set_end(moment.target->end.value);
+}
+
+/// Looks for the moment in one chain after the other.
+class FullSearch {
+ public:
+  FullSearch(const PastRequest& request, const PastChains& chains,
+             backup::proto::BackupJobSpec& spec, const Stop& stop)
+      : request_(request), chains_(chains), spec_(spec), stop_(stop) {}
+
+  /// Newest first: the less WAL there is to replay. False when none covers it.
+  bool run() {
+    refusals_.clear();
+    const auto fulls = collection::list_fulls(*chains_.open_store(), stop_);
+    for (auto full = fulls.rbegin(); full != fulls.rend(); ++full) {
+      if (look_into(*full)) return true;
+    }
+    return false;
+  }
+
+  /// After run(): why none does.
+  Error refusal() const {
+    if (refusals_.empty()) {
+      if (locked_) return *locked_;
+      return no_full_of_the_past();
+    }
+    Error error = refusals_.front().second;
+    if (refusals_.size() == 1) return error;
+    std::string detail;
+    for (const auto& [full, refused] : refusals_) {
+      const std::string& told = refused.detail().empty() ? refused.message() : refused.detail();
+      detail += fmt::format("{}\"{}\": {}", detail.empty() ? "" : "\n", full, told);
+    }
+    return error.detail(detail);
+  }
+
+ private:
+  bool look_into(const std::string& full) {
+    std::unique_ptr<storage::ObjectStore> store = chains_.open_store();
+    collection::CollectionKeys keys;
+    try {
+      keys = collection::open_chain(*store, full, chains_.guard, stop_);
+    } catch (const Error& error) {
+      // Another chain's passphrase need not be this one's.
+      if (error.state() != sqlstate::kInvalidParameterValue) throw;
+      if (!locked_) locked_ = error;
+      return false;
+    }
+    const std::string kept = collection::serialize_keys(keys);
+    store = collection::with_keys(std::move(store), std::move(keys));
+    const auto first = collection::read_manifest(*store, full, stop_);
+    if (!first || collection::is_scoped(*first) ||
+        first->instance().system_identifier() != chains_.system_identifier) {
+      return false;
+    }
+    const auto layers =
+        collection::read_manifests(*store, collection::list_layers(*store, full, stop_), stop_);
+    try {
+      const Moment moment = find(request_, *store, layers, stop_);
+      set_as_of(request_, moment, *store, layers, spec_, stop_);
+      spec_.set_source_keys(kept);
+      return true;
+    } catch (const Error& error) {
+      if (error.state() != sqlstate::kInvalidParameterValue &&
+          error.state() != sqlstate::kUndefinedObject) {
+        throw;
+      }
+      refusals_.emplace_back(full, error);
+      return false;
+    }
+  }
+
+  const PastRequest& request_;
+  const PastChains& chains_;
+  backup::proto::BackupJobSpec& spec_;
+  const Stop& stop_;
+  std::vector<std::pair<std::string, Error>> refusals_;
+  std::optional<Error> locked_;
+};
 
 }  // namespace
 
@@ -76,16 +181,24 @@ void require_past(const sql::Expression& as_of, Time now) {
                           format_timestamptz(*time), format_timestamptz(now)));
 }
 
-void set_past_moment(const PastRequest& request, backup::proto::BackupJobSpec& spec,
-                     const Stop& stop) {
-  const auto layers = collection::read_manifests(
-      request.store, collection::list_layers(request.store, spec.full(), stop), stop);
+void set_past_moment(const PastRequest& request, storage::ObjectStore& store,
+                     backup::proto::BackupJobSpec& spec, const Stop& stop) {
+  const auto layers =
+      collection::read_manifests(store, collection::list_layers(store, spec.full(), stop), stop);
   const Manifest& latest = collection::latest_layer(layers);
   const auto time = time_of(request.as_of, request.now);
   if (time && *time <= end_time(latest)) {
     throw not_later(format_timestamptz(*time), format_timestamptz(end_time(latest)));
   }
-  const Moment moment = find_in(request, layers, spec, stop);
+  const auto look = [&] { return find(request, store, layers, stop); };
+  const Moment moment = [&] {
+    try {
+      return look();
+    } catch (const Error& error) {
+      if (!catch_up(request, spec.collection_uri(), error, stop)) throw;
+    }
+    return look();
+  }();
   const auto latest_stop = postgres::Lsn{latest.stop().position()};
   const bool behind = moment.target && moment.target->end > latest_stop;
   if (moment.layer != latest.subdirectory() || (!time && !behind)) {
@@ -94,15 +207,23 @@ void set_past_moment(const PastRequest& request, backup::proto::BackupJobSpec& s
                             latest.subdirectory(), to_string(latest_stop),
                             latest.stop().timeline()));
   }
-  auto& past = *spec.mutable_as_of();
-  past.set_layer(moment.layer);
-  const Time end =
-      time ? *time : MomentFinder(request.store, layers, stop).last_commit_before(moment);
-  past.set_time_us(end.time_since_epoch().count());
-  if (!moment.target) return;
-  past.set_timeline(moment.target->timeline);
-  past.set_record(moment.target->record.value);
-  past.set_end(moment.target->end.value);
+  set_as_of(request, moment, store, layers, spec, stop);
+}
+
+Error no_full_of_the_past() {
+  return Error(sqlstate::kUndefinedFile,
+               "no full backup exists there whose history could have that moment")
+      .hint(
+          "Leave AS OF SYSTEM TIME out to back up the present state. BACKUP INTO … WITH "
+          "revision_history keeps the WAL from then on.");
+}
+
+void set_past_full(const PastRequest& request, const PastChains& chains,
+                   backup::proto::BackupJobSpec& spec, const Stop& stop) {
+  FullSearch search(request, chains, spec, stop);
+  if (search.run()) return;
+  if (catch_up(request, spec.collection_uri(), search.refusal(), stop) && search.run()) return;
+  throw search.refusal();
 }
 
 }  // namespace holdfast::statements

@@ -13,6 +13,12 @@ BACKUP_POINTS = (
     "backup.after_verify", "backup.before_manifest", "backup.after_manifest", "backup.after_latest")
 
 
+# Those of a full of an earlier moment; tests/cluster/test_synthetic_full.py kills at each.
+SYNTHETIC_POINTS = (
+    "backup.after_lock", "backup.after_wal", "backup.after_recovery", "backup.after_plan", "backup.copy", "backup.after_copy",
+    "backup.after_catalog", "backup.after_verify", "backup.before_manifest", "backup.after_manifest", "backup.after_latest")
+
+
 # Those of the WAL archive; tests/cluster/test_wal_archive.py kills at each.
 ARCHIVE_POINTS = ("archive.after_connect", "archive.after_put", "archive.after_checkpoint", "archive.after_advance", "archive.after_tail")
 
