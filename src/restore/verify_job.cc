@@ -13,6 +13,7 @@
 #include "collection/chain.h"
 #include "collection/collection.h"
 #include "collection/encryption.h"
+#include "collection/scope.h"
 #include "postgres/programs.h"
 #include "postgres/versions.h"
 #include "restore/checks.h"
@@ -107,7 +108,7 @@ class Attempt {
 
   /// As a server that has recovered the backup sees it.
   void check_instance() {
-    auto chain = read_cluster_chain(*store_, spec_.subdirectory(), stop());
+    auto chain = read_restorable_chain(*store_, spec_.subdirectory(), stop());
     adopt_target(chain.back(), spec_);
     const proto::RecoveryTarget* target = spec_.has_target() ? &spec_.target() : nullptr;
     if (target != nullptr) add_wal_up_to(*target, *store_, chain.back(), stop());
@@ -120,9 +121,10 @@ class Attempt {
                        .files = *services_.files,
                        .workers = workers_});
     const std::string database =
-        workshop.start({.databases = {}, .everything = true}, databases_of(chain.back()), stop());
+        workshop.start(scope_of(chain.back()), databases_of(chain.back()), stop());
     job_.pause_point("verify.after_recovery");
-    const RelationChecks checks = check_relations(workshop, database, workers_, job_);
+    const RelationChecks checks =
+        check_relations(workshop, database, parts_of(chain.back()), workers_, job_);
     if (checks.damaged != 0) {
       throw damaged(checks.damage.front())
           .detail(fmt::format("{}", fmt::join(checks.damage, "\n")) +
@@ -161,9 +163,27 @@ class Attempt {
               checks.unchecked, checks.bytes);
   }
 
+  /// All that the layer has: its own WAL is of that alone.
+  static postgres::WalScope scope_of(const collection::proto::Manifest& manifest) {
+    postgres::WalScope scope{.databases = {}, .everything = !collection::is_scoped(manifest)};
+    for (const auto& database : manifest.scope_databases()) scope.databases[database.oid()];
+    return scope;
+  }
+
+  static std::vector<CheckedDatabase> parts_of(const collection::proto::Manifest& manifest) {
+    std::vector<CheckedDatabase> parts;
+    for (const auto& database : manifest.scope_databases()) {
+      auto& part = parts.emplace_back(CheckedDatabase{.oid = database.oid(), .relations = {}});
+      if (database.tables().empty()) continue;
+      part.relations.insert(database.relations().begin(), database.relations().end());
+    }
+    return parts;
+  }
+
   /// Those that the layer lists, and those that a cluster usually has.
   static std::vector<std::string> databases_of(const collection::proto::Manifest& manifest) {
-    std::vector<std::string> names = {"postgres", "template1"};
+    std::vector<std::string> names;
+    if (!collection::is_scoped(manifest)) names = {"postgres", "template1"};
     for (const auto& object : manifest.objects()) {
       if (object.type() == "database") names.push_back(object.name());
     }
