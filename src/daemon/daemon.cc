@@ -241,7 +241,7 @@ Daemon::Parts::Parts(Configuration given, const Stop& stop)
              [this] { return postgres::ConnectOptions{.conninfo = instance.conninfo()}; }),
       instance(configuration, database),
       archives(registry, runner, archive_environment()),
-      milestones(archives, archive_environment()),
+      milestones(archives, registry, archive_environment()),
       upstream(instance, registry),
       schedules(database, node_number(configuration.node_id)),
       history(database),
