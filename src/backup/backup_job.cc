@@ -92,17 +92,24 @@ proto::BackupJobSpec specification_of(const jobs::JobContext& job) {
   return spec;
 }
 
-void take_past(const BackupEnvironment& environment, const proto::BackupJobSpec& spec,
-               jobs::JobContext& job) {
+/// A job may start long after its statement.
+proto::BackupJobSpec authorized(const BackupEnvironment& environment, const jobs::JobContext& job) {
+  proto::BackupJobSpec spec = specification_of(job);
   check_spec(spec);
+  if (environment.authorize) environment.authorize(spec, job.stop());
+  return spec;
+}
+
+void take_now(const BackupEnvironment& environment, proto::BackupJobSpec spec,
+              jobs::JobContext& job) {
+  BackupRun run(environment, std::move(spec), job);
   try {
-    if (spec.full().empty()) {
-      take_synthetic_full(environment, spec, job);
-    } else {
-      take_wal_layer(environment, spec, job);
-    }
-  } catch (Error& error) {
-    if (server_went_away(error)) error.retry(Retry::Safe);
+    take_backup(run, job);
+  } catch (const Stopped& stopped) {
+    if (stopped.reason != StopReason::Cancel) keep_progress(run);
+    throw;
+  } catch (const Error&) {
+    keep_progress(run);
     throw;
   }
 }
@@ -147,16 +154,14 @@ std::filesystem::path spool_of(const BackupEnvironment& environment, jobs::JobId
 BackupJob::BackupJob(BackupEnvironment environment) : environment_(std::move(environment)) {}
 
 void BackupJob::resume(jobs::JobContext& job) {
-  const proto::BackupJobSpec spec = specification_of(job);
-  if (spec.has_as_of()) return take_past(environment_, spec, job);
-  BackupRun run(environment_, job);
   try {
-    take_backup(run, job);
-  } catch (const Stopped& stopped) {
-    if (stopped.reason != StopReason::Cancel) keep_progress(run);
-    throw;
+    proto::BackupJobSpec spec = authorized(environment_, job);
+    if (spec.has_as_of()) {
+      return spec.full().empty() ? take_synthetic_full(environment_, spec, job)
+                                 : take_wal_layer(environment_, spec, job);
+    }
+    take_now(environment_, std::move(spec), job);
   } catch (Error& error) {
-    keep_progress(run);
     if (server_went_away(error)) error.retry(Retry::Safe);
     throw;
   }

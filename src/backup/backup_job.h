@@ -49,6 +49,12 @@ struct BackupEnvironment {
   WalArchives* archives = nullptr;
   /// For a full of an earlier moment. Null: there are none.
   PastClusters* past = nullptr;
+  /// The most WAL that a backup of databases or tables may have in the spool, in bytes; 0: no
+  /// bound.
+  std::uint64_t wal_keep_limit = 0;
+  /// Whether the specification's user still may have this backup: throws kInsufficientPrivilege,
+  /// and writes what follows from his rights into it. Asked whenever the job starts. Null: he may.
+  std::function<void(proto::BackupJobSpec&, const Stop&)> authorize = nullptr;
 };
 
 /// Checks a specification's values: subdirectory, compression, workers. Throws
@@ -61,8 +67,9 @@ std::filesystem::path spool_of(const BackupEnvironment& environment, jobs::JobId
 /// A full or incremental backup of the whole cluster into one subdirectory of a collection. The
 /// job's specification is a BackupJobSpec; rows of the result are the tables' estimated rows.
 ///
-/// resume() may be called again after a pause, a failure or the process's death: packs that were
-/// finished before are verified against the data directory and kept. The manifest is written last;
+/// resume() may be called again after a pause, a failure or the process's death: the user's rights
+/// are looked at again, and packs that were finished before are verified against the data directory
+/// and kept. The manifest is written last;
 /// until then the backup does not exist for readers.
 ///
 /// Pause points: backup.after_lock, backup.after_checkpoint_read, backup.after_wal_start,

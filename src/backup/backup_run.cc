@@ -32,15 +32,6 @@ namespace {
 
 namespace manifest = collection::proto;
 
-proto::BackupJobSpec parse_spec(ByteView bytes) {
-  proto::BackupJobSpec spec;
-  if (!spec.ParseFromArray(bytes.data(), static_cast<int>(bytes.size()))) {
-    throw Error(sqlstate::kInternalError, "the specification of the backup job cannot be read");
-  }
-  check_spec(spec);
-  return spec;
-}
-
 proto::BackupJobCheckpoint parse_row(const std::optional<Bytes>& bytes) {
   proto::BackupJobCheckpoint row;
   if (bytes && !row.ParseFromArray(bytes->data(), static_cast<int>(bytes->size()))) {
@@ -124,11 +115,12 @@ void point_latest_at(storage::ObjectStore& store, const manifest::Manifest& mani
   collection::write_latest(store, manifest.subdirectory(), now, stop);
 }
 
-BackupRun::BackupRun(const BackupEnvironment& environment, jobs::JobContext& job)
+BackupRun::BackupRun(const BackupEnvironment& environment, proto::BackupJobSpec spec,
+                     jobs::JobContext& job)
     : environment_(environment),
       job_(job),
       stop_(job.stop()),
-      spec_(parse_spec(job.specification())),
+      spec_(std::move(spec)),
       spool_(spool_of(environment, job.id())),
       keys_(collection::parse_keys(spec_.keys())),
       store_(collection::with_keys(open_collection(environment, spec_), keys_)),
@@ -192,7 +184,7 @@ void BackupRun::connect() {
                 "cannot resume encrypted backup started on another cluster")
         .hint("Cancel the job and take a new backup.");
   }
-  if (environment_.archives != nullptr) {
+  if (environment_.archives != nullptr && !spec_.apart()) {
     environment_.archives->require_same_key(spec_.collection_uri(), keys_.wal);
   }
   server_ = postgres::read_server_facts(connection, stop_);
@@ -212,6 +204,7 @@ void BackupRun::connect() {
                          .segment_bytes = control_.wal_segment_bytes,
                          .compression = compression_of(spec_),
                          .spool_only = scoped(),
+                         .spool_limit = environment_.wal_keep_limit,
                          .before_put = [this](const auto& segment) { remember_wal(segment); }},
       stop_);
 }
@@ -226,9 +219,7 @@ void BackupRun::start_backup() {
       " WHERE name IN ('idle_session_timeout', 'statement_timeout', 'lock_timeout')",
       stop_);
   if (scoped() && connection.query("SELECT pg_catalog.pg_is_in_recovery()", stop_).boolean(0, 0)) {
-    throw Error(sqlstate::kFeatureNotSupported,
-                "BACKUP DATABASE and BACKUP TABLE on a standby are not supported yet")
-        .hint("Take the backup on the primary, or the whole cluster's on the standby.");
+    throw no_scope_on_standby();
   }
   manifest_.set_oldest_transaction(oldest_transaction(connection, stop_));
   session_ = postgres::BackupSession::start(
@@ -262,7 +253,8 @@ void BackupRun::find_changes() {
        .from_timeline = base_->start().timeline(),
        .from = postgres::Lsn{base_->start().position()},
        .to = start.position,
-       .wal_directory = (environment_.data_directory / "pg_wal").string()},
+       .wal_directory = (environment_.data_directory / "pg_wal").string(),
+       .with_archive = !spec_.apart()},
       stop_);
   changes_ = {.map = std::move(found.map), .since = postgres::Lsn{base_->start().position()}};
   if (!changes_.map) require_page_comparison_allowed(*base_, found, spec_.revision_history());

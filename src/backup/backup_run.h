@@ -40,7 +40,8 @@ void point_latest_at(storage::ObjectStore& store, const collection::proto::Manif
 /// here, and what they hand to one another. Used by one thread; copying and WAL have their own.
 class BackupRun final : private CopyObserver {
  public:
-  BackupRun(const BackupEnvironment& environment, jobs::JobContext& job);
+  /// `spec` was checked by check_spec().
+  BackupRun(const BackupEnvironment& environment, proto::BackupJobSpec spec, jobs::JobContext& job);
   ~BackupRun() override;
 
   /// True when an earlier attempt wrote the manifest: only move_latest() and clean_up() are left.

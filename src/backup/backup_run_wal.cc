@@ -236,6 +236,7 @@ void BackupRun::store_scoped_wal(postgres::Lsn end) {
                                  .system_identifier = control_.system_identifier,
                                  .timeline = manifest_.start().timeline(),
                                  .compression = compression_of(spec_),
+                                 .histories = wal_->histories(),
                                  .filter = {.major = control_.major,
                                             .wal_segment_bytes = control_.wal_segment_bytes,
                                             .start = range.reader.start,

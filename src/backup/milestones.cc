@@ -4,8 +4,10 @@
 #include <fmt/ranges.h>
 
 #include <memory>
+#include <optional>
 #include <utility>
 
+#include "backup_job.pb.h"
 #include "base/clock.h"
 #include "base/error.h"
 #include "collection/chain.h"
@@ -15,6 +17,7 @@
 #include "jobs/status.h"
 #include "postgres/connection.h"
 #include "postgres/wal_position.h"
+#include "storage/external_uri.h"
 
 namespace holdfast::backup {
 
@@ -47,39 +50,87 @@ bool leads_to(storage::ObjectStore& store, const std::string& full, const Milest
 
 struct Milestones::Archive {
   jobs::JobId job = 0;
-  std::string description;
+  std::string name;  ///< for the user
+  std::string uri;
   std::uint64_t system_identifier = 0;
+  std::optional<collection::CollectionKeys::Wal> key;
   std::unique_ptr<storage::ObjectStore> store;
-
-  bool can_restore(const Milestone& milestone, const Stop& stop) const {
-    const auto fulls = collection::list_fulls(*store, stop);
-    // The newest are the ones with the shortest way.
-    for (auto full = fulls.rbegin(); full != fulls.rend(); ++full) {
-      // Its manifest, which is written last, was there before the milestone.
-      if (collection::is_encrypted(*store, *full, stop)) return true;
-      if (leads_to(*store, *full, milestone, system_identifier, stop)) return true;
-    }
-    return false;
-  }
 };
 
-Milestones::Milestones(WalArchives& archives, WalArchiveEnvironment environment)
-    : archives_(archives), environment_(std::move(environment)) {}
+enum class Milestones::Leads { No, Yes, Unknown };
 
-std::vector<Milestones::Archive> Milestones::full_archives() const {
+Milestones::Milestones(WalArchives& archives, const jobs::Registry& registry,
+                       WalArchiveEnvironment environment)
+    : archives_(archives), registry_(registry), environment_(std::move(environment)) {}
+
+std::string collection_name(const std::string& uri, const std::string& description,
+                            bool administrator) {
+  if (storage::is_external(uri)) return uri;
+  if (administrator) return description;
+  return uri.substr(0, uri.find(':')) + "://…";
+}
+
+std::vector<Milestones::Archive> Milestones::full_archives(bool administrator) const {
   std::vector<Archive> found;
   for (const auto& archive : archives_.list()) {
     if (archive.mode != WalArchiveMode::Full || jobs::is_terminal(archive.job.status)) continue;
     auto store = collection::with_keys(
         environment_.stores->open_store(archive.collection_uri, {.lock = archive.lock}),
         {.chain = std::nullopt, .wal = archive.key});
-    std::string description = store->description();
+    std::string name = collection_name(archive.collection_uri, store->description(), administrator);
     found.push_back({.job = archive.job.id,
-                     .description = std::move(description),
+                     .name = std::move(name),
+                     .uri = archive.collection_uri,
                      .system_identifier = archive.system_identifier,
+                     .key = archive.key,
                      .store = std::move(store)});
   }
   return found;
+}
+
+/// Of the chains in that collection which this daemon has backed up, by their fulls.
+std::map<std::string, collection::CollectionKeys::Chain> Milestones::keys_of(
+    const std::string& uri) const {
+  const std::string slot = archive_slot_name(uri);
+  std::map<std::string, collection::CollectionKeys::Chain> keys;
+  for (const jobs::Job& job : registry_.list({.type = std::string(jobs::kBackupType)})) {
+    proto::BackupJobSpec spec;
+    const Bytes bytes = registry_.specification(job.id);
+    if (!spec.ParseFromArray(bytes.data(), static_cast<int>(bytes.size()))) continue;
+    if (spec.keys().empty() || archive_slot_name(spec.collection_uri()) != slot) continue;
+    auto known = collection::parse_keys(spec.keys());
+    if (known.chain) keys.insert_or_assign(known.chain->full, std::move(*known.chain));
+  }
+  return keys;
+}
+
+Milestones::Leads Milestones::can_restore(const Archive& archive, const Milestone& milestone,
+                                          const Stop& stop) const {
+  const auto fulls = collection::list_fulls(*archive.store, stop);
+  std::optional<std::map<std::string, collection::CollectionKeys::Chain>> keys;
+  Leads leads = Leads::No;
+  // The newest are the ones with the shortest way.
+  for (auto full = fulls.rbegin(); full != fulls.rend(); ++full) {
+    const auto mark = collection::read_chain_mark(*archive.store, *full, stop);
+    if (!mark) {
+      if (leads_to(*archive.store, *full, milestone, archive.system_identifier, stop)) {
+        return Leads::Yes;
+      }
+      continue;
+    }
+    // Another server's, or one of databases or tables, leads nowhere in this archive.
+    if (mark->own_wal || mark->system_identifier != archive.system_identifier) continue;
+    if (!keys) keys = keys_of(archive.uri);
+    const auto known = keys->find(*full);
+    if (known == keys->end()) {
+      leads = Leads::Unknown;
+      continue;
+    }
+    const auto store = collection::with_keys(environment_.stores->open_store(archive.uri),
+                                             {.chain = known->second, .wal = archive.key});
+    if (leads_to(*store, *full, milestone, archive.system_identifier, stop)) return Leads::Yes;
+  }
+  return leads;
 }
 
 Milestone Milestones::make_restore_point(const Wanted& wanted, const Stop& stop) const {
@@ -112,7 +163,7 @@ Milestone Milestones::make_restore_point(const Wanted& wanted, const Stop& stop)
 }
 
 Milestones::Created Milestones::create(const Wanted& wanted, const Stop& stop) {
-  const auto archives = full_archives();
+  const auto archives = full_archives(wanted.administrator);
   if (archives.empty()) {
     throw Error(sqlstate::kObjectNotInPrerequisiteState,
                 "cannot create a milestone: no collection has a full WAL archive")
@@ -121,7 +172,7 @@ Milestones::Created Milestones::create(const Wanted& wanted, const Stop& stop) {
             "BACKUP INTO 'uri' WITH revision_history takes a backup and starts an archive; CREATE "
             "WAL ARCHIVE IN 'uri' starts one alone.");
   }
-  if (!wanted.may_move_others) {
+  if (!wanted.administrator) {
     for (const Archive& archive : archives) {
       for (const auto& there :
            collection::list_milestones(*archive.store, archive.system_identifier, stop)) {
@@ -135,24 +186,27 @@ Milestones::Created Milestones::create(const Wanted& wanted, const Stop& stop) {
       }
     }
   }
-  Created created{.milestone = make_restore_point(wanted, stop), .without_backup = {}};
+  Created created{
+      .milestone = make_restore_point(wanted, stop), .without_backup = {}, .not_tried = {}};
   for (const Archive& archive : archives) {
     try {
       archives_.wait_until_archived(archive.job, created.milestone.timeline, created.milestone.lsn,
                                     kArchivedPatience, stop);
     } catch (Error& error) {
-      error.at(fmt::format("could not make milestone \"{}\" durable in {}", wanted.name,
-                           archive.description));
+      error.at(
+          fmt::format("could not make milestone \"{}\" durable in {}", wanted.name, archive.name));
       throw;
     }
   }
   std::vector<const Archive*> good;
   for (const Archive& archive : archives) {
-    if (archive.can_restore(created.milestone, stop)) {
-      good.push_back(&archive);
-    } else {
-      created.without_backup.push_back(archive.description);
+    const Leads leads = can_restore(archive, created.milestone, stop);
+    if (leads == Leads::No) {
+      created.without_backup.push_back(archive.name);
+      continue;
     }
+    good.push_back(&archive);
+    if (leads == Leads::Unknown) created.not_tried.push_back(archive.name);
   }
   if (good.empty()) {
     throw Error(
@@ -169,12 +223,12 @@ Milestones::Created Milestones::create(const Wanted& wanted, const Stop& stop) {
   return created;
 }
 
-std::vector<Milestones::Listed> Milestones::list(const Stop& stop) const {
+std::vector<Milestones::Listed> Milestones::list(bool administrator, const Stop& stop) const {
   std::vector<Listed> all;
-  for (const Archive& archive : full_archives()) {
+  for (const Archive& archive : full_archives(administrator)) {
     for (auto& milestone :
          collection::list_milestones(*archive.store, archive.system_identifier, stop)) {
-      all.push_back({.milestone = std::move(milestone), .collection_uri = archive.description});
+      all.push_back({.milestone = std::move(milestone), .collection_uri = archive.name});
     }
   }
   return all;

@@ -159,6 +159,16 @@ void add_files(const ScopeListing& listing, std::uint32_t database,
 
 }  // namespace
 
+Error no_scope_on_standby() {
+  return Error(sqlstate::kFeatureNotSupported,
+               "BACKUP DATABASE and BACKUP TABLE on a standby are not supported yet")
+      .detail(
+          "Which files such a backup consists of is asked of the catalogs at its end. Those of a "
+          "standby show what is replayed, which is another moment than the one that its backup "
+          "ends at.")
+      .hint("Take the backup on the primary, or the whole cluster's on the standby.");
+}
+
 ScopeListing list_scope(const postgres::ConnectOptions& connect, const Scope& scope,
                         ScopeMoment moment, const Stop& stop) {
   ScopeListing listing;

@@ -5,6 +5,7 @@
 #include <set>
 #include <utility>
 
+#include "base/error.h"
 #include "base/stop.h"
 #include "manifest.pb.h"
 #include "postgres/connection.h"
@@ -33,6 +34,9 @@ struct ScopeListing {
 
 /// When a listing is made, for the words of errors.
 enum class ScopeMoment { Start, End };
+
+/// Why BACKUP DATABASE and BACKUP TABLE are refused on a standby.
+Error no_scope_on_standby();
 
 /// Looks a scope up. Throws kInvalidCatalogName, kUndefinedTable when something of it is not there
 /// (any more). `connect` is changed only in its database.

@@ -104,6 +104,10 @@ Lsn scoped_wal_end(Lsn stop, std::uint64_t wal_segment_bytes) {
 std::vector<collection::proto::WalSegment> store_scoped_wal(const ScopedWalRequest& request,
                                                             const postgres::WalScope& scope,
                                                             const Stop& stop) {
+  for (const auto& [timeline, content] : request.histories) {
+    collection::put_timeline_history(request.store, request.system_identifier, timeline, content,
+                                     stop, request.directory);
+  }
   const std::uint64_t bytes = request.filter.wal_segment_bytes;
   postgres::WalFilter filter(request.filter, scope);
   SegmentWriter writer(request, stop);

@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <functional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "backup/scope.h"
@@ -25,6 +26,8 @@ struct ScopedWalRequest {
   std::uint64_t system_identifier = 0;
   std::uint32_t timeline = 0;
   collection::Compression compression;
+  /// Of the timelines that the WAL is of.
+  std::vector<std::pair<postgres::TimelineId, Bytes>> histories;
   /// From the backup's start to scoped_wal_end().
   postgres::WalFilterOptions filter{};
 };
@@ -35,8 +38,8 @@ struct ScopedWalRequest {
 postgres::Lsn scoped_wal_end(postgres::Lsn stop, std::uint64_t wal_segment_bytes);
 
 /// Filters the segments in the spool, in which records outside the scope become ones that do
-/// nothing, and puts them. Throws kObjectNotInPrerequisiteState, which another attempt may do
-/// without, when the last record goes on in a segment that is not there.
+/// nothing, and puts them with the histories. Throws kObjectNotInPrerequisiteState, which another
+/// attempt may do without, when the last record goes on in a segment that is not there.
 std::vector<collection::proto::WalSegment> store_scoped_wal(const ScopedWalRequest& request,
                                                             const postgres::WalScope& scope,
                                                             const Stop& stop);

@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "base/log.h"
+#include "jobs/progress.h"
 
 namespace holdfast::backup {
 
@@ -15,6 +16,8 @@ namespace {
 /// Archived segments that stay in the spool, so that the last commit can be found without fetching
 /// WAL again.
 constexpr std::uint64_t kKeptSegments = 8;
+
+constexpr SqlState kConfigurationLimitExceeded("53400");
 
 }  // namespace
 
@@ -26,6 +29,7 @@ class WalKeeper::Sink final : public postgres::SpoolWalSink {
 
   void end_segment() override {
     SpoolWalSink::end_segment();
+    if (keeper_.options_.spool_only) keeper_.check_spool(segments().size());
     MutexLock lock(keeper_.mutex_);
     keeper_.waiting_.push_back(segments().back());
     keeper_.changed_.notify_all();
@@ -174,15 +178,28 @@ void WalKeeper::finish(postgres::Lsn end, const Stop& stop) {
   }
   stop.check();
   check();
-  decltype(histories_) histories;
-  {
-    MutexLock lock(mutex_);
-    histories = histories_;
-  }
-  for (const auto& [timeline, content] : histories) {
+  if (options_.spool_only) return;
+  for (const auto& [timeline, content] : histories()) {
     collection::put_timeline_history(*options_.store, options_.system_identifier, timeline, content,
                                      stop);
   }
+}
+
+std::vector<std::pair<postgres::TimelineId, Bytes>> WalKeeper::histories() const {
+  MutexLock lock(mutex_);
+  return histories_;
+}
+
+void WalKeeper::check_spool(std::size_t segments) const {
+  const std::uint64_t bytes = segments * options_.segment_bytes;
+  if (options_.spool_limit == 0 || bytes <= options_.spool_limit) return;
+  throw Error(kConfigurationLimitExceeded, fmt::format("it takes more than --wal-keep-limit ({})",
+                                                       jobs::format_bytes(options_.spool_limit)))
+      .detail(
+          "The WAL of a backup of databases or tables waits under --store until the backup ends.")
+      .hint(
+          "Take the backup when the server writes less, without max_rate, or raise "
+          "--wal-keep-limit.");
 }
 
 std::vector<collection::proto::WalSegment> WalKeeper::segments() const {

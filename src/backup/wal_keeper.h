@@ -42,8 +42,10 @@ class WalKeeper {
     std::uint64_t system_identifier = 0;
     std::uint64_t segment_bytes = 0;
     collection::Compression compression;
-    /// All WAL stays in the spool, for somebody else to store.
+    /// All WAL and the timelines' histories stay in the spool, for somebody else to store.
     bool spool_only = false;
+    /// With spool_only: the most WAL that the spool takes, in bytes; 0: no bound.
+    std::uint64_t spool_limit = 0;
     /// Called before a segment is put that the archive lacks.
     std::function<void(const collection::WalSegmentId&)> before_put;
   };
@@ -62,10 +64,13 @@ class WalKeeper {
   void check() const;
 
   /// Waits until every segment with WAL before `end` is whole in the archive, and archives the
-  /// history files of the timelines.
+  /// history files of the timelines. With spool_only both are in the spool.
   void finish(postgres::Lsn end, const Stop& stop);
   /// The archived segments, in order; all that the backup needs, after finish().
   std::vector<collection::proto::WalSegment> segments() const;
+
+  /// The history files of the timelines that the WAL is of.
+  std::vector<std::pair<postgres::TimelineId, Bytes>> histories() const;
 
   /// Up to where WAL was received.
   postgres::Lsn received() const { return receiver_->received(); }
@@ -77,6 +82,7 @@ class WalKeeper {
  private:
   class Sink;
 
+  void check_spool(std::size_t segments) const;
   void receive(postgres::Lsn start, postgres::TimelineId timeline);
   void archive();
   collection::proto::WalSegment archive(const postgres::WalSegment& segment);

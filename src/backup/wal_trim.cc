@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <cstdint>
 #include <map>
 #include <optional>
 #include <set>
@@ -11,6 +12,7 @@
 #include <utility>
 
 #include "base/log.h"
+#include "collection/encryption.h"
 #include "collection/format.h"
 #include "collection/milestone.h"
 #include "collection/wal_archive.h"
@@ -25,8 +27,10 @@ constexpr std::size_t kTrimBatch = 64;
 /// What the chains of one cluster need.
 struct Needs {
   std::uint64_t segment_bytes = 0;
-  std::uint64_t oldest_start = 0;                              // LSN
-  std::uint64_t newest_stop = 0;                               // LSN
+  /// LSN: WAL from here on is needed, or may be restored to; absent: by no chain here.
+  std::optional<std::uint64_t> oldest_start = std::nullopt;
+  std::uint64_t oldest_map = UINT64_MAX;  // LSN: maps from here on serve the next layers
+  std::uint64_t newest_stop = 0;          // LSN
   std::set<std::pair<std::uint32_t, std::uint64_t>> segments;  // timeline, number
   bool unsure = false;
 };
@@ -38,16 +42,18 @@ std::map<std::uint64_t, Needs> needs_of(const collection::Survey& survey) {
       Needs& needs = all[layer.instance().system_identifier()];
       const std::uint64_t bytes = layer.instance().wal_segment_bytes();
       const std::uint64_t start = layer.start().position();
-      if (needs.segment_bytes == 0) {
-        needs.segment_bytes = bytes;
-        needs.oldest_start = start;
-      }
+      if (needs.segment_bytes == 0) needs.segment_bytes = bytes;
       // pg_resetwal can change the size of segments, and then their names mean something else.
       if (bytes == 0 || bytes != needs.segment_bytes || start == 0) needs.unsure = true;
-      needs.oldest_start = std::min(needs.oldest_start, start);
       needs.newest_stop = std::max(needs.newest_stop, layer.stop().position());
-      // A layer with WAL of its own needs none of the archive's.
-      if (!layer.wal_directory().empty()) continue;
+      // A layer with WAL of its own needs none of the archive's; what goes on from the chain's last
+      // one looks for maps from its start on.
+      if (!layer.wal_directory().empty()) {
+        if (&layer == &chain.layers.back()) needs.oldest_map = std::min(needs.oldest_map, start);
+        continue;
+      }
+      needs.oldest_map = std::min(needs.oldest_map, start);
+      needs.oldest_start = std::min(needs.oldest_start.value_or(start), start);
       for (const auto& segment : layer.wal()) {
         needs.segments.emplace(segment.timeline(), segment.segment());
       }
@@ -110,14 +116,15 @@ bool removable(const WalObject& object, const Needs* needs, Archive archive) {
   // No chain of this cluster, and no archive: nothing reads it.
   if (needs == nullptr) return true;
   const std::uint64_t segment = object.high * (0x100000000ULL / needs->segment_bytes) + object.low;
-  const std::uint64_t first = needs->oldest_start / needs->segment_bytes;
-  if (archive == Archive::Kept || object.kind == Kind::Map || object.kind == Kind::Tail) {
-    return segment < first && !needs->segments.contains({object.timeline, segment});
+  if (needs->segments.contains({object.timeline, segment})) return false;
+  if (object.kind == Kind::Map) return segment < needs->oldest_map / needs->segment_bytes;
+  if (archive == Archive::Kept || object.kind == Kind::Tail) {
+    // An archive without a chain that it belongs to may wait for its first full.
+    return needs->oldest_start && segment < *needs->oldest_start / needs->segment_bytes;
   }
   // A backup that begins now begins behind the end of the newest, and may find its first segment
   // there already: that one stays.
-  return segment < needs->newest_stop / needs->segment_bytes &&
-         !needs->segments.contains({object.timeline, segment});
+  return segment < needs->newest_stop / needs->segment_bytes;
 }
 
 class Trimmer {
@@ -190,7 +197,10 @@ class Trimmer {
         [&](const storage::ObjectInfo& info) {
           const auto place = collection::parse_milestone_name(
               std::string_view(info.key).substr(directory.size() + 1));
-          if (!place || (needs_ != nullptr && place->lsn.value >= needs_->oldest_start)) return;
+          if (!place) return;
+          const bool needed = needs_ != nullptr &&
+                              (!needs_->oldest_start || place->lsn.value >= *needs_->oldest_start);
+          if (needed) return;
           keys.push_back(info.key);
           bytes += info.size;
         },
@@ -215,6 +225,8 @@ std::vector<TrimmedWal> trim_wal(storage::ObjectStore& store, const collection::
                                  const Stop& stop) {
   for (const collection::SurveyedChain& chain : survey.chains) {
     if (chain.unreadable.empty()) continue;
+    const auto mark = collection::read_chain_mark(store, chain.full, stop);
+    if (mark && mark->own_wal) continue;
     log::info("keeping archived WAL because backup \"{}\" cannot be read", chain.full);
     return {};
   }

@@ -22,12 +22,12 @@ struct TrimmedWal {
 /// - where a WAL archive is kept (wal/<system identifier>/ARCHIVE): everything from before the
 ///   start of the oldest chain of that cluster, on all timelines. Behind it, any moment may be
 ///   restored to. Where that cluster has no chain, nothing: the archive may wait for its first
-///   full.
+///   full. Chains of databases or tables, which have WAL of their own, do not count.
 /// - elsewhere: the segments that no manifest names, and block maps from before the oldest chain.
 ///
 /// `survey` is how the collection was found after the deletions. Nothing is removed when it has a
-/// chain that cannot be read, or an unfinished layer (its backup may count on what it found in the
-/// archive). Timeline histories stay.
+/// chain that cannot be read (and does not say that it keeps WAL of its own), or an unfinished
+/// layer (its backup may count on what it found in the archive). Timeline histories stay.
 std::vector<TrimmedWal> trim_wal(storage::ObjectStore& store, const collection::Survey& survey,
                                  const Stop& stop);
 

@@ -10,6 +10,7 @@
 #include "base/error.h"
 #include "collection/block_map_store.h"
 #include "collection/collection.h"
+#include "collection/encryption.h"
 #include "collection/milestone.h"
 #include "collection/wal_archive.h"
 #include "collection/wal_tail.h"
@@ -161,6 +162,46 @@ TEST_F(WalTrimTest, AnArchiveWithoutAChainStays) {
   EXPECT_THAT(segments(), SizeIs(11));
 }
 
+/// Of databases or tables, with WAL of its own.
+void keep_own_wal(collection::SurveyedChain& chain) {
+  auto& layer = chain.layers.back();
+  layer.set_scope(collection::proto::SCOPE_TABLES);
+  layer.set_wal_directory("2026/11/20-223000.00/wal/x");
+}
+
+TEST_F(WalTrimTest, AScopedChainHoldsBackNothingButTheMapsOfItsNextLayer) {
+  collection::mark_wal_archive(store_, kSystem, stop_);
+  const auto milestone = collection::milestone_key(kSystem, 1, postgres::Lsn{12 * kSegmentBytes});
+  put_object(milestone);
+  chain(11, 11);
+  keep_own_wal(survey_.chains[0]);
+  // Alone: the archive may wait for a full of the cluster.
+  trim();
+  EXPECT_THAT(segments(), SizeIs(11));
+  EXPECT_THAT(maps(), ElementsAre(11, 12, 13, 14, 15, 16, 17, 18, 19, 20));
+  EXPECT_TRUE(store_.stat(milestone, stop_));
+  survey_.chains[0].layers.push_back(survey_.chains[0].layers[0]);
+  survey_.chains[0].layers[1].mutable_start()->set_position(14 * kSegmentBytes + 40);
+  chain(17, 18);
+  trim();
+  EXPECT_THAT(segments(), ElementsAre(17, 18, 19, 20));
+  EXPECT_THAT(maps(), ElementsAre(14, 15, 16, 17, 18, 19, 20));
+  EXPECT_FALSE(store_.stat(milestone, stop_));
+}
+
+TEST_F(WalTrimTest, AnEncryptedScopedChainOfSomebodyElseHoldsBackNothing) {
+  constexpr std::string_view kFull = "2026/11/20-223000.00";
+  collection::mark_wal_archive(store_, kSystem, stop_);
+  chain(17, 18);
+  survey_.chains.emplace_back().full = kFull;
+  survey_.chains.back().unreadable = "file appears encrypted";
+  EXPECT_THAT(trim(), IsEmpty());
+  collection::PassphraseGuard guard("somebody else's");
+  collection::make_scoped_chain(store_, kFull, kSystem, guard, stop_);
+  EXPECT_THAT(trim(), SizeIs(1));
+  EXPECT_THAT(segments(), ElementsAre(17, 18, 19, 20));
+}
+
 TEST_F(WalTrimTest, WalOfAClusterWithoutAChainGoes) {
   trim();
   EXPECT_THAT(segments(), IsEmpty());
@@ -171,6 +212,7 @@ TEST_F(WalTrimTest, EverythingStaysWhenSomethingIsNotSure) {
   chain(18, 18);
   const collection::Survey sure = survey_;
   survey_.chains.emplace_back().unreadable = "a newer format";
+  survey_.chains.back().full = "2026/11/20-223000.00";
   EXPECT_THAT(trim(), IsEmpty());
   survey_ = sure;
   survey_.unfinished.emplace_back().directory = "2026/11/20-223000.00";

@@ -22,11 +22,15 @@ class Collector {
  public:
   Collector(storage::ObjectStore& store, const ChangesRequest& request, const Stop& stop)
       : store_(store), request_(request), stop_(stop) {
-    archive_ = archive_input(store,
-                             {.system_identifier = request.system_identifier,
-                              .wal_segment_bytes = request.wal_segment_bytes,
-                              .path = request.path},
-                             stop, request.to);
+    if (request.with_archive) {
+      archive_ = archive_input(store,
+                               {.system_identifier = request.system_identifier,
+                                .wal_segment_bytes = request.wal_segment_bytes,
+                                .path = request.path},
+                               stop, request.to);
+    } else {
+      archive_ = [](std::uint64_t, std::uint64_t, MutableByteView) { return false; };
+    }
     if (!request.wal_directory.empty()) {
       local_ = wal_directory_input(request.wal_directory, request.path, request.wal_segment_bytes);
     }
@@ -80,6 +84,7 @@ class Collector {
   }
 
   bool take_stored(std::uint64_t segment) {
+    if (!request_.with_archive) return false;
     auto map = get_block_map(store_, id_of(segment), stop_);
     return map && add(segment, std::move(*map));
   }

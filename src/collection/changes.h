@@ -23,6 +23,8 @@ struct ChangesRequest {
   postgres::Lsn to;    ///< flushed already
   /// The instance's pg_wal; empty when there is none to look into.
   std::string wal_directory = {};
+  /// False: the archive is another key's, and not looked into.
+  bool with_archive = true;
 };
 
 struct Changes {

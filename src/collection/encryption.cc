@@ -37,6 +37,9 @@ std::string place_of(std::string_view directory) {
 std::string wal_place_of(std::string_view full, std::uint64_t system_identifier) {
   return fmt::format("the key of the WAL of {} in {}", system_identifier, full);
 }
+std::string no_wal_place_of(std::string_view full, std::uint64_t system_identifier) {
+  return fmt::format("no key of the WAL of {} in {}", system_identifier, full);
+}
 
 /// What encrypts the WAL's key beside a chain's.
 crypto::Sealer wal_sealer(const SecretKey& chain_key) {
@@ -109,11 +112,16 @@ CollectionKeys open_info(const proto::EncryptionInfo& info, std::string_view ful
   CollectionKeys keys;
   keys.chain.emplace(
       CollectionKeys::Chain{.full = std::string(full), .key = unwrap(guard, info, full, stop)});
-  Bytes wal_key = wal_sealer(keys.chain->key)
-                      .open(as_bytes(info.wal_key()), wal_place_of(full, info.system_identifier()));
-  if (wal_key.size() != SecretKey::kBytes) {
+  // That there is none is sealed, too: who may only write to the collection could else have plain
+  // WAL taken for the chain's.
+  const bool without = info.version() == kEncryptionInfoWithoutWal;
+  const std::string place = without ? no_wal_place_of(full, info.system_identifier())
+                                    : wal_place_of(full, info.system_identifier());
+  Bytes wal_key = wal_sealer(keys.chain->key).open(as_bytes(info.wal_key()), place);
+  if (wal_key.size() != (without ? 0 : SecretKey::kBytes)) {
     throw Error(sqlstate::kDataCorrupted, fmt::format("\"{}\" is corrupt", info_key(full, 1)));
   }
+  if (without) return keys;
   keys.wal.emplace(CollectionKeys::Wal{.system_identifier = info.system_identifier(),
                                        .key = SecretKey(wal_key)});
   crypto::wipe(wal_key);
@@ -288,35 +296,76 @@ std::optional<CollectionKeys::Wal> open_wal(ObjectStore& store, std::uint64_t sy
   return open();  // somebody else's was first
 }
 
+namespace {
+
+/// Stores a new chain's key in its directory. False when there is one already.
+bool write_chain_info(ObjectStore& store, std::string_view full, std::uint64_t system_identifier,
+                      const CollectionKeys& keys, KeyGuard& guard, const RecordedLock& lock,
+                      const Stop& stop) {
+  proto::EncryptionInfo info;
+  info.set_version(keys.wal ? kEncryptionInfoVersion : kEncryptionInfoWithoutWal);
+  info.set_system_identifier(system_identifier);
+  info.set_object_lock(lock.mode);
+  info.set_retain_for_seconds(lock.retain_for_seconds);
+  const crypto::Sealer sealer = wal_sealer(keys.chain->key);
+  const Bytes wal_key =
+      keys.wal ? sealer.seal(keys.wal->key.bytes(), wal_place_of(full, system_identifier))
+               : sealer.seal({}, no_wal_place_of(full, system_identifier));
+  info.set_wal_key(std::string(as_text(wal_key)));
+  guard.wrap(keys.chain->key, place_of(full), info, stop);
+  return write_info(store, info_key(full, 1), info, stop);
+}
+
+/// open_chain() for a writer.
+CollectionKeys open_own_chain(ObjectStore& store, std::string_view full,
+                              std::uint64_t system_identifier, KeyGuard& guard, const Stop& stop) {
+  const auto info = read_info(store, full, stop);
+  if (!info) throw not_encrypted(full);
+  CollectionKeys keys = open_info(*info, full, guard, stop);
+  if (info->system_identifier() != system_identifier) {
+    throw Error(sqlstate::kObjectNotInPrerequisiteState,
+                fmt::format("backup \"{}\" is of another cluster", full))
+        .detail(fmt::format("Its system identifier is {}, this server's {}.",
+                            info->system_identifier(), system_identifier));
+  }
+  return keys;
+}
+
+}  // namespace
+
 CollectionKeys make_chain(ObjectStore& store, std::string_view full,
                           std::uint64_t system_identifier, KeyGuard& guard, const Stop& stop,
                           const RecordedLock& lock) {
   CollectionKeys keys;
   keys.wal = open_wal(store, system_identifier, guard, WalKey::Make, stop);
   keys.chain.emplace(CollectionKeys::Chain{.full = std::string(full), .key = SecretKey::random()});
-  proto::EncryptionInfo info;
-  info.set_version(kEncryptionInfoVersion);
-  info.set_system_identifier(system_identifier);
-  info.set_object_lock(lock.mode);
-  info.set_retain_for_seconds(lock.retain_for_seconds);
-  const Bytes wal_key = wal_sealer(keys.chain->key)
-                            .seal(keys.wal->key.bytes(), wal_place_of(full, system_identifier));
-  info.set_wal_key(std::string(as_text(wal_key)));
-  guard.wrap(keys.chain->key, place_of(full), info, stop);
-  if (write_info(store, info_key(full, 1), info, stop)) return keys;
+  if (write_chain_info(store, full, system_identifier, keys, guard, lock, stop)) return keys;
   // Of a backup that did not end, or that begins at the same time: its lock decides.
   return continue_chain(store, full, system_identifier, guard, stop);
 }
 
+CollectionKeys make_scoped_chain(ObjectStore& store, std::string_view full,
+                                 std::uint64_t system_identifier, KeyGuard& guard, const Stop& stop,
+                                 const RecordedLock& lock) {
+  CollectionKeys keys;
+  keys.chain.emplace(CollectionKeys::Chain{.full = std::string(full), .key = SecretKey::random()});
+  if (write_chain_info(store, full, system_identifier, keys, guard, lock, stop)) return keys;
+  return continue_scoped_chain(store, full, system_identifier, guard, stop);
+}
+
+CollectionKeys continue_scoped_chain(ObjectStore& store, std::string_view full,
+                                     std::uint64_t system_identifier, KeyGuard& guard,
+                                     const Stop& stop) {
+  CollectionKeys keys = open_own_chain(store, full, system_identifier, guard, stop);
+  keys.wal.reset();
+  return keys;
+}
+
 CollectionKeys continue_chain(ObjectStore& store, std::string_view full,
                               std::uint64_t system_identifier, KeyGuard& guard, const Stop& stop) {
-  CollectionKeys keys = open_chain(store, full, &guard, stop);
-  if (keys.wal->system_identifier != system_identifier) {
-    throw Error(sqlstate::kObjectNotInPrerequisiteState,
-                fmt::format("backup \"{}\" is of another cluster", full))
-        .detail(fmt::format("Its system identifier is {}, this server's {}.",
-                            keys.wal->system_identifier, system_identifier));
-  }
+  CollectionKeys keys = open_own_chain(store, full, system_identifier, guard, stop);
+  // One of databases or tables, which the layer's scope is compared with later.
+  if (!keys.wal) return keys;
   auto wal = open_wal(store, system_identifier, guard, WalKey::Find, stop);
   if (!wal) {
     // Somebody removed all WAL. What comes must have the chain's key for it again.
@@ -344,24 +393,38 @@ void add_guard(ObjectStore& store, std::string_view full, KeyGuard& old, KeyGuar
   if (!info) throw not_encrypted(full);
   if (!old.unwrap(*info, place_of(full), stop)) throw old.refused_to_add();
   const CollectionKeys keys = open_info(*info, full, old, stop);
-  const std::string wal = wal_directory(keys.wal->system_identifier);
-  // Before the chain's own: who can open that one can go on with all.
-  const auto wal_info = read_info(store, wal, stop);
-  if (wal_info && !added.unwrap(*wal_info, place_of(wal), stop)) {
-    append_info(store, wal, keys.wal->key, added, stop);
+  if (keys.wal) {
+    const std::string wal = wal_directory(keys.wal->system_identifier);
+    // Before the chain's own: who can open that one can go on with all.
+    const auto wal_info = read_info(store, wal, stop);
+    if (wal_info && !added.unwrap(*wal_info, place_of(wal), stop)) {
+      append_info(store, wal, keys.wal->key, added, stop);
+    }
   }
   append_info(store, full, keys.chain->key, added, stop);
 }
 
+std::optional<ChainMark> read_chain_mark(ObjectStore& store, std::string_view full,
+                                         const Stop& stop) {
+  const auto info = read_info(store, full, stop);
+  if (!info) return std::nullopt;
+  return ChainMark{.system_identifier = info->system_identifier(),
+                   .own_wal = info->version() == kEncryptionInfoWithoutWal};
+}
+
+bool is_wal_encrypted(ObjectStore& store, std::uint64_t system_identifier, const Stop& stop) {
+  return store.stat(info_key(wal_directory(system_identifier), 1), stop).has_value();
+}
+
 void require_no_key(ObjectStore& store, std::uint64_t system_identifier, const Stop& stop) {
-  const std::string directory = wal_directory(system_identifier);
-  if (store.stat(info_key(directory, 1), stop)) throw needs_key(directory);
+  if (!is_wal_encrypted(store, system_identifier, stop)) return;
+  throw needs_key(wal_directory(system_identifier));
 }
 
 void require_plain_wal(ObjectStore& store, std::uint64_t system_identifier, const Stop& stop) {
-  const std::string directory = wal_directory(system_identifier);
-  if (!store.stat(info_key(directory, 1), stop)) return;
-  throw other_wal(directory, "The WAL of this server that is there is encrypted.");
+  if (!is_wal_encrypted(store, system_identifier, stop)) return;
+  throw other_wal(wal_directory(system_identifier),
+                  "The WAL of this server that is there is encrypted.");
 }
 
 proto::EncryptionInfo decode_encryption_info(ByteView stored, std::string_view object) {
@@ -371,7 +434,7 @@ proto::EncryptionInfo decode_encryption_info(ByteView stored, std::string_view o
     throw Error(sqlstate::kDataCorrupted, fmt::format("\"{}\" is corrupt", object))
         .detail("It is no encryption information.");
   }
-  if (info.version() > kEncryptionInfoVersion) {
+  if (info.version() > kEncryptionInfoWithoutWal) {
     throw Error(sqlstate::kFeatureNotSupported,
                 fmt::format("\"{}\" has version {}, which is newer than this holdfast", object,
                             info.version()))

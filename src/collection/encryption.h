@@ -68,6 +68,15 @@ CollectionKeys make_chain(storage::ObjectStore& store, std::string_view full,
                           std::uint64_t system_identifier, KeyGuard& guard, const Stop& stop,
                           const RecordedLock& lock = {});
 
+/// The same for a chain of databases or tables, whose layers keep WAL of their own: the server's
+/// WAL is left alone, and the result has no key for it.
+CollectionKeys make_scoped_chain(storage::ObjectStore& store, std::string_view full,
+                                 std::uint64_t system_identifier, KeyGuard& guard, const Stop& stop,
+                                 const RecordedLock& lock = {});
+CollectionKeys continue_scoped_chain(storage::ObjectStore& store, std::string_view full,
+                                     std::uint64_t system_identifier, KeyGuard& guard,
+                                     const Stop& stop);
+
 /// open_chain() for going on with a chain: makes sure that the server's WAL in the collection has
 /// the chain's key for it.
 CollectionKeys continue_chain(storage::ObjectStore& store, std::string_view full,
@@ -88,6 +97,21 @@ RecordedLock recorded_lock(storage::ObjectStore& store, std::string_view full, c
 /// could open them before still can. Throws the reference's error when `old` cannot.
 void add_guard(storage::ObjectStore& store, std::string_view full, KeyGuard& old, KeyGuard& added,
                const Stop& stop);
+
+/// What an encrypted chain says of itself in clear. Whoever may write to the collection may have
+/// changed it.
+struct ChainMark {
+  std::uint64_t system_identifier = 0;
+  /// Its layers, of databases or tables, keep WAL of their own.
+  bool own_wal = false;
+};
+/// Absent for a chain that is not encrypted.
+std::optional<ChainMark> read_chain_mark(storage::ObjectStore& store, std::string_view full,
+                                         const Stop& stop);
+
+/// Whether that server's WAL in the collection is encrypted.
+bool is_wal_encrypted(storage::ObjectStore& store, std::uint64_t system_identifier,
+                      const Stop& stop);
 
 /// Throws needs_key() when that server's WAL in the collection is encrypted. For readers.
 void require_no_key(storage::ObjectStore& store, std::uint64_t system_identifier, const Stop& stop);

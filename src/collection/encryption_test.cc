@@ -185,6 +185,28 @@ TEST_F(EncryptionTest, KeepsTheKeyOfWalThatSomebodyRemoved) {
               HasSubstr("is of another cluster"));
 }
 
+TEST_F(EncryptionTest, AScopedChainLeavesTheServersWalAlone) {
+  const CollectionKeys one = make_scoped_chain(store_, kFull, kServer, guard_, stop_);
+  const CollectionKeys two = make_scoped_chain(store_, kOther, kServer, wrong_, stop_);
+  EXPECT_FALSE(one.wal || two.wal);
+  EXPECT_FALSE(is_wal_encrypted(store_, kServer, stop_));
+  const CollectionKeys opened = open_chain(store_, kFull, &guard_, stop_);
+  EXPECT_TRUE(opened.chain->key.equals(one.chain->key));
+  EXPECT_FALSE(opened.wal);
+  EXPECT_THAT(failure([&] { open_chain(store_, kOther, &guard_, stop_); }),
+              HasSubstr("failed to decrypt"));
+  EXPECT_THAT(failure([&] { continue_scoped_chain(store_, kFull, 5, guard_, stop_); }),
+              HasSubstr("is of another cluster"));
+  // The server's own WAL is somebody else's, with a third key.
+  PassphraseGuard third("third");
+  make_chain(store_, "2026/11/22-223000.00", kServer, third, stop_);
+  EXPECT_FALSE(continue_scoped_chain(store_, kFull, kServer, guard_, stop_).wal);
+  add_guard(store_, kFull, guard_, third, stop_);
+  EXPECT_TRUE(open_chain(store_, kFull, &third, stop_).chain->key.equals(one.chain->key));
+  EXPECT_TRUE(
+      make_scoped_chain(store_, kFull, kServer, guard_, stop_).chain->key.equals(one.chain->key));
+}
+
 TEST_F(EncryptionTest, UsesTheKeysThatAnAttemptLeft) {
   const CollectionKeys first = make();
   EXPECT_TRUE(make().chain->key.equals(first.chain->key));
@@ -232,8 +254,12 @@ TEST_F(EncryptionTest, RefusesEncryptionInformationThatIsNone) {
   changed.mutable_keys(0)->mutable_scrypt()->set_n(1ULL << 40);
   EXPECT_THAT(put(changed), HasSubstr("is corrupt"));
   changed = info;
-  changed.set_version(2);
+  changed.set_version(3);
   EXPECT_THAT(put(changed), HasSubstr("newer than this holdfast"));
+  // That a chain has no key of WAL cannot be claimed without the chain's own.
+  changed = info;
+  changed.set_version(2);
+  EXPECT_NE(put(changed), "");
   changed = info;
   changed.clear_keys();
   EXPECT_THAT(put(changed), HasSubstr("failed to decrypt"));

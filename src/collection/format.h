@@ -81,6 +81,8 @@ inline constexpr std::uint64_t kMaxMilestoneBytes = 16ULL << 10;
 
 /// ENCRYPTION-INFO. Each ADD NEW_KMS makes one more, so that this many are far beyond use.
 inline constexpr std::uint32_t kEncryptionInfoVersion = 1;
+/// Of a chain that has no part in its server's WAL.
+inline constexpr std::uint32_t kEncryptionInfoWithoutWal = 2;
 inline constexpr std::uint64_t kMaxEncryptionInfoBytes = 1ULL << 20;
 inline constexpr unsigned kMaxEncryptionInfos = 1000;
 

@@ -4,7 +4,7 @@
 
 #include <algorithm>
 #include <chrono>
-#include <set>
+#include <map>
 
 #include "base/assert.h"
 #include "base/clock.h"
@@ -52,8 +52,10 @@ MomentFinder::MomentFinder(storage::ObjectStore& store, const std::vector<Manife
   if (is_scoped(layers.front())) {
     // Each such layer has WAL of its own, up to its end. What the archive keeps for others would
     // lead on, but whether it does is no promise of this chain's.
-    std::set<TimelineId> timelines;
-    for (const Manifest& layer : layers) timelines.insert(layer.stop().timeline());
+    std::map<TimelineId, std::string> timelines;
+    for (const Manifest& layer : layers) {
+      timelines[layer.stop().timeline()] = layer.wal_directory();
+    }
     holdings_ = WalHoldings::without_wal(store, instance.system_identifier(),
                                          instance.wal_segment_bytes(), timelines, stop);
     return;

@@ -41,10 +41,13 @@ void check_id(const WalSegmentId& id) {
   }
 }
 
+ObjectKey below(std::string_view directory, const ObjectKey& key) {
+  return directory.empty() ? key : fmt::format("{}/{}", directory, key);
+}
+
 ObjectKey part_key(const WalSegmentId& id, std::uint32_t part) {
-  const ObjectKey key =
-      wal_part_key(id.system_identifier, id.timeline, id.segment, id.segment_bytes, part);
-  return id.directory.empty() ? key : fmt::format("{}/{}", id.directory, key);
+  return below(id.directory,
+               wal_part_key(id.system_identifier, id.timeline, id.segment, id.segment_bytes, part));
 }
 
 std::uint32_t part_count(const WalSegmentId& id) {
@@ -219,12 +222,13 @@ bool is_wal_archive(ObjectStore& store, std::uint64_t system_identifier, const S
 }
 
 void put_timeline_history(ObjectStore& store, std::uint64_t system_identifier,
-                          std::uint32_t timeline, ByteView content, const Stop& stop) {
+                          std::uint32_t timeline, ByteView content, const Stop& stop,
+                          std::string_view directory) {
   if (content.empty() || content.size() > kLongestHistory) {
     throw Error(sqlstate::kDataCorrupted,
                 fmt::format("history file of timeline {} has {} bytes", timeline, content.size()));
   }
-  const ObjectKey key = history_key(system_identifier, timeline);
+  const ObjectKey key = below(directory, history_key(system_identifier, timeline));
   FrameEncoder encoder(Compression{});
   PackBuilder builder(kSmallBytes);
   builder.reset(0, wal_object_uuid(key));
@@ -233,21 +237,24 @@ void put_timeline_history(ObjectStore& store, std::uint64_t system_identifier,
 }
 
 std::optional<Bytes> get_timeline_history(ObjectStore& store, std::uint64_t system_identifier,
-                                          std::uint32_t timeline, const Stop& stop) {
-  const ObjectKey key = history_key(system_identifier, timeline);
+                                          std::uint32_t timeline, const Stop& stop,
+                                          std::string_view directory) {
+  const ObjectKey key = below(directory, history_key(system_identifier, timeline));
   Bytes content;
   const auto got = get_wal_object(
       store, key, kLongestHistory,
       [&](ByteView bytes) { content.insert(content.end(), bytes.begin(), bytes.end()); }, stop);
-  if (!got) return std::nullopt;
-  return content;
+  if (got) return content;
+  if (directory.empty()) return std::nullopt;
+  return get_timeline_history(store, system_identifier, timeline, stop);
 }
 
 std::optional<postgres::TimelinePath> get_timeline_path(ObjectStore& store,
                                                         std::uint64_t system_identifier,
-                                                        std::uint32_t timeline, const Stop& stop) {
+                                                        std::uint32_t timeline, const Stop& stop,
+                                                        std::string_view directory) {
   if (timeline == 1) return postgres::TimelinePath(1, {});
-  const auto content = get_timeline_history(store, system_identifier, timeline, stop);
+  const auto content = get_timeline_history(store, system_identifier, timeline, stop, directory);
   if (!content) return std::nullopt;
   return postgres::TimelinePath(
       timeline, postgres::parse_timeline_history(as_text(*content),

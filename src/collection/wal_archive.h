@@ -4,6 +4,7 @@
 #include <functional>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/bytes.h"
@@ -77,16 +78,20 @@ void mark_wal_archive(storage::ObjectStore& store, std::uint64_t system_identifi
 bool is_wal_archive(storage::ObjectStore& store, std::uint64_t system_identifier, const Stop& stop);
 
 /// The history file of a timeline ("00000002.history"), with the rules of put_wal_segment().
+/// `directory` as in WalSegmentId.
 void put_timeline_history(storage::ObjectStore& store, std::uint64_t system_identifier,
-                          std::uint32_t timeline, ByteView content, const Stop& stop);
-/// Absent when the archive has none (timeline 1 never has one).
+                          std::uint32_t timeline, ByteView content, const Stop& stop,
+                          std::string_view directory = {});
+/// Absent when there is none (timeline 1 never has one). Layers with a directory of their own that
+/// lack it are of a version that put it into the archive: there it is looked for too.
 std::optional<Bytes> get_timeline_history(storage::ObjectStore& store,
                                           std::uint64_t system_identifier, std::uint32_t timeline,
-                                          const Stop& stop);
+                                          const Stop& stop, std::string_view directory = {});
 
-/// What leads to a timeline, by its history in the archive. Absent when there is none.
+/// What leads to a timeline, by its history. Absent when there is none.
 std::optional<postgres::TimelinePath> get_timeline_path(storage::ObjectStore& store,
                                                         std::uint64_t system_identifier,
-                                                        std::uint32_t timeline, const Stop& stop);
+                                                        std::uint32_t timeline, const Stop& stop,
+                                                        std::string_view directory = {});
 
 }  // namespace holdfast::collection

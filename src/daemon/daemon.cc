@@ -42,6 +42,7 @@
 #include "state/external_connections.h"
 #include "state/history.h"
 #include "statements/alter_backup.h"
+#include "statements/backup_rights.h"
 #include "statements/backup_statement.h"
 #include "statements/delete_backups.h"
 #include "statements/dispatcher.h"
@@ -202,6 +203,7 @@ struct Daemon::Parts {
   void register_statements();
   void start_listening();
   /// A job may start long after its statement.
+  void authorize(backup::proto::BackupJobSpec& spec, const Stop& stop);
   void authorize(restore::proto::RestoreJobSpec& spec, const Stop& stop);
   void authorize_verification(const restore::proto::RestoreJobSpec& spec, const Stop& stop);
   /// Where restores of single objects have their private instances.
@@ -241,7 +243,7 @@ Daemon::Parts::Parts(Configuration given, const Stop& stop)
              [this] { return postgres::ConnectOptions{.conninfo = instance.conninfo()}; }),
       instance(configuration, database),
       archives(registry, runner, archive_environment()),
-      milestones(archives, archive_environment()),
+      milestones(archives, registry, archive_environment()),
       past_clusters([this](const Stop& until) { return instance.programs(until); }, workshops()),
       upstream(instance, registry),
       schedules(database, node_number(configuration.node_id)),
@@ -318,7 +320,10 @@ void Daemon::Parts::register_jobs() {
                                    return job && !jobs::is_terminal(job->status);
                                  },
                              .archives = &archives,
-                             .past = &past_clusters});
+                             .past = &past_clusters,
+                             .wal_keep_limit = configuration.wal_keep_limit,
+                             .authorize = [this](backup::proto::BackupJobSpec& spec,
+                                                 const Stop& until) { authorize(spec, until); }});
                        }});
   runner.register_kind(
       std::string(jobs::kRestoreType),
@@ -359,6 +364,14 @@ void Daemon::Parts::register_jobs() {
 
 retention::RetentionEnvironment Daemon::Parts::retention_environment() {
   return {.stores = &stores, .registry = &registry};
+}
+
+void Daemon::Parts::authorize(backup::proto::BackupJobSpec& spec, const Stop& stop) {
+  if (spec.local_administrator()) return;
+  RoleSession session(instance, {.role = spec.user(), .database = {}}, stop);
+  statements::check_backup_rights(
+      stores, [this] { return postgres::ConnectOptions{.conninfo = instance.conninfo()}; }, session,
+      spec, stop);
 }
 
 void Daemon::Parts::authorize(restore::proto::RestoreJobSpec& spec, const Stop& stop) {

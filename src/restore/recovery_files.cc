@@ -163,7 +163,7 @@ void write_recovery_files(const Manifest& manifest, const proto::RecoveryTarget*
   // of the backup says the same then.
   std::string to_follow = timeline == 1 ? "1" : "current";
   const auto history = collection::get_timeline_history(
-      store, manifest.instance().system_identifier(), timeline, stop);
+      store, manifest.instance().system_identifier(), timeline, stop, manifest.wal_directory());
   if (history) {
     write_plain(files, wal_path(postgres::timeline_history_name(timeline)), *history, mode);
     to_follow = std::to_string(timeline);

@@ -1,11 +1,12 @@
 #include "restore/relation_checks.h"
 
-#include <fmt/core.h>
+#include <fmt/format.h>
 
 #include <algorithm>
 #include <atomic>
 #include <optional>
 #include <string_view>
+#include <utility>
 
 #include "base/error.h"
 #include "base/mutex.h"
@@ -73,10 +74,20 @@ std::string describe_problem(const postgres::QueryResult& found, std::size_t row
                      found.text(row, 8));
 }
 
-/// Those of one database that have storage; shared ones only where they are asked for.
+/// Those of one database that have storage; shared ones only where they are asked for. `parts` as
+/// in CheckedDatabase.
 std::vector<Relation> list_relations(Connection& connection, const std::string& database,
-                                     bool with_shared, const Stop& stop) {
+                                     bool with_shared, const std::set<std::uint32_t>& parts,
+                                     const Stop& stop) {
   const auto found = connection.query(
+      // What a backup of tables does not hold: the values of statistics, and large objects.
+      "WITH absent AS (SELECT unnest(ARRAY['pg_catalog.pg_statistic'::regclass, "
+      "  'pg_catalog.pg_statistic_ext_data'::regclass, "
+      "  'pg_catalog.pg_largeobject'::regclass])::oid AS oid), "
+      "toasted AS (SELECT oid FROM absent UNION SELECT c.reltoastrelid FROM absent "
+      "  JOIN pg_catalog.pg_class c ON c.oid = absent.oid), "
+      "blank AS (SELECT oid FROM toasted UNION SELECT i.indexrelid FROM toasted "
+      "  JOIN pg_catalog.pg_index i ON i.indrelid = toasted.oid) "
       "SELECT c.oid, c.relkind, pg_catalog.pg_relation_size(c.oid), am.amname, "
       " COALESCE(i.indexprs IS NOT NULL OR i.indpred IS NOT NULL, false), n.nspname, c.relname, "
       " tn.nspname, t.relname, "
@@ -91,8 +102,10 @@ std::vector<Relation> list_relations(Connection& connection, const std::string& 
       "WHERE c.relpersistence <> 't' AND c.relkind IN ('r', 'm', 't', 'i', 'S') "
       "AND (NOT c.relisshared OR $1::boolean) "
       "AND (i.indexrelid IS NULL OR (i.indisready AND i.indisvalid AND i.indislive)) "
+      "AND ($2::text = '{}' OR c.relisshared OR c.oid = ANY ($2::text::oid[]) "
+      " OR (c.oid < 16384 AND c.oid NOT IN (SELECT oid FROM blank))) "
       "ORDER BY 3 DESC, 1",
-      {with_shared ? "true" : "false"}, stop);
+      {with_shared ? "true" : "false", fmt::format("{{{}}}", fmt::join(parts, ","))}, stop);
   std::vector<Relation> relations;
   for (std::size_t row = 0; row < found.rows(); ++row) {
     const std::string kind = found.text(row, 1);
@@ -229,8 +242,9 @@ struct Database {
 
 class Run {
  public:
-  Run(Workshop& workshop, std::size_t workers, jobs::JobContext& job)
-      : workshop_(workshop), workers_(workers), job_(job) {}
+  Run(Workshop& workshop, const std::vector<CheckedDatabase>& only, std::size_t workers,
+      jobs::JobContext& job)
+      : workshop_(workshop), only_(only), workers_(workers), job_(job) {}
 
   RelationChecks run(const std::string& database) {
     const auto databases = list(database);
@@ -244,7 +258,7 @@ class Run {
   const Stop& stop() const { return job_.stop(); }
 
   std::vector<Database> list(const std::string& first) {
-    std::vector<std::string> names;
+    std::vector<std::pair<std::string, const CheckedDatabase*>> names;
     {
       Connection connection = workshop_.open(first, stop());
       connection.simple_query(
@@ -252,16 +266,24 @@ class Run {
       // -2: DROP DATABASE was interrupted, and nothing of it is to be used any more.
       // Source: PostgreSQL src/include/catalog/pg_database.h (DATCONNLIMIT_INVALID_DB).
       const auto found = connection.query(
-          "SELECT datname FROM pg_catalog.pg_database WHERE datconnlimit <> -2 ORDER BY 1", stop());
-      for (std::size_t row = 0; row < found.rows(); ++row) names.push_back(found.text(row, 0));
+          "SELECT datname, oid FROM pg_catalog.pg_database WHERE datconnlimit <> -2 ORDER BY 1",
+          stop());
+      for (std::size_t row = 0; row < found.rows(); ++row) {
+        const auto one = std::ranges::find(only_, static_cast<std::uint32_t>(found.integer(row, 1)),
+                                           &CheckedDatabase::oid);
+        if (!only_.empty() && one == only_.end()) continue;
+        names.emplace_back(found.text(row, 0), one != only_.end() ? &*one : nullptr);
+      }
     }
     std::vector<Database> databases;
-    for (const auto& name : names) {
+    for (const auto& [name, part] : names) {
       Database& database = databases.emplace_back(Database{.name = name, .relations = {}});
       try {
         Connection connection = workshop_.open(name, stop());
         release_prepared(connection, stop());
-        database.relations = list_relations(connection, name, databases.size() == 1, stop());
+        database.relations =
+            list_relations(connection, name, databases.size() == 1,
+                           part != nullptr ? part->relations : std::set<std::uint32_t>(), stop());
       } catch (const Error& error) {
         if (!tells_of_damage(error)) throw;
         add_damage(fmt::format("catalogs of database \"{}\": {}", name, text_of(error)));
@@ -319,6 +341,7 @@ class Run {
   }
 
   Workshop& workshop_;
+  const std::vector<CheckedDatabase>& only_;
   const std::size_t workers_;
   jobs::JobContext& job_;
   std::uint64_t total_ = 0;
@@ -328,9 +351,10 @@ class Run {
 
 }  // namespace
 
-RelationChecks check_relations(Workshop& workshop, const std::string& database, std::size_t workers,
+RelationChecks check_relations(Workshop& workshop, const std::string& database,
+                               const std::vector<CheckedDatabase>& only, std::size_t workers,
                                jobs::JobContext& job) {
-  return Run(workshop, workers, job).run(database);
+  return Run(workshop, only, workers, job).run(database);
 }
 
 }  // namespace holdfast::restore

@@ -2,6 +2,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -21,16 +22,25 @@ struct RelationChecks {
   std::vector<std::string> damage;  ///< of the first ten: relation, block, what is wrong
 };
 
-/// Checks all relations of all databases of a workshop with the functions of amcheck: every page of
-/// tables, and of B-tree indexes the order, the links, and that each row is in it. `database` is
-/// one that the workshop answers in. Before version 14, which has no check of tables, their rows
-/// are read.
+/// A database of a workshop of which there is only a part beside its catalogs.
+struct CheckedDatabase {
+  std::uint32_t oid = 0;
+  /// By OID, with indexes and TOAST; none: the whole database is there. Beside them the catalogs
+  /// are checked, but for those that a backup of tables leaves out.
+  std::set<std::uint32_t> relations;
+};
+
+/// Checks all relations of all databases of a workshop (of `only`, unless that is empty) with the
+/// functions of amcheck: every page of tables, and of B-tree indexes the order, the links, and that
+/// each row is in it. `database` is one that the workshop answers in. Before version 14, which has
+/// no check of tables, their rows are read.
 ///
 /// Functions in the expressions of indexes run, in the workshop, as the table's owner. Where one
 /// fails, the index is checked without its rows, and a notice tells.
 ///
 /// Throws when something could not be checked: no room, a server that ended, amcheck missing.
-RelationChecks check_relations(Workshop& workshop, const std::string& database, std::size_t workers,
+RelationChecks check_relations(Workshop& workshop, const std::string& database,
+                               const std::vector<CheckedDatabase>& only, std::size_t workers,
                                jobs::JobContext& job);
 
 }  // namespace holdfast::restore

@@ -13,6 +13,7 @@
 #include "collection/chain.h"
 #include "collection/collection.h"
 #include "collection/encryption.h"
+#include "collection/scope.h"
 #include "restore/checks.h"
 #include "restore/job_records.h"
 #include "restore/recovery_target.h"
@@ -95,7 +96,7 @@ class VerifyAttempt {
 
   /// As a server that has recovered the backup sees it.
   void check_instance() {
-    auto chain = read_cluster_chain(*store_, spec_.subdirectory(), stop());
+    auto chain = read_restorable_chain(*store_, spec_.subdirectory(), stop());
     adopt_target(chain.back(), spec_);
     const proto::RecoveryTarget* target = spec_.has_target() ? &spec_.target() : nullptr;
     if (target != nullptr) add_wal_up_to(*target, *store_, chain.back(), stop());
@@ -108,10 +109,11 @@ class VerifyAttempt {
          .store = *store_,
          .files = *services_.files,
          .workers = workers_});
-    const std::string database = workshop.start({.databases = {}, .everything = true},
-                                                databases_to_try(chain.back()), stop());
+    const std::string database =
+        workshop.start(scope_of(chain.back()), databases_to_try(chain.back()), stop());
     job_.pause_point("verify.after_recovery");
-    const RelationChecks checks = check_relations(workshop, database, workers_, job_);
+    const RelationChecks checks =
+        check_relations(workshop, database, parts_of(chain.back()), workers_, job_);
     if (checks.damaged != 0) {
       throw damaged(checks.damage.front())
           .detail(fmt::format("{}", fmt::join(checks.damage, "\n")) +
@@ -148,6 +150,23 @@ class VerifyAttempt {
     log::info("backup \"{}\" is good: databases={} tables={} indexes={} unchecked={} bytes={}",
               spec_.subdirectory(), checks.databases, checks.tables, checks.indexes,
               checks.unchecked, checks.bytes);
+  }
+
+  /// All that the layer has: its own WAL is of that alone.
+  static postgres::WalScope scope_of(const collection::proto::Manifest& manifest) {
+    postgres::WalScope scope{.databases = {}, .everything = !collection::is_scoped(manifest)};
+    for (const auto& database : manifest.scope_databases()) scope.databases[database.oid()];
+    return scope;
+  }
+
+  static std::vector<CheckedDatabase> parts_of(const collection::proto::Manifest& manifest) {
+    std::vector<CheckedDatabase> parts;
+    for (const auto& database : manifest.scope_databases()) {
+      auto& part = parts.emplace_back(CheckedDatabase{.oid = database.oid(), .relations = {}});
+      if (database.tables().empty()) continue;
+      part.relations.insert(database.relations().begin(), database.relations().end());
+    }
+    return parts;
   }
 
   const ObjectRestoreServices& services_;

@@ -12,6 +12,7 @@
 
 #include "base/error.h"
 #include "base/log.h"
+#include "collection/scope.h"
 #include "io/file.h"
 #include "postgres/catalog_pages.h"
 #include "postgres/child_process.h"
@@ -110,7 +111,8 @@ std::filesystem::path find_server_programs(const std::vector<std::filesystem::pa
 }
 
 std::vector<std::string> databases_to_try(const collection::proto::Manifest& manifest) {
-  std::vector<std::string> names = {"postgres", "template1"};
+  std::vector<std::string> names;
+  if (!collection::is_scoped(manifest)) names = {"postgres", "template1"};
   for (const auto& object : manifest.objects()) {
     if (object.type() == "database") names.push_back(object.name());
   }

@@ -135,7 +135,8 @@ class Workshop {
 std::filesystem::path find_server_programs(const std::vector<std::filesystem::path>& directories,
                                            const collection::proto::Manifest& manifest,
                                            const Stop& stop);
-/// Databases to try: those that the layer lists, and those that a cluster usually has.
+/// Databases to try: those that the layer lists, and, unless it is of databases or tables, those
+/// that a cluster usually has.
 std::vector<std::string> databases_to_try(const collection::proto::Manifest& manifest);
 
 /// Ends and removes one that an earlier process left; fine when there is none.

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cstddef>
 #include <map>
 #include <set>
@@ -32,60 +33,83 @@ Verdict apply(const SurveyedChain& chain, const Rule& rule, std::size_t newer) {
   return {.goes = true, .reason = std::move(reason)};
 }
 
-/// The verdicts of the chains at `positions`, which are of one scope, oldest first.
-void judge_scope(const std::vector<SurveyedChain>& chains,
-                 const std::vector<std::size_t>& positions, const Rule& rule, const InUse& in_use,
-                 std::vector<Verdict>& verdicts) {
-  std::size_t newer = 0;
-  bool one_stays = false;
-  for (auto i = positions.rbegin(); i != positions.rend(); ++i) {
-    const SurveyedChain& chain = chains[*i];
-    const auto used = in_use.find(chain.full);
-    if (!chain.unreadable.empty()) {
-      verdicts[*i] = keep(fmt::format("cannot be read: {}", chain.unreadable));
-    } else if (used != in_use.end()) {
-      verdicts[*i] = keep(used->second);
-    } else {
-      verdicts[*i] = apply(chain, rule, newer);
-    }
-    if (!chain.restorable()) continue;
-    ++newer;
-    if (!verdicts[*i].goes) one_stays = true;
+/// How many newer chains that can be restored hold all that this one does.
+std::size_t count_newer(const std::vector<SurveyedChain>& chains, std::size_t chain) {
+  std::size_t count = 0;
+  for (std::size_t i = chain + 1; i < chains.size(); ++i) {
+    if (chains[i].restorable() && covers(chains[i], chains[chain])) ++count;
   }
-  if (one_stays) return;
-  for (auto i = positions.rbegin(); i != positions.rend(); ++i) {
-    if (!chains[*i].restorable()) continue;
-    verdicts[*i] = keep(kLastRestorable);
-    return;
+  return count;
+}
+
+/// Whether one of those that stay, of whatever age, holds all that this one does.
+bool is_covered(const std::vector<SurveyedChain>& chains, std::size_t chain,
+                const std::vector<Verdict>& verdicts) {
+  for (std::size_t i = 0; i < chains.size(); ++i) {
+    if (verdicts[i].goes || !chains[i].restorable()) continue;
+    if (covers(chains[i], chains[chain])) return true;
   }
-  // Perhaps somebody can mend one of them.
-  for (const std::size_t i : positions) {
-    if (verdicts[i].goes) verdicts[i] = keep("no backup here is whole");
+  return false;
+}
+
+using Parts = std::map<std::uint32_t, std::set<std::uint32_t>>;
+
+/// Databases with their tables; without: whole. None at all: the cluster.
+Parts parts_of(const SurveyedChain& chain) {
+  Parts parts;
+  if (chain.layers.empty()) return parts;
+  for (const auto& database : chain.layers.front().scope_databases()) {
+    auto& tables = parts[database.oid()];
+    for (const auto& table : database.tables()) tables.insert(table.oid());
   }
+  return parts;
+}
+
+std::uint64_t server_of(const SurveyedChain& chain) {
+  return chain.layers.empty() ? 0 : chain.layers.front().instance().system_identifier();
 }
 
 }  // namespace
 
-std::string scope_of(const SurveyedChain& chain) {
-  std::set<std::string> parts;
-  if (!chain.layers.empty()) {
-    for (const auto& database : chain.layers.front().scope_databases()) {
-      if (database.tables().empty()) parts.insert(fmt::format("{}", database.oid()));
-      for (const auto& table : database.tables()) {
-        parts.insert(fmt::format("{}.{}", database.oid(), table.oid()));
-      }
-    }
-  }
-  return fmt::format("{}", fmt::join(parts, ","));
+bool of_cluster(const SurveyedChain& chain) { return parts_of(chain).empty(); }
+
+bool covers(const SurveyedChain& one, const SurveyedChain& other) {
+  if (server_of(one) != server_of(other)) return false;
+  const Parts has = parts_of(one);
+  const Parts wanted = parts_of(other);
+  if (has.empty() != wanted.empty()) return false;
+  return std::ranges::all_of(wanted, [&](const auto& database) {
+    const auto& [oid, tables] = database;
+    const auto found = has.find(oid);
+    if (found == has.end()) return false;
+    return found->second.empty() ||
+           (!tables.empty() && std::ranges::includes(found->second, tables));
+  });
 }
 
 std::vector<Verdict> judge(const std::vector<SurveyedChain>& chains, const Rule& rule,
                            const InUse& in_use) {
   std::vector<Verdict> verdicts(chains.size());
-  std::map<std::string, std::vector<std::size_t>> scopes;
-  for (std::size_t i = 0; i < chains.size(); ++i) scopes[scope_of(chains[i])].push_back(i);
-  for (const auto& [scope, positions] : scopes) {
-    judge_scope(chains, positions, rule, in_use, verdicts);
+  for (std::size_t i = 0; i < chains.size(); ++i) {
+    const SurveyedChain& chain = chains[i];
+    const auto used = in_use.find(chain.full);
+    if (!chain.unreadable.empty()) {
+      verdicts[i] = keep(fmt::format("cannot be read: {}", chain.unreadable));
+    } else if (used != in_use.end()) {
+      verdicts[i] = keep(used->second);
+    } else {
+      verdicts[i] = apply(chain, rule, count_newer(chains, i));
+    }
+  }
+  // From the newest on: what stays as the last one covers older ones.
+  for (std::size_t i = chains.size(); i-- > 0;) {
+    if (!verdicts[i].goes || !chains[i].restorable()) continue;
+    if (!is_covered(chains, i, verdicts)) verdicts[i] = keep(kLastRestorable);
+  }
+  for (std::size_t i = 0; i < chains.size(); ++i) {
+    if (!verdicts[i].goes || chains[i].restorable()) continue;
+    // Perhaps somebody can mend it.
+    if (!is_covered(chains, i, verdicts)) verdicts[i] = keep("no backup here is whole");
   }
   return verdicts;
 }

@@ -15,7 +15,7 @@ namespace holdfast::retention {
 struct Rule {
   /// Chains whose newest layer ends before this.
   std::optional<Time> older_than = std::nullopt;
-  /// All but this many of the newest that can be restored, of each scope.
+  /// Chains than which at least this many newer ones that can be restored hold as much.
   std::optional<std::uint32_t> keep_fulls = std::nullopt;
 };
 
@@ -27,14 +27,18 @@ struct Verdict {
 /// Why a chain must stay whatever the rule says, by its full's subdirectory.
 using InUse = std::map<std::string, std::string, std::less<>>;
 
-/// A verdict for each of `chains`, which are in the order of their age, oldest first. Of those that
-/// can be restored at least one of each scope (the cluster; the same databases and tables) stays.
+/// Whether `one` holds all that `other` does, of the same server as of another moment: the cluster;
+/// at least the same databases and tables, where a whole database has all of its tables. The
+/// cluster's do not stand for those of a part, which may be others', nor these for the cluster's.
+bool covers(const collection::SurveyedChain& one, const collection::SurveyedChain& other);
+
+/// Whether it is one of the whole cluster.
+bool of_cluster(const collection::SurveyedChain& chain);
+
+/// A verdict for each of `chains`, which are in the order of their age, oldest first. What one of
+/// them holds and can be restored stays in at least one that can be restored.
 std::vector<Verdict> judge(const std::vector<collection::SurveyedChain>& chains, const Rule& rule,
                            const InUse& in_use);
-
-/// What a chain is of: the cluster (empty), or these databases and tables. A backup of one table
-/// must not count for one of the cluster.
-std::string scope_of(const collection::SurveyedChain& chain);
 
 inline constexpr const char* kLastRestorable = "the last backup that can be restored";
 

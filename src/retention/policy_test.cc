@@ -58,10 +58,48 @@ TEST(Policy, ChainsOfAnotherScopeDoNotCount) {
     database.set_oid(5);
     if (i != 5) database.add_tables()->set_oid(20000);
   }
-  EXPECT_THAT(gone(all, keep(1)), ElementsAre(true, false, true, true, false, false));
-  EXPECT_THAT(gone(all, keep(2)), ElementsAre(false, false, true, false, false, false));
+  // The database's has the table, too.
+  EXPECT_THAT(gone(all, keep(1)), ElementsAre(true, false, true, true, true, false));
+  EXPECT_THAT(gone(all, keep(2)), ElementsAre(false, false, true, true, false, false));
   // Of each the last one stays, however old.
+  EXPECT_THAT(gone(all, older(0)), ElementsAre(true, false, true, true, true, false));
+  // Another database's does not stand for it; nor does one that cannot be restored.
+  all[5].layers.front().mutable_scope_databases(0)->set_oid(6);
   EXPECT_THAT(gone(all, older(0)), ElementsAre(true, false, true, true, false, false));
+  all[5].layers.front().mutable_scope_databases(0)->set_oid(5);
+  all[5].missing = "1.pack";
+  EXPECT_THAT(gone(all, older(0)), ElementsAre(true, false, true, true, false, false));
+}
+
+TEST(Policy, ChainsOfAnotherServerDoNotCount) {
+  auto all = chains({3, 2, 1});
+  all[1].layers.front().mutable_instance()->set_system_identifier(7);
+  EXPECT_THAT(gone(all, keep(1)), ElementsAre(true, false, false));
+  EXPECT_THAT(gone(all, older(0)), ElementsAre(true, false, false));
+}
+
+/// A chain of these tables of one database.
+void set_tables(SurveyedChain& chain, std::initializer_list<std::uint32_t> tables) {
+  auto& database = *chain.layers.front().add_scope_databases();
+  database.set_oid(5);
+  for (const auto table : tables) database.add_tables()->set_oid(table);
+}
+
+TEST(Policy, ChainsOfMoreTablesStandForThoseOfFewer) {
+  // As s.* gives them while tables are added, and one is dropped at last.
+  auto all = chains({5, 4, 3, 2, 1});
+  set_tables(all[0], {1});
+  set_tables(all[1], {1, 2});
+  set_tables(all[2], {1, 2, 3});
+  set_tables(all[3], {1, 3});
+  set_tables(all[4], {1, 3, 4});
+  EXPECT_THAT(gone(all, keep(1)), ElementsAre(true, true, false, true, false));
+  EXPECT_THAT(gone(all, keep(2)), ElementsAre(true, false, false, false, false));
+  // Nobody else has table 2.
+  EXPECT_THAT(judge(all, older(0), {})[2].reason, kLastRestorable);
+  // One that stays for another reason is enough, whichever is the older.
+  const InUse in_use{{"2", "restore job 5 reads it"}};
+  EXPECT_THAT(gone(all, older(0), in_use), ElementsAre(true, true, false, true, false));
 }
 
 TEST(Policy, DamagedChainsDoNotCountAmongThoseThatAreKept) {

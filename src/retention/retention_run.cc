@@ -216,10 +216,9 @@ std::optional<std::string> RetentionRun::obstacle(const SurveyedChain& chain) {
 }
 
 bool RetentionRun::another_restorable(const collection::SurveyedChain& chain) {
-  const std::string scope = scope_of(chain);
   for (std::size_t i = chains_.size(); i-- > 0;) {
     if (chains_[i].full == chain.full || gone_.contains(chains_[i].full)) continue;
-    if (scope_of(chains_[i]) != scope) continue;
+    if (!covers(chains_[i], chain)) continue;
     const auto now = surveyor_.chain(chains_[i].full, stop_);
     if (now && now->restorable()) return true;
   }
@@ -235,7 +234,7 @@ std::optional<std::string> RetentionRun::newest_other(const std::string& full) {
     if (fulls.back() != full && !gone_.contains(fulls.back())) {
       const auto chain = surveyor_.chain(fulls.back(), stop_);
       if (chain && chain->restorable()) {
-        if (scope_of(*chain).empty()) return fulls.back();
+        if (of_cluster(*chain)) return fulls.back();
         if (!of_a_part) of_a_part = fulls.back();
       }
     }

@@ -12,9 +12,9 @@
 #include "collection/scope.h"
 #include "sql/lexer.h"
 #include "sql/printer.h"
+#include "statements/backup_rights.h"
 #include "statements/option_checks.h"
 #include "statements/privileges.h"
-#include "storage/external_uri.h"
 
 namespace holdfast::statements {
 
@@ -198,12 +198,7 @@ class ScopeResolver {
   }
 
   void require_owner(const std::string& owner, const std::string& what) {
-    if (is_administrator_ || is_member(session_, owner)) return;
-    throw Error(
-        sqlstate::kInsufficientPrivilege,
-        fmt::format("user {} does not have BACKUP privilege on {}", current_user(session_), what))
-        .hint(fmt::format("Its owner, superusers and members of the role {} have it.",
-                          kAdministratorRole));
+    if (!is_administrator_) require_ownership(session_, owner, what);
   }
 
   bool has_schema(const std::string& database, const std::string& name) {
@@ -218,12 +213,7 @@ class ScopeResolver {
     if (known != connections_.end()) return known->second;
     // The daemon may connect to any: what is in there is not for everybody to know.
     if (!is_administrator_ && database != session_.database()) {
-      const auto allowed = session_.query(fmt::format(
-          "SELECT pg_catalog.has_database_privilege({}, 'CONNECT')", sql::quote_literal(database)));
-      if (allowed.rows.empty() || allowed.rows[0].at(0).value_or("f") != "t") {
-        throw Error(sqlstate::kInsufficientPrivilege,
-                    fmt::format("permission denied for database {}", database));
-      }
+      require_connect(session_, database);
     }
     postgres::ConnectOptions options = live_();
     options.database = database;
@@ -260,31 +250,6 @@ backup::Scope resolve_backup_scope(const sql::Targets& targets, const LiveServer
   for (const std::string& name : targets.databases) resolver.add_database(name);
   for (const sql::TablePattern& pattern : targets.tables) resolver.add_tables(pattern);
   return std::move(resolver).scope();
-}
-
-void require_prepared_storage(const Stores& stores, const std::string& uri,
-                              sql::SessionContext& session) {
-  if (is_administrator(session)) return;
-  if (storage::is_external(uri)) {
-    const std::string name(storage::parse_external_uri(uri).name);
-    const auto* const connections = stores.connections();
-    if (connections == nullptr || connections->grantees(name, "update").empty()) return;
-    throw Error(sqlstate::kInsufficientPrivilege,
-                fmt::format("databases and tables cannot be backed up to external connection "
-                            "\"{}\", which others than administrators may point elsewhere",
-                            name))
-        .detail(
-            "Such a backup holds the catalogs that all databases share, with what roles log in "
-            "with.")
-        .hint("Have an administrator REVOKE UPDATE on it, or take the backup.");
-  }
-  throw Error(sqlstate::kInsufficientPrivilege,
-              fmt::format("only superusers and members of the role {} are allowed to back up "
-                          "databases and tables to a storage URI: user {} is neither",
-                          kAdministratorRole, current_user(session)))
-      .detail(
-          "Such a backup holds the catalogs that all databases share, with what roles log in with.")
-      .hint("Back up to an external connection that an administrator has made and granted.");
 }
 
 }  // namespace holdfast::statements

@@ -14,6 +14,7 @@
 #include "collection/encryption.h"
 #include "collection/scope.h"
 #include "sql/printer.h"
+#include "statements/backup_rights.h"
 #include "statements/collection_place.h"
 #include "statements/encryption.h"
 #include "statements/find_backup.h"
@@ -100,6 +101,7 @@ std::string choose_past_subdirectory(storage::ObjectStore& store, Time moment, c
 }
 
 /// Whether the full is one of databases or tables; absent when it cannot be told, without a key.
+/// (Encrypted ones of earlier versions do not say it.)
 std::optional<bool> scoped_full(storage::ObjectStore& store, const std::string& full,
                                 const Stop& stop) {
   try {
@@ -111,14 +113,16 @@ std::optional<bool> scoped_full(storage::ObjectStore& store, const std::string& 
       throw;
     }
   }
+  const auto mark = collection::read_chain_mark(store, full, stop);
+  if (mark && mark->own_wal) return true;
   return std::nullopt;
 }
 
-/// What LATEST means for a backup: the newest full of its kind, where what LATEST names is known to
-/// be of another.
+/// What LATEST means for a backup: the newest full of its kind, where what LATEST names is, as far
+/// as it can be told, of another.
 std::string latest_full(storage::ObjectStore& store, bool scoped, const Stop& stop) {
   std::string latest = collection::resolve_latest(store, stop);
-  if (scoped_full(store, latest, stop).value_or(scoped) == scoped) return latest;
+  if (scoped_full(store, latest, stop).value_or(false) == scoped) return latest;
   const auto fulls = collection::list_fulls(store, stop);
   for (auto full = fulls.rbegin(); full != fulls.rend(); ++full) {
     if (scoped_full(store, *full, stop) == scoped) return *full;
@@ -218,6 +222,54 @@ collection::CollectionKeys choose_keys(const sql::Backup& statement,
       {.mode = spec.object_lock(), .retain_for_seconds = spec.retain_for_seconds()});
 }
 
+/// The keys of the layer of databases or tables that `spec` is for. Its WAL is the layer's own, so
+/// that every chain may have a key of its own; the server's WAL in the collection serves where it
+/// can be used.
+collection::CollectionKeys choose_scoped_keys(const sql::Backup& statement,
+                                              backup::proto::BackupJobSpec& spec,
+                                              storage::ObjectStore& store, Stores& stores,
+                                              sql::SessionContext& session, sql::RowSink& sink,
+                                              const Stop& stop) {
+  const std::uint64_t server = system_identifier(session);
+  const auto guard = key_guard(statement.options, stores, session);
+  const sql::Option* protect = statement.options.find("protect");
+  const bool asked_for = protect != nullptr && protect->enabled && !spec.unprotected();
+  collection::CollectionKeys keys;
+  if (!guard) {
+    const std::string& full = spec.full().empty() ? spec.subdirectory() : spec.full();
+    collection::open_chain(store, full, nullptr, stop);
+    if (asked_for) collection::require_plain_wal(store, server, stop);
+    spec.set_apart(collection::is_wal_encrypted(store, server, stop));
+  } else if (session.dry_run() && spec.full().empty()) {
+    // Whether it can be used at all shows now, and not when nobody looks.
+    collection::proto::EncryptionInfo unused;
+    guard->wrap(crypto::SecretKey::random(), "a dry run", unused, stop);
+    return {};
+  } else {
+    keys = spec.full().empty()
+               ? collection::make_scoped_chain(
+                     store, spec.subdirectory(), server, *guard, stop,
+                     {.mode = spec.object_lock(), .retain_for_seconds = spec.retain_for_seconds()})
+               : collection::continue_scoped_chain(store, spec.full(), server, *guard, stop);
+    const auto make =
+        asked_for && !session.dry_run() ? collection::WalKey::Make : collection::WalKey::Find;
+    try {
+      keys.wal = collection::open_wal(store, server, *guard, make, stop);
+    } catch (const Error& error) {
+      if (asked_for || error.state() != sqlstate::kInvalidParameterValue) throw;
+    }
+    spec.set_apart(!keys.wal);
+  }
+  if (!spec.apart() || spec.unprotected()) return keys;
+  spec.set_unprotected(true);
+  sink.notice({.message =
+                   "the WAL after this backup is not protected, so the next incremental may "
+                   "have to read every page: the collection has no WAL archive with this key",
+               .hint = "With option protect one is made, and no backup there can have another key "
+                       "for its WAL."});
+  return keys;
+}
+
 /// A WAL archive in the server whose WAL it keeps would never come to an end.
 void keep_out_of_history(backup::proto::BackupJobSpec& spec) {
   if (spec.revision_history()) {
@@ -265,6 +317,8 @@ void BackupStatement::run_as(const sql::Backup& statement, std::string text,
     }
     if (leads_to_userfile(stores_, uri)) keep_out_of_history(spec);
   }
+  spec.set_user(current_user(session));
+  spec.set_local_administrator(session.local_administrator());
   const LockOption lock = lock_option(statement.options, session);
   if (!lock.mode.empty()) {
     // What nobody can remove for years is paid for by whoever owns the storage.
@@ -283,9 +337,9 @@ void BackupStatement::run_as(const sql::Backup& statement, std::string text,
   const Time now = clock_.now();
   if (statement.as_of) require_past(*statement.as_of, now);
   if (!of_cluster(statement)) {
+    if (is_standby(session)) throw backup::no_scope_on_standby();
     *spec.mutable_scope() = resolve_backup_scope(statement.targets, live_, session, stop);
-    // PostgreSQL keeps WAL for an archive: who is no administrator may not have it do so for good.
-    if (!is_administrator(session)) spec.set_unprotected(true);
+    limit_to_rights(is_administrator(session), spec);
   }
   if (statement.as_of && !statement.onto) {
     const auto guard = key_guard(statement.options, stores_, session);
@@ -299,7 +353,9 @@ void BackupStatement::run_as(const sql::Backup& statement, std::string text,
   choose_place(statement, *store, now, spec, sink, stop);
   if (!spec.full().empty()) choose_location(located, spec, *store, session, stop);
   backup::check_spec(spec);
-  auto keys = choose_keys(statement, spec, *store, stores_, session, stop);
+  auto keys = of_cluster(statement)
+                  ? choose_keys(statement, spec, *store, stores_, session, stop)
+                  : choose_scoped_keys(statement, spec, *store, stores_, session, sink, stop);
   spec.set_keys(collection::serialize_keys(keys));
   if (statement.as_of && statement.onto) {
     store = collection::with_keys(std::move(store), std::move(keys));

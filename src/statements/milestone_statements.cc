@@ -92,7 +92,7 @@ class CreateMilestone final : public Handler<sql::CreateMilestone> {
     const auto created = milestones_.create({.name = name,
                                              .database = database,
                                              .user = current_user(session),
-                                             .may_move_others = is_administrator(session)},
+                                             .administrator = is_administrator(session)},
                                             stop);
     for (const std::string& collection : created.without_backup) {
       sink.notice({.severity = "WARNING",
@@ -100,6 +100,14 @@ class CreateMilestone final : public Handler<sql::CreateMilestone> {
                    .message = fmt::format("{} cannot restore to this milestone", collection),
                    .detail = "No backup there ends before it, with all WAL from there on.",
                    .hint = "Take a full backup with BACKUP INTO."});
+    }
+    for (const std::string& collection : created.not_tried) {
+      sink.notice({.severity = "WARNING",
+                   .state = sqlstate::kWarning,
+                   .message = fmt::format("whether {} can restore to this milestone is not known",
+                                          collection),
+                   .detail = "Its backups are encrypted, and this daemon has taken none of them.",
+                   .hint = "Take a full backup with BACKUP INTO, or try with RESTORE."});
     }
     const Milestone& milestone = created.milestone;
     sink.columns(sql::columns_of(statement));
@@ -139,7 +147,8 @@ class ShowMilestones final : public Handler<sql::ShowMilestones> {
       const auto store =
           open_wal_of(open_for_user(stores_, uri, session), server, guard.get(), stop);
       for (const Milestone& one : collection::list_milestones(*store, server, stop)) {
-        sink.row(row_of(one, store->description()));
+        // Who may use an external connection need not know what it leads to.
+        sink.row(row_of(one, backup::collection_name(uri, store->description(), true)));
         ++rows;
       }
     }
@@ -209,7 +218,7 @@ std::size_t list_milestones(const backup::Milestones& milestones, sql::SessionCo
                             sql::RowSink& sink, const Stop& stop) {
   const JobRights rights = JobRights::of(session);
   std::size_t rows = 0;
-  for (const auto& listed : milestones.list(stop)) {
+  for (const auto& listed : milestones.list(rights.all, stop)) {
     if (!rights.all && listed.milestone.user != rights.user) continue;
     sink.row(row_of(listed.milestone, listed.collection_uri));
     ++rows;

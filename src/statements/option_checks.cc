@@ -113,9 +113,13 @@ std::uint32_t workers_option(const sql::Options& options, std::uint32_t most) {
   return static_cast<std::uint32_t>(*workers);
 }
 
-void require_primary(sql::SessionContext& session, std::string_view statement) {
+bool is_standby(sql::SessionContext& session) {
   const auto answer = session.query("SELECT pg_catalog.pg_is_in_recovery()");
-  if (answer.rows.empty() || answer.rows[0].at(0) != "t") return;
+  return !answer.rows.empty() && answer.rows[0].at(0) == "t";
+}
+
+void require_primary(sql::SessionContext& session, std::string_view statement) {
+  if (!is_standby(session)) return;
   // Worded as PostgreSQL words it for its own statements.
   throw Error(sqlstate::kReadOnlySqlTransaction,
               fmt::format("cannot execute {} during recovery", statement))

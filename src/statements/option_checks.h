@@ -30,6 +30,9 @@ std::uint64_t parse_rate(std::string_view text);
 /// The value of WITH workers: 1 to `most`; 0 when it was not given. Throws kInvalidParameterValue.
 std::uint32_t workers_option(const sql::Options& options, std::uint32_t most);
 
+/// Whether PostgreSQL is a standby. It must be up.
+bool is_standby(sql::SessionContext& session);
+
 /// Throws kReadOnlySqlTransaction when the session's server is a standby, on which nothing can be
 /// made. `statement` is its name for the message; the server must be available.
 void require_primary(sql::SessionContext& session, std::string_view statement);

@@ -6,7 +6,6 @@
 
 #include "base/error.h"
 #include "collection/collection.h"
-#include "collection/scope.h"
 #include "restore/job_records.h"
 #include "restore_job.pb.h"
 #include "sql/columns.h"
@@ -46,14 +45,6 @@ void VerifyStatement::run(const sql::VerifyBackup& statement, sql::SessionContex
   store = open_keys(key_guard(statement.options, stores_, session).get(), std::move(store), backup,
                     spec, stop);
   const std::string layer = choose_moment(statement.as_of, {}, *store, backup, spec, session, stop);
-  const auto manifest = collection::read_manifest(*store, layer, stop);
-  if (manifest && collection::is_scoped(*manifest)) {
-    throw Error(sqlstate::kFeatureNotSupported,
-                "VERIFY BACKUP of a backup of databases or tables is not supported yet")
-        .detail("What is missing is a server that has only a part of its databases whole.")
-        .hint(
-            "RESTORE … WITH schema_only, verify_backup_table_data reads and checks such a backup.");
-  }
 
   const jobs::NewJob job = new_job({.type = jobs::kVerifyType,
                                     .description = describe(statement, backup.subdirectory),

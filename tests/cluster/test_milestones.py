@@ -308,3 +308,61 @@ def test_a_daemon_killed_in_between_leaves_none(lab):
     daemon.sql("CREATE MILESTONE 'v1'")
     change(source, 2)
     assert_same(then, restored(lab, source, daemon, "then", "AT MILESTONE 'v1'"))
+
+
+def warnings_of(daemon, statement, **more):
+    with daemon.connect(**more) as session:
+        session.query(statement)
+        return [str(notice) for notice in session.notices]
+
+
+def test_an_encrypted_backup_is_tried_out_too(lab):
+    source = lab.postgres()
+    make_bank(source)
+    daemon = lab.holdfast(source)
+    # A backup whose WAL behind it is lost, and one of a database, lead to no milestone, encrypted or not.
+    daemon.sql(f"BACKUP INTO '{COLLECTION}' {WITH_KEY}")
+    daemon.sql(f"DROP WAL ARCHIVE IN '{COLLECTION}'")
+    for round_ in (1, 2):
+        change(source, round_)
+        source.sql("SELECT pg_switch_wal()")
+    daemon.sql(f"CREATE WAL ARCHIVE IN '{COLLECTION}' {WITH_KEY}")
+    daemon.sql(f"BACKUP DATABASE bank INTO '{COLLECTION}' WITH encryption_passphrase = 'of a database'")
+    error = daemon.error("CREATE MILESTONE 'v1'")
+    assert error.sqlstate == "55000" and "no backup ends before it" in error.message and COLLECTION in error.detail
+    assert daemon.sql("SELECT count(*) FROM information_schema.mv_milestones").value() == "0"
+
+    daemon.sql(f"BACKUP INTO '{COLLECTION}' {WITH_KEY}, revision_history")
+    then = state(source)
+    assert warnings_of(daemon, "CREATE MILESTONE 'v1'") == []
+    change(source, 3)
+    assert_same(then, restored(lab, source, daemon, "then", "AT MILESTONE 'v1'", f"{WITH_KEY.removeprefix('WITH ')}, "))
+    # Another daemon beside the same server has not the keys: it says so.
+    daemon.sql(f"DROP WAL ARCHIVE IN '{COLLECTION}'")
+    daemon.stop()
+    other = new_host(lab, source, daemon)
+    other.sql(f"CREATE WAL ARCHIVE IN '{COLLECTION}' {WITH_KEY}")
+    notices = warnings_of(other, "CREATE MILESTONE 'v2'")
+    assert len(notices) == 1 and f"whether {COLLECTION} can restore to this milestone is not known" in notices[0]
+
+
+def test_others_do_not_see_where_collections_are(lab):
+    source = lab.postgres()
+    make_bank(source)
+    source.sql("CREATE ROLE ann LOGIN; GRANT CREATE ON DATABASE bank TO ann")
+    daemon = lab.holdfast(source)
+    daemon.sql("CREATE EXTERNAL CONNECTION kept AS 'nodelocal://self/confidential'")
+    daemon.sql("BACKUP INTO 'external://kept' WITH revision_history")
+    daemon.sql(f"CREATE WAL ARCHIVE IN '{COLLECTION}'")
+    ann = {"user": "ann", "database": "bank", "tcp": True}
+    notices = warnings_of(daemon, "CREATE MILESTONE 'v1'", **ann)
+    assert len(notices) == 1 and "nodelocal://… cannot restore to this milestone" in notices[0], notices
+    assert daemon.sql("SELECT database_location FROM information_schema.mv_milestones", **ann).rows == [["external://kept"]]
+    notices = warnings_of(daemon, "CREATE MILESTONE 'v2'")
+    assert len(notices) == 1 and f"{COLLECTION} cannot restore to this milestone" in notices[0], notices
+    daemon.sql("GRANT USAGE ON EXTERNAL CONNECTION kept TO ann")
+    rows = daemon.sql("SHOW MILESTONES IN 'external://kept'", **ann).dicts()
+    assert {row["database_location"] for row in rows} == {"external://kept"} and len(rows) == 2
+    daemon.sql("DROP WAL ARCHIVE IN 'external://kept'")
+    error = daemon.error("CREATE MILESTONE 'v3'", **ann)
+    assert error.detail == "Looked for in nodelocal://…." and "confidential" not in str(error.__dict__)

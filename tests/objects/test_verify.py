@@ -232,3 +232,39 @@ def test_versions(lab, version):
     daemon.sql(f"BACKUP INTO LATEST IN '{COLLECTION}'")
     assert 'index "bank.public.t_pkey"' in damaged(daemon).message
     assert clean(server, daemon) == []
+
+
+def test_backups_of_databases_and_tables(lab):
+    server = lab.postgres(checksums=False, conf={"autovacuum": "off"})
+    make_zoo(server)
+    server.sql("CREATE DATABASE bank")
+    server.sql("""CREATE TABLE accounts (id int PRIMARY KEY, balance bigint); CREATE INDEX accounts_balance ON accounts (balance) WHERE id > 0;
+        INSERT INTO accounts SELECT i, i FROM generate_series(1, 5000) i; CREATE TABLE beside AS TABLE accounts;
+        CREATE TABLE parts (id int, t text) PARTITION BY RANGE (id); CREATE TABLE parts_1 PARTITION OF parts FOR VALUES FROM (0) TO (10);
+        INSERT INTO parts VALUES (1, repeat('x', 9000)); SELECT lo_from_bytea(0, 'large'); ANALYZE""", "bank")
+    daemon = lab.holdfast(server)
+    collections = {"whole": "DATABASE zoo, bank", "tables": "TABLE bank.accounts, bank.parts", "both": "zoo.*, bank.public.accounts"}
+    for name, targets in collections.items():
+        daemon.sql(f"BACKUP {targets} INTO 'nodelocal://self/{name}'")
+    counts = {name: good(daemon, f"VERIFY BACKUP LATEST IN 'nodelocal://self/{name}'") for name in collections}
+    assert {name: row["databases"] for name, row in counts.items()} == {"whole": "2", "tables": "1", "both": "2"}
+    assert int(counts["tables"]["tables"]) < int(counts["both"]["tables"]) < int(counts["whole"]["tables"])
+    assert int(counts["tables"]["tables"]) > 60 and int(counts["tables"]["indexes"]) > 100
+    # Layers, with what was rewritten, made and dropped in between.
+    server.sql("TRUNCATE accounts; INSERT INTO accounts SELECT i, -i FROM generate_series(1, 3000) i; DROP TABLE beside;"
+               "CREATE TABLE parts_2 PARTITION OF parts FOR VALUES FROM (10) TO (20); INSERT INTO parts VALUES (11, 'more')", "bank")
+    server.sql("VACUUM FULL pg_class", "bank")
+    for name, targets in collections.items():
+        daemon.sql(f"BACKUP {targets} INTO LATEST IN 'nodelocal://self/{name}'")
+        good(daemon, f"VERIFY BACKUP LATEST IN 'nodelocal://self/{name}'")
+    # What is wrong is found, and what is wrong elsewhere is not this backup's.
+    for table, number, wrong in (("parts_1", 5, False), ("accounts", 9001, True)):
+        server.sql(f"CREATE INDEX damaged_{table} ON {table} (id); UPDATE pg_index SET indisready = false WHERE indexrelid = 'damaged_{table}'::regclass", "bank")
+        server.sql(f"INSERT INTO {table} VALUES ({number}, 5)", "bank")
+        server.sql(f"UPDATE pg_index SET indisready = true WHERE indexrelid = 'damaged_{table}'::regclass", "bank")
+        daemon.sql(f"BACKUP TABLE bank.accounts INTO '{COLLECTION}'")
+        if wrong:
+            assert 'index "bank.public.damaged_accounts": ' in damaged(daemon).message
+        else:
+            good(daemon)
+    assert clean(server, daemon) == []
