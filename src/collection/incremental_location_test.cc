@@ -23,7 +23,7 @@ using ::testing::IsEmpty;
 using ::testing::UnorderedElementsAre;
 
 const std::string kFull = "2026/11/20-223000.00";
-const std::string kLayer = "incrementals/2026/11/20-223000.00/20261120/231500.00";
+const std::string kLocatedLayer = "incrementals/2026/11/20-223000.00/20261120/231500.00";
 const std::string kLayerElsewhere = "2026/11/20-223000.00/20261120/231500.00";
 
 /// Another's store, lent.
@@ -96,43 +96,43 @@ class IncrementalLocationTest : public ::testing::Test {
 TEST_F(IncrementalLocationTest, LayersOfAClaimedFullGoElsewhere) {
   const auto store = located(there_);
   store->claim(kFull, Claim::Take, stop_);
-  put(*store, kLayer + "/data/1.pack", "pack");
+  put(*store, kLocatedLayer + "/data/1.pack", "pack");
   put(*store, kFull + "/data/1.pack", "of the full");
   EXPECT_THAT(keys(there_),
               ElementsAre(kLayerElsewhere + "/data/1.pack", kFull + "/FULL-LOCATION"));
-  EXPECT_EQ(get(*store, kLayer + "/data/1.pack"), "pack");
-  EXPECT_EQ(store->stat(kLayer + "/data/1.pack", stop_)->key, kLayer + "/data/1.pack");
+  EXPECT_EQ(get(*store, kLocatedLayer + "/data/1.pack"), "pack");
+  EXPECT_EQ(store->stat(kLocatedLayer + "/data/1.pack", stop_)->key, kLocatedLayer + "/data/1.pack");
   EXPECT_THAT(store->list_directories(incrementals_of(kFull), stop_), ElementsAre("20261120"));
   EXPECT_THAT(keys(*store, incrementals_of(kFull)),
-              ElementsAre(kLayer + "/data/1.pack", full_location_key(kFull)));
+              ElementsAre(kLocatedLayer + "/data/1.pack", full_location_key(kFull)));
   EXPECT_EQ(get(here_, kFull + "/data/1.pack"), "of the full");
-  store->remove(kLayer + "/data/1.pack", stop_);
-  EXPECT_EQ(get(*store, kLayer + "/data/1.pack"), "(absent)");
+  store->remove(kLocatedLayer + "/data/1.pack", stop_);
+  EXPECT_EQ(get(*store, kLocatedLayer + "/data/1.pack"), "(absent)");
 }
 
 TEST_F(IncrementalLocationTest, WhatIsInEitherPlaceIsOfTheChain) {
-  put(here_, kLayer + "/BACKUP_MANIFEST", "here");
+  put(here_, kLocatedLayer + "/BACKUP_MANIFEST", "here");
   const auto store = located(there_);
   store->claim(kFull, Claim::Take, stop_);
   const std::string later = incrementals_of(kFull) + "/20261121/231500.00";
   put(*store, later + "/BACKUP_MANIFEST", "there");
-  EXPECT_EQ(get(*store, kLayer + "/BACKUP_MANIFEST"), "here");
+  EXPECT_EQ(get(*store, kLocatedLayer + "/BACKUP_MANIFEST"), "here");
   EXPECT_EQ(get(*store, later + "/BACKUP_MANIFEST"), "there");
   EXPECT_THAT(store->list_directories(incrementals_of(kFull), stop_),
               ElementsAre("20261120", "20261121"));
   put(here_, kFull + "/BACKUP_MANIFEST");
-  EXPECT_THAT(list_layers(*store, kFull, stop_), ElementsAre(kFull, kLayer, later));
+  EXPECT_THAT(list_layers(*store, kFull, stop_), ElementsAre(kFull, kLocatedLayer, later));
 }
 
 TEST_F(IncrementalLocationTest, OtherFullsInTheOtherPlaceAreNotSeen) {
   put(there_, kLayerElsewhere + "/BACKUP_MANIFEST");
   const auto store = located(there_);
   EXPECT_THAT(keys(*store), IsEmpty());
-  EXPECT_FALSE(store->stat(kLayer + "/BACKUP_MANIFEST", stop_));
-  store->remove(kLayer + "/BACKUP_MANIFEST", stop_);
+  EXPECT_FALSE(store->stat(kLocatedLayer + "/BACKUP_MANIFEST", stop_));
+  store->remove(kLocatedLayer + "/BACKUP_MANIFEST", stop_);
   EXPECT_THAT(keys(there_), ElementsAre(kLayerElsewhere + "/BACKUP_MANIFEST"));
-  put(*store, kLayer + "/data/1.pack");
-  EXPECT_THAT(keys(here_), ElementsAre(kLayer + "/data/1.pack"));
+  put(*store, kLocatedLayer + "/data/1.pack");
+  EXPECT_THAT(keys(here_), ElementsAre(kLocatedLayer + "/data/1.pack"));
 }
 
 TEST_F(IncrementalLocationTest, WhoDoesNotGiveThePlaceIsTold) {
@@ -190,16 +190,16 @@ TEST_F(IncrementalLocationTest, EncryptedLayersAreBoundToTheirNamesInTheCollecti
       .chain = CollectionKeys::Chain{.full = kFull, .key = crypto::SecretKey::random()}, .wal = {}};
   located(there_)->claim(kFull, Claim::Take, stop_);
   const auto store = with_keys(located(there_), keys_of_chain);
-  put(*store, kLayer + "/data/1.pack", "plain text");
-  EXPECT_EQ(get(*store, kLayer + "/data/1.pack"), "plain text");
+  put(*store, kLocatedLayer + "/data/1.pack", "plain text");
+  EXPECT_EQ(get(*store, kLocatedLayer + "/data/1.pack"), "plain text");
   EXPECT_EQ(get(there_, kLayerElsewhere + "/data/1.pack").find("plain text"), std::string::npos);
   EXPECT_EQ(
       hidden_incrementals(*with_keys(std::make_unique<Lent>(here_), keys_of_chain), kFull, stop_),
       "memory://there");
   // Moved into the collection it is still the same object.
-  put(here_, kLayer + "/data/1.pack", get(there_, kLayerElsewhere + "/data/1.pack"));
+  put(here_, kLocatedLayer + "/data/1.pack", get(there_, kLayerElsewhere + "/data/1.pack"));
   there_.remove(kLayerElsewhere + "/data/1.pack", stop_);
-  EXPECT_EQ(get(*with_keys(located(there_), keys_of_chain), kLayer + "/data/1.pack"), "plain text");
+  EXPECT_EQ(get(*with_keys(located(there_), keys_of_chain), kLocatedLayer + "/data/1.pack"), "plain text");
 }
 
 TEST_F(IncrementalLocationTest, ACollectionThatIsTheOtherPlaceOfAnotherKnowsItsOwn) {

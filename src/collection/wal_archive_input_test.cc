@@ -19,7 +19,7 @@ namespace {
 
 using ::testing::HasSubstr;
 
-constexpr std::uint64_t kSystem = 4711;
+constexpr std::uint64_t kInputSystem = 4711;
 constexpr std::uint64_t kSegmentBytes = 1U << 20;
 constexpr std::uint64_t kFirst = 16;
 constexpr std::uint64_t kCount = 14;
@@ -43,7 +43,7 @@ class WalArchiveInputTest : public ::testing::Test {
   }
 
   static WalSegmentId id(std::uint64_t segment) {
-    return {.system_identifier = kSystem,
+    return {.system_identifier = kInputSystem,
             .timeline = 1,
             .segment = segment,
             .segment_bytes = kSegmentBytes};
@@ -53,7 +53,7 @@ class WalArchiveInputTest : public ::testing::Test {
   }
   postgres::WalInput input(std::uint64_t ahead_until) {
     return archive_input(store_,
-                         {.system_identifier = kSystem,
+                         {.system_identifier = kInputSystem,
                           .wal_segment_bytes = kSegmentBytes,
                           .path = postgres::TimelinePath(1, {})},
                          stop_, postgres::Lsn{ahead_until * kSegmentBytes});

@@ -282,8 +282,8 @@ class Filler {
     const auto behind = std::stable_partition(
         wanted.begin(), wanted.end(),
         [&](const WantedFrame& one) { return find_scattered(one) == nullptr; });
-    const std::vector<WantedFrame> bases(std::move_iterator(behind),
-                                         std::move_iterator(wanted.end()));
+    const std::vector<WantedFrame> bases(std::make_move_iterator(behind),
+                                         std::make_move_iterator(wanted.end()));
     wanted.erase(behind, wanted.end());
     restore_wanted(worker, key, wanted, stop);
     std::vector<Assembled> frames;

@@ -12,7 +12,7 @@ using postgres::quote_identifier;
 
 /// Parts of tables that may use functions, with the statement that leaves each out: NULL where none
 /// may. What comes with a parent's part, or is PostgreSQL's own, goes with that.
-constexpr std::string_view kParts =
+constexpr std::string_view kFunctionUses =
     "WITH parts(classid, objid, objsubid, relation, what, removal) AS ("
     " SELECT 'pg_catalog.pg_class'::pg_catalog.regclass, i.indexrelid, NULL::int, i.indrelid, "
     "  pg_catalog.format('index %I', x.relname), "
@@ -85,7 +85,7 @@ bool has_function(Connection& live, const std::string& identity, const Stop& sto
 
 void settle_functions(const ObjectRestoreRun& run, Connection& workshop, Connection& live,
                       const TableSet& tables) {
-  const auto uses = workshop.query(fmt::format(fmt::runtime(kParts), tables.oids), run.stop());
+  const auto uses = workshop.query(fmt::format(fmt::runtime(kFunctionUses), tables.oids), run.stop());
   for (std::size_t row = 0; row < uses.rows(); ++row) {
     const std::string table = uses.text(row, 0);
     const std::string function = uses.text(row, 1);

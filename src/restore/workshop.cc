@@ -40,7 +40,6 @@ constexpr std::uint32_t kBootstrapSuperuser = 10;
 constexpr std::uint32_t kFirstNormalOid = 16384;
 
 constexpr int kPort = 5432;  // only names the socket
-constexpr std::chrono::milliseconds kPollPause{20};
 constexpr std::chrono::minutes kStartPatience{60};
 constexpr std::uint64_t kLogTailBytes = 4096;
 constexpr std::uint64_t kCatalogLimit = 8ULL << 30;
@@ -60,7 +59,7 @@ void end_server(const std::string& data_directory) {
   const auto patience = std::chrono::steady_clock::now() + std::chrono::seconds(10);
   while (postgres::find_postmaster(data_directory)) {
     if (std::chrono::steady_clock::now() >= patience) ::kill(postmaster->pid, SIGKILL);
-    std::this_thread::sleep_for(kPollPause);
+    std::this_thread::sleep_for(kServerPollPause);
   }
 }
 
@@ -373,7 +372,7 @@ std::string Workshop::wait_ready(const std::vector<std::string>& databases, cons
         throw;
       }
     }
-    stop.sleep(kPollPause);
+    stop.sleep(kServerPollPause);
   }
 }
 

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <filesystem>
 #include <functional>
@@ -22,6 +23,9 @@
 #include "storage/object_store.h"
 
 namespace holdfast::restore {
+
+/// Between two looks at whether the server is where it is waited for.
+inline constexpr std::chrono::milliseconds kServerPollPause{20};
 
 struct WorkshopOptions {
   /// Made with mode 0700 and removed with everything in it.

@@ -30,7 +30,6 @@ constexpr std::array<std::string_view, 4> kConfiguration = {
 constexpr std::string_view kStoppedAtTarget = "shutdown at recovery target";
 constexpr std::string_view kServerEnded = "database system is shut down";
 
-constexpr std::chrono::milliseconds kPollPause{20};
 constexpr std::chrono::seconds kStartUpTime{10};
 constexpr std::uint64_t kConfigurationLimit = 16U << 20;
 
@@ -117,7 +116,7 @@ void Workshop::wait_stopped(const Stop& stop) {
                      std::chrono::steady_clock::now() - started > kStartUpTime)) {
       break;
     }
-    stop.sleep(kPollPause);
+    stop.sleep(kServerPollPause);
   }
   const auto control = postgres::read_control_file(data_);
   if (control.state == postgres::ClusterState::ShutDownInRecovery &&

@@ -11,6 +11,7 @@
 #include "crypto/rsa.h"
 #include "storage/aws_signer.h"
 #include "storage/http_errors.h"
+#include "storage/json_text.h"
 #include "storage/percent.h"
 
 namespace holdfast::storage {
@@ -24,11 +25,6 @@ constexpr std::string_view kTokenUri = "https://oauth2.googleapis.com/token";
 constexpr std::array<std::string_view, 3> kTokenOrigins = {
     "https://oauth2.googleapis.com", "https://accounts.google.com", "https://www.googleapis.com"};
 constexpr std::string_view kAction = "could not get a Google access token";
-
-std::string text_of(const nlohmann::json& object, const char* name) {
-  const auto found = object.find(name);
-  return found != object.end() && found->is_string() ? found->get<std::string>() : std::string();
-}
 
 AccessToken ask_token(const CloudEnvironment& environment, const std::string& url,
                       QueryParameters form, const Stop& stop) {
@@ -44,7 +40,7 @@ AccessToken ask_token(const CloudEnvironment& environment, const std::string& ur
 }
 
 std::string token_uri_of(const nlohmann::json& key, GcsTokenServer server) {
-  std::string uri = text_of(key, "token_uri");
+  std::string uri = json_text(key, "token_uri");
   if (uri.empty()) return std::string(kTokenUri);
   // A URL with anything before its host is none of Google's, whatever its origin looks like.
   const bool is_google = std::any_of(
@@ -65,16 +61,16 @@ AccessToken token_of_service_account(const nlohmann::json& key, const std::strin
   const auto seconds =
       std::chrono::floor<std::chrono::seconds>(environment.clock->now()).time_since_epoch().count();
   const nlohmann::json header = {
-      {"alg", "RS256"}, {"typ", "JWT"}, {"kid", text_of(key, "private_key_id")}};
+      {"alg", "RS256"}, {"typ", "JWT"}, {"kid", json_text(key, "private_key_id")}};
   // Impersonation asks another service than storage, hence the wide scope beside the narrow one.
-  const nlohmann::json claims = {{"iss", text_of(key, "client_email")},
+  const nlohmann::json claims = {{"iss", json_text(key, "client_email")},
                                  {"scope", fmt::format("{} {}", kStorageScope, kCloudScope)},
                                  {"aud", uri},
                                  {"iat", seconds},
                                  {"exp", seconds + 3600}};
   const std::string text = crypto::to_base64_url(as_bytes(header.dump())) + "." +
                            crypto::to_base64_url(as_bytes(claims.dump()));
-  const Bytes signature = crypto::sign_rs256(text_of(key, "private_key"), as_bytes(text));
+  const Bytes signature = crypto::sign_rs256(json_text(key, "private_key"), as_bytes(text));
   return ask_token(environment, uri,
                    {{"grant_type", "urn:ietf:params:oauth:grant-type:jwt-bearer"},
                     {"assertion", text + "." + crypto::to_base64_url(signature)}},
@@ -157,8 +153,8 @@ AccessToken impersonate(const AccessToken& own, const GcsAuthOptions& options,
   const auto document = nlohmann::json::parse(as_text(response.body), nullptr, false);
   AccessToken token;
   if (document.is_object()) {
-    token = {.text = text_of(document, "accessToken"),
-             .expires = parse_timestamp(text_of(document, "expireTime"))};
+    token = {.text = json_text(document, "accessToken"),
+             .expires = parse_timestamp(json_text(document, "expireTime"))};
   }
   if (token.text.empty()) {
     throw Error(sqlstate::kInvalidAuthorization,
@@ -172,15 +168,15 @@ AccessToken impersonate(const AccessToken& own, const GcsAuthOptions& options,
 AccessToken gcs_token_of_file(const std::string& credentials_json, GcsTokenServer server,
                               const CloudEnvironment& environment, const Stop& stop) {
   const auto key = nlohmann::json::parse(credentials_json, nullptr, false);
-  const std::string type = key.is_object() ? text_of(key, "type") : "";
+  const std::string type = key.is_object() ? json_text(key, "type") : "";
   if (type == "service_account")
     return token_of_service_account(key, token_uri_of(key, server), environment, stop);
   if (type == "authorized_user") {
     return ask_token(environment, std::string(kTokenUri),
                      {{"grant_type", "refresh_token"},
-                      {"client_id", text_of(key, "client_id")},
-                      {"client_secret", text_of(key, "client_secret")},
-                      {"refresh_token", text_of(key, "refresh_token")}},
+                      {"client_id", json_text(key, "client_id")},
+                      {"client_secret", json_text(key, "client_secret")},
+                      {"refresh_token", json_text(key, "refresh_token")}},
                      stop);
   }
   if (type.empty()) {

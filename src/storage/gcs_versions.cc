@@ -2,6 +2,7 @@
 
 #include "base/error.h"
 #include "storage/gcs_client.h"
+#include "storage/json_text.h"
 #include "storage/ranged_get.h"
 #include "storage/versions_store.h"
 
@@ -10,11 +11,6 @@ namespace holdfast::storage {
 namespace {
 
 /// A member of an object that is text; empty when there is none.
-std::string text_of(const nlohmann::json& object, const char* name) {
-  const auto found = object.find(name);
-  return found != object.end() && found->is_string() ? found->get<std::string>() : "";
-}
-
 /// Source: Cloud Storage JSON API, Objects (generation, timeCreated, timeDeleted), list (versions)
 /// and get (generation).
 class GcsVersions final : public VersionSource {
@@ -55,11 +51,11 @@ class GcsVersions final : public VersionSource {
  private:
   void visit_item(const nlohmann::json& item, ListPages& pages,
                   const std::function<void(ObjectVersion)>& visit) const {
-    const std::string name = text_of(item, "name");
-    const std::string generation = text_of(item, "generation");
+    const std::string name = json_text(item, "name");
+    const std::string generation = json_text(item, "generation");
     const auto size = GcsClient::number_of(item, "size");
-    const auto created = parse_timestamp(text_of(item, "timeCreated"));
-    const std::string deleted = text_of(item, "timeDeleted");
+    const auto created = parse_timestamp(json_text(item, "timeCreated"));
+    const std::string deleted = json_text(item, "timeDeleted");
     if (name.empty() || generation.empty() || !size || !created) {
       throw Error(sqlstate::kIoError,
                   "could not list object versions: one has no name, generation, size or time")

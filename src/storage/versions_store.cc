@@ -16,7 +16,7 @@ namespace holdfast::storage {
 
 namespace {
 
-using Versions = std::map<ObjectKey, ObjectVersion>;
+using NewestVersions = std::map<ObjectKey, ObjectVersion>;
 
 /// Ids are numbers that grow, or times: the later one of two at one time is longer, or sorts later.
 bool is_newer(const ObjectVersion& one, const ObjectVersion& other) {
@@ -94,7 +94,7 @@ class AsOfStore final : public ObjectStore {
   }
 
   /// The last reader may outlive a second list.
-  using Loaded = std::shared_ptr<const Versions>;
+  using Loaded = std::shared_ptr<const NewestVersions>;
 
   /// What was there at the moment. The past does not change, so once is enough.
   Loaded load(const Stop& stop) {
@@ -103,7 +103,7 @@ class AsOfStore final : public ObjectStore {
       const MutexLock lock(mutex_);
       if (loaded_) return loaded_;
     }
-    Versions newest;
+    NewestVersions newest;
     source_->list(
         [&](ObjectVersion version) {
           if (version.since > at_) return;
@@ -114,7 +114,7 @@ class AsOfStore final : public ObjectStore {
     std::erase_if(newest, [&](const auto& entry) {
       return entry.second.until && *entry.second.until <= at_;
     });
-    auto loaded = std::make_shared<const Versions>(std::move(newest));
+    auto loaded = std::make_shared<const NewestVersions>(std::move(newest));
     const MutexLock lock(mutex_);
     loaded_ = loaded;
     return loaded;
