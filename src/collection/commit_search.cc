@@ -92,7 +92,8 @@ std::uint64_t CommitSearch::segment_to_begin_at(Time moment) {
 }
 
 WalPlace CommitSearch::walk(Lsn from, const std::optional<Time>& moment, Lsn limit) {
-  WalPlace place{.record = {}, .end = from, .next = from, .last_commit = {}, .next_commit = {}};
+  WalPlace place{
+      .record = {}, .end = from, .next = from, .last_commit = {}, .settled = {}, .next_commit = {}};
   WalReader reader = reader_at(from);
   while (const WalRecord* record = reader.next()) {
     stop_.check();
@@ -106,6 +107,11 @@ WalPlace CommitSearch::walk(Lsn from, const std::optional<Time>& moment, Lsn lim
     place.end = record->end;
     place.next = reader.position();
     if (commit) place.last_commit = commit;
+    if (!moment) continue;
+    const auto time = postgres::transaction_time(*record, stretch_.major);
+    if (time && *time <= *moment) {
+      place.settled = WalPlace::Settled{.record = record->start, .end = record->end};
+    }
   }
   if (reader.position() < limit) check_end(reader);
   return place;
@@ -115,8 +121,8 @@ WalPlace CommitSearch::before_commit_after(Time moment) {
   std::uint64_t segment = segment_to_begin_at(moment);
   for (std::uint64_t back = 1;; back *= 2) {
     const WalPlace place = walk(start_of(segment), moment, stretch_.end);
-    // A record may be longer than segments.
-    if (place.record.valid() || segment == first_segment()) return place;
+    // A record may be longer than segments, and a transaction than that.
+    if (place.settled || segment == first_segment()) return place;
     segment = std::max(first_segment() + back, segment) - back;
   }
 }
@@ -143,6 +149,7 @@ std::optional<WalPlace> CommitSearch::restore_point(std::string_view name) {
                        .end = record->end,
                        .next = reader.position(),
                        .last_commit = last,
+                       .settled = {},
                        .next_commit = {}};
     }
   }

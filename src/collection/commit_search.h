@@ -36,6 +36,14 @@ struct WalPlace {
   postgres::Lsn next;
   /// The last commit before it, as far as it was looked at; perhaps absent though there is one.
   std::optional<Commit> last_commit;
+  /// Of a place that was looked for by time: the last record before it by which a transaction was
+  /// committed, aborted or prepared at or before that time. What follows it is the unfinished work
+  /// of others, of which not everything waits for a commit: DROP DATABASE removes files before.
+  struct Settled {
+    postgres::Lsn record;
+    postgres::Lsn end;
+  };
+  std::optional<Settled> settled{};
   /// The commit right behind it; absent when the stretch has none any more.
   std::optional<Commit> next_commit;
 };

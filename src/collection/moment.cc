@@ -147,6 +147,16 @@ bool MomentFinder::other_future(const Found& found) const {
   return false;
 }
 
+/// Whether recovery along the timeline may end with the last thing that was settled (or at the end
+/// of the layer, where nothing was): a timeline can be left behind its begin only.
+bool MomentFinder::settled_on_own_timeline(const Found& found) const {
+  const auto timeline = std::ranges::find_if(
+      holdings_.timelines(), [&](const auto& one) { return one.path.last() == found.timeline; });
+  const Lsn own = timeline->path.begin_of_last();
+  const auto& settled = found.place.settled;
+  return !own.valid() || (settled ? settled->record : stop_of(*found.layer)) >= own;
+}
+
 Moment MomentFinder::choose(std::vector<Found> found, std::string_view what,
                             const std::optional<Time>& moment) const {
   if (std::ranges::any_of(found, [](const Found& one) { return !one.before_own_commits; })) {
@@ -168,7 +178,12 @@ Moment MomentFinder::choose(std::vector<Found> found, std::string_view what,
   // Of several that agree, the one that needs no knowledge of later timelines.
   const Found& best = *std::ranges::min_element(found, {}, &Found::timeline);
   Moment chosen = collection::end_of(*best.layer);
-  if (best.place.record.valid()) {
+  if (moment && settled_on_own_timeline(best)) {
+    if (!best.place.settled) return chosen;
+    chosen.target = RecoveryTarget{.timeline = best.timeline,
+                                   .record = best.place.settled->record,
+                                   .end = best.place.settled->end};
+  } else if (best.place.record.valid()) {
     chosen.target = RecoveryTarget{
         .timeline = best.timeline, .record = best.place.record, .end = best.place.end};
   }

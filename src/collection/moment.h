@@ -46,7 +46,8 @@ class MomentFinder {
   MomentFinder(storage::ObjectStore& store, const std::vector<proto::Manifest>& layers,
                const Stop& stop, MomentFor purpose = MomentFor::Restore);
 
-  /// The last commit at or before `moment`: the place before the first one after it. Throws
+  /// The last commit at or before `moment`, and whatever else was aborted or prepared by then: none
+  /// of what is unfinished before the first commit after it. Throws
   /// kInvalidParameterValue when the archive does not tell what was committed by then, naming the
   /// windows, and when timelines differ about it.
   Moment at_time(Time moment) const;
@@ -82,6 +83,7 @@ class MomentFinder {
   std::optional<Found> look_for(const ArchivedTimeline& timeline, postgres::Lsn lsn) const;
   bool is_covered(const ArchivedTimeline& timeline, const WalPlace& place, Time moment) const;
   bool other_future(const Found& found) const;
+  bool settled_on_own_timeline(const Found& found) const;
   std::vector<RestorableWindow> windows_of(const ArchivedTimeline& timeline) const;
   std::optional<RestorableWindow> with_times(const ArchivedTimeline& timeline,
                                              const proto::Manifest* layer, postgres::Lsn begin,

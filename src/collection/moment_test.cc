@@ -37,6 +37,13 @@ class MomentTest : public ::testing::Test {
                             static_cast<std::int64_t>(kPostgresEpochSeconds) * 1'000'000);
     return wal_.add({.resource_manager = 1, .info = 0x00, .main_data = data});
   }
+  Lsn prepare(Time time) {
+    Bytes data(64);
+    store<std::int64_t>(data, 16,
+                        time.time_since_epoch().count() -
+                            static_cast<std::int64_t>(kPostgresEpochSeconds) * 1'000'000);
+    return wal_.add({.resource_manager = 1, .info = 0x10, .main_data = data});
+  }
   Lsn restore_point(const std::string& name) {
     Bytes data(8 + 64);
     std::ranges::copy(as_bytes(name), data.begin() + 8);
@@ -154,6 +161,34 @@ TEST_F(MomentTest, CommitsSideBySideMayBeOutOfOrder) {
   // As PostgreSQL's own recovery to a time: nothing that committed later is ever in it.
   EXPECT_LT(finder().at_time(at(101, 20)).target->record, later);
   EXPECT_EQ(finder().at_time(at(101, 35)).target->record, earlier);
+}
+
+TEST_F(MomentTest, WhatIsUnfinishedIsNotReplayed) {
+  layer("full", at(100));
+  // DROP DATABASE logs that the files are gone before it commits.
+  wal_.add({.resource_manager = 4, .info = 0x20, .main_data = Bytes(8)});
+  commit(at(110));
+  const Lsn second = commit(at(120));
+  const Lsn drop = wal_.add({.resource_manager = 4, .info = 0x20, .main_data = Bytes(8)});
+  fill(3 * kSegmentBytes);
+  commit(at(130));
+  const Lsn prepared = prepare(at(140));
+  const Lsn unfinished = wal_.add({.resource_manager = 10, .info = 0x00, .main_data = Bytes(100)});
+  commit(at(150));
+  archive();
+  // Not even what came before the first commit.
+  EXPECT_EQ(finder().at_time(at(105)).layer, "full");
+  EXPECT_FALSE(finder().at_time(at(105)).target);
+  const auto before_drop = finder().at_time(at(125)).target;
+  ASSERT_TRUE(before_drop);
+  EXPECT_EQ(before_drop->record, second);
+  EXPECT_LE(before_drop->end, drop);
+  const auto with_prepared = finder().at_time(at(145)).target;
+  ASSERT_TRUE(with_prepared);
+  EXPECT_EQ(with_prepared->record, prepared);
+  EXPECT_LE(with_prepared->end, unfinished);
+  // At a position everything that begins before it is.
+  EXPECT_GE(finder().at_lsn(Lsn{drop.value + 1}).target->record, drop);
 }
 
 TEST_F(MomentTest, AMarkTellsThatNothingWasCommitted) {

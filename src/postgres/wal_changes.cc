@@ -11,10 +11,13 @@ namespace {
 // Source: PostgreSQL src/include/access/xact.h.
 constexpr std::uint8_t kXactOperation = 0x70;
 constexpr std::uint8_t kXactCommit = 0x00;
+constexpr std::uint8_t kXactPrepare = 0x10;
 constexpr std::uint8_t kXactAbort = 0x20;
 constexpr std::uint8_t kXactCommitPrepared = 0x30;
 constexpr std::uint8_t kXactAbortPrepared = 0x40;
 constexpr std::uint8_t kXactHasInfo = 0x80;
+/// Offset of prepared_at, behind magic, length, transaction and database.
+constexpr std::size_t kPreparedAt = 16;
 constexpr std::uint32_t kXinfoHasDatabase = 1U << 0;
 constexpr std::uint32_t kXinfoHasSubxacts = 1U << 1;
 constexpr std::uint32_t kXinfoHasRelations = 1U << 2;
@@ -164,6 +167,17 @@ std::optional<XactRecord> parse_xact_record(const WalRecord& record, int major) 
     for (std::uint32_t i = 0; i < count; ++i) out.dropped.push_back(fields.take_locator());
   }
   return out;
+}
+
+std::optional<Time> transaction_time(const WalRecord& record, int major) {
+  if (const auto ended = parse_xact_record(record, major)) return ended->time;
+  if (record.resource_manager != rmgr::kXact || (record.info & kXactOperation) != kXactPrepare) {
+    return std::nullopt;
+  }
+  Fields fields(record.main_data, "prepared transaction");
+  fields.skip(kPreparedAt + sizeof(std::int64_t));
+  return Time(kPostgresEpoch) +
+         std::chrono::microseconds(load<std::int64_t>(record.main_data, kPreparedAt));
 }
 
 std::optional<std::string_view> restore_point_name(const WalRecord& record) {

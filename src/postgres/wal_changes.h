@@ -35,6 +35,11 @@ struct XactRecord {
 /// Source: PostgreSQL src/backend/access/rmgrdesc/xactdesc.c (ParseCommitRecord).
 std::optional<XactRecord> parse_xact_record(const WalRecord& record, int major);
 
+/// When a transaction was committed, aborted or prepared, as the record of it says; absent for all
+/// other records. Throws kDataCorrupted when its content is impossible.
+/// Source: PostgreSQL src/include/access/xact.h (xl_xact_prepare).
+std::optional<Time> transaction_time(const WalRecord& record, int major);
+
 /// The name of a restore point (pg_create_restore_point()); absent for all other records.
 /// Source: PostgreSQL src/include/access/xlog_internal.h (xl_restore_point).
 std::optional<std::string_view> restore_point_name(const WalRecord& record);

@@ -107,6 +107,23 @@ def test_a_deleted_collection_comes_back(bank, minio, mode):
     assert error.sqlstate == "58P01", error
 
 
+def test_a_full_of_the_past_is_kept_like_any_other(bank, minio):
+    bucket = "locked-past"
+    minio.make_bucket(bucket, object_lock=True)
+    uri = minio.uri("archive", keys=minio.session_keys(PUT_GET_LIST + RETAIN + VERSIONS, bucket), bucket=bucket)
+    lock = "object_lock = 'governance', retain_for = '2 days'"
+    bank.psql(f"BACKUP INTO '{uri}' WITH revision_history, {lock}")
+    before = set(minio.objects(bucket=bucket))
+    bank.psql(f"BACKUP INTO '{uri}' AS OF SYSTEM TIME '-1ms' WITH revision_history, {lock}")
+    new = [name for name in set(minio.objects(bucket=bucket)) - before if re.search(r"BACKUP_MANIFEST|LATEST|[.]pack$", name)]
+    assert sum("BACKUP_MANIFEST" in name for name in new) == 1 and any(name.endswith(".pack") for name in new), new
+    for name in new:
+        kept = retention(minio, bucket, name)
+        assert kept and kept[0] == "GOVERNANCE", name
+    assert "No problems found!" in bank.psql(f"SHOW BACKUP VALIDATE FROM LATEST IN '{uri}'")
+    bank.psql(f"DROP WAL ARCHIVE IN '{uri}'")
+
+
 def test_a_bucket_that_locks_everything(bank, minio, proxy):
     """Least privilege, and a retention that the bucket gives to locks and checkpoints too: jobs end all the same."""
     bucket = "default-lock"

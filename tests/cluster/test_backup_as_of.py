@@ -176,7 +176,9 @@ def test_encrypted_and_retained(lab):
     source.sql("CREATE TABLE later AS SELECT generate_series(1, 500) AS id", "bank")
     work(source, "second", clients=1, transfers=5)
     wait_archived(daemon, source)
-    daemon.sql(f"BACKUP INTO LATEST IN '{COLLECTION}' AS OF SYSTEM TIME {spelled(ledger(source)[-1][1])} WITH {PASSPHRASE}")
+    result = daemon.sql(f"BACKUP INTO LATEST IN '{COLLECTION}' AS OF SYSTEM TIME {spelled(ledger(source)[-1][1])} WITH {PASSPHRASE}")
+    assert any("SHOW BACKUP lists for this layer the objects of" in message for _, message in result.notices), result.notices
+    assert "later" not in {row["object_name"] for row in daemon.sql(f"SHOW BACKUP FROM LATEST IN '{COLLECTION}' WITH {PASSPHRASE}").dicts()}
     source.sql("DROP TABLE later", "bank")
     source.sql("CREATE DATABASE rescue")
     daemon.sql(f"RESTORE TABLE bank.public.later FROM LATEST IN '{COLLECTION}' WITH into_db = 'rescue', {PASSPHRASE}")

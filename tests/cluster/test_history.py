@@ -274,3 +274,24 @@ def test_a_tablespace_made_while_the_backup_ran_is_not_emptied_by_replay(lab, po
     target = lab.root / "later"
     daemon.sql(f"RESTORE FROM LATEST IN '{COLLECTION}' WITH data_directory = '{target}', tablespace_mapping = '{oid}={lab.directory('mapped')}'")
     assert_same(before, digest(source))
+
+
+def test_a_database_that_was_dropped_comes_back_as_of_right_before(lab):
+    """PostgreSQL removes a database's files, and says that it is invalid, before it commits that."""
+    source = make_ledger(lab)
+    daemon = lab.holdfast(source)
+    daemon.sql(f"BACKUP INTO '{COLLECTION}' WITH revision_history")
+    work(source, "first", clients=1, transfers=30)
+    entries = ledger(source)
+    source.sql("DROP DATABASE bank WITH (FORCE)")
+    dropped = source.value("SELECT clock_timestamp()")
+    source.sql("CREATE TABLE later ()")
+    wait_archived(daemon, source)
+    server = lay_out(lab, daemon, source, spelled(entries[-1][1]), "before")
+    assert_holds(server, entries)
+    server.stop()
+    server = lay_out(lab, daemon, source, f"'{dropped}'", "behind")
+    assert "bank" not in server.databases()
+    server.stop()
+    daemon.sql(f"RESTORE DATABASE bank FROM LATEST IN '{COLLECTION}' AS OF SYSTEM TIME {spelled(entries[-1][1])}")
+    assert source.value("SELECT count(*) FROM ledger", "bank") == str(len(entries))
