@@ -9,6 +9,7 @@
 #include "restore/deferred_checks.h"
 #include "restore/dump_tools.h"
 #include "restore/handover.h"
+#include "restore/index_marks.h"
 #include "restore/object_restore.h"
 #include "restore/table_views.h"
 #include "restore/untrusted_code.h"
@@ -161,6 +162,7 @@ class DatabaseRestore final : public ObjectRestore {
       if (i == 0) make_builder(run_, live);
     }
     const DeferredChecks checks(run_, source);
+    const IndexMarks marks(run_, source, {});
     create_database(source, workshop.major(), i);
     const DumpRequest dump{.source = workshop.connect(name),
                            .file = fmt::format("{}/{}/definitions-{}.dump", run_.services.workshops,
@@ -188,6 +190,7 @@ class DatabaseRestore final : public ObjectRestore {
     give_to_builder(run_, target, {});
     restore_definitions(run_, dump, hidden_name(i), DumpSection::PostData);
     checks.settle(target, {});
+    marks.settle(target);
     if (!spec_.schema_only()) {
       refresh_views(run_, source, target, {});
       report("gathering statistics");

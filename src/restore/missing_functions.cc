@@ -8,7 +8,6 @@ namespace holdfast::restore {
 namespace {
 
 using postgres::Connection;
-using postgres::quote_identifier;
 
 /// Parts of tables that may use functions, with the statement that leaves each out: NULL where none
 /// may. What comes with a parent's part, or is PostgreSQL's own, goes with that.

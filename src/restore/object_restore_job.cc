@@ -142,7 +142,9 @@ class Attempt {
 
   std::filesystem::path find_server() {
     const auto given = services_.programs(run_.stop());
-    run_.dump_programs = find_dump_programs(given, source_major(), run_.live_major, run_.stop());
+    if (!run_.spec.system_users()) {
+      run_.dump_programs = find_dump_programs(given, source_major(), run_.live_major, run_.stop());
+    }
     const auto found = postgres::find_program(given, source_major(), "postgres", run_.stop());
     if (found) return *found;
     throw Error(sqlstate::kUndefinedFile,

@@ -13,6 +13,7 @@
 #include "restore/deferred_checks.h"
 #include "restore/dump_tools.h"
 #include "restore/handover.h"
+#include "restore/index_marks.h"
 #include "restore/row_filter.h"
 #include "restore/table_preparation.h"
 #include "restore/table_views.h"
@@ -87,6 +88,7 @@ class DatabaseTables final : public TableRestore {
     if (filter) filter->define(source, tables);
     prepare_tables(run_, source, target, tables);
     const DeferredChecks checks(run_, source);
+    const IndexMarks marks(run_, source, tables.staging_schemas());
     make_builder(run_, target);
     for (const auto& [schema, staging] : tables.staging) {
       create_schema(target, staging, target_schema(schema));
@@ -116,6 +118,7 @@ class DatabaseTables final : public TableRestore {
     give_to_builder(run_, target, dump.schemas);
     restore_definitions(run_, dump, spec_.into_db(), DumpSection::PostData);
     checks.settle(target, dump.schemas);
+    marks.settle(target);
     validate_foreign_keys(target, tables);
     if (!spec_.schema_only()) {
       refresh_views(run_, source, target, dump.schemas);

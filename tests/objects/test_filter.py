@@ -209,3 +209,20 @@ def test_it_belongs_to_the_job(backed_up):
     assert "where = 'id <= 50'" in daemon.job(job)["description"]
     server.sql("DROP TABLE toasted", "rescue")
     assert leftovers(server, daemon) == []
+
+
+def test_killed_it_goes_on_with_the_same_rows(backed_up):
+    server, daemon = backed_up
+    for point in ("restore.objects_after_catalogs", "restore.objects_copy", "restore.objects_before_final"):
+        daemon.restart(f"{point}=kill")
+        try:
+            job = daemon.detached(statement("parts", "id <= 30", ", detached"))
+        except ConnectionError:
+            job = None
+        daemon.wait_killed()
+        daemon.pause_point = None
+        daemon.start()
+        daemon.wait_job(int(job or daemon.jobs()[0]["job_id"]))
+        assert server.sql("SELECT count(*), max(id) FROM parts", "rescue").rows == [["30", "30"]], point
+        server.sql("DROP TABLE parts", "rescue")
+        assert leftovers(server, daemon) == []

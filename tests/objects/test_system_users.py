@@ -175,3 +175,22 @@ def test_of_a_moment_and_encrypted(lab):
     assert row["rows"] == "2"
     assert server.value("SELECT string_agg(rolname, ' ' ORDER BY rolname) FROM pg_roles WHERE rolname ~ '^(early|later|latest)$'") == "early later"
     assert leftovers(server, daemon) == []
+
+
+@pytest.mark.parametrize("version", (13, 14, 16, 17, 18))
+def test_each_version_has_its_memberships(lab, version):
+    server = lab.postgres(version=version)
+    server.sql("CREATE ROLE readers; CREATE ROLE ann LOGIN PASSWORD 'x'; CREATE ROLE ben; GRANT readers TO ann WITH ADMIN OPTION;"
+               "GRANT ann TO ben")
+    options = ""
+    if version >= 16:
+        server.sql("GRANT readers TO ben WITH INHERIT FALSE, SET FALSE; GRANT readers TO ann WITH INHERIT FALSE")
+        options = ", inherit_option, set_option"
+    daemon = lab.holdfast(server)
+    daemon.sql(f"BACKUP INTO '{COLLECTION}'")
+    memberships = MEMBERS.replace("admin_option", f"admin_option{options}")
+    before = server.sql(FACTS).rows, server.sql(memberships).rows
+    server.sql("DROP ROLE readers, ann, ben")
+    assert daemon.sql(STATEMENT).one()["rows"] == "3"
+    assert (server.sql(FACTS).rows, server.sql(memberships).rows) == before
+    assert leftovers(server, daemon) == []

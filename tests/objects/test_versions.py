@@ -15,6 +15,7 @@ ALTER TABLE t ALTER big SET STORAGE EXTERNAL;
 INSERT INTO t (m, v, big) SELECT '{sad,ok}', 'v' || i, repeat('b', 5000) FROM generate_series(1, 500) i;
 CREATE INDEX t_v ON t (lower(v));
 CREATE TABLE other AS SELECT i FROM generate_series(1, 5000) i;
+CREATE FUNCTION peek(i bigint) RETURNS boolean LANGUAGE plpgsql SECURITY DEFINER AS 'BEGIN RETURN true; END';
 """
 ROWS = "SELECT md5(string_agg(t::text, '|' ORDER BY id)) FROM t"
 
@@ -89,6 +90,15 @@ def test_backups_of_databases_and_tables_of_older_versions(lab, live, version, s
     daemon.start()
     daemon.sql(f"RESTORE TABLE old.public.t FROM LATEST IN '{COLLECTION}' WITH into_db = 'rescue'")
     assert live.value(ROWS, "rescue") == content
+    live.sql("DROP TABLE t; DROP TYPE mood", "rescue")
+    # Some of the rows: what guards the condition is made of that version's catalogs.
+    daemon.sql(f"RESTORE TABLE old.public.t FROM LATEST IN '{COLLECTION}' WITH into_db = 'rescue', "
+               "where = $$id % 7 = 0 AND 'ok'::public.mood = ANY (t.m) AND lower(v) LIKE 'v%!' AND id < (SELECT max(id) FROM t)$$")
+    assert live.value("SELECT count(*) || ' ' || sum(id % 7) FROM t", "rescue") == "71 0"
+    error = daemon.error(f"RESTORE TABLE old.public.t FROM LATEST IN '{COLLECTION}' WITH into_db = 'rescue', into_schema = 's', "
+                         "where = 'public.peek(id)'")
+    assert error.sqlstate == "42501" and "it may not use function public.peek(bigint)" in error.message, error
+    assert leftovers(live, daemon) == []
     daemon.stop()
     live.sql("DROP TABLE t; DROP TYPE mood", "rescue")
 
