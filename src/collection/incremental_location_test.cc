@@ -101,7 +101,8 @@ TEST_F(IncrementalLocationTest, LayersOfAClaimedFullGoElsewhere) {
   EXPECT_THAT(keys(there_),
               ElementsAre(kLayerElsewhere + "/data/1.pack", kFull + "/FULL-LOCATION"));
   EXPECT_EQ(get(*store, kLocatedLayer + "/data/1.pack"), "pack");
-  EXPECT_EQ(store->stat(kLocatedLayer + "/data/1.pack", stop_)->key, kLocatedLayer + "/data/1.pack");
+  EXPECT_EQ(store->stat(kLocatedLayer + "/data/1.pack", stop_)->key,
+            kLocatedLayer + "/data/1.pack");
   EXPECT_THAT(store->list_directories(incrementals_of(kFull), stop_), ElementsAre("20261120"));
   EXPECT_THAT(keys(*store, incrementals_of(kFull)),
               ElementsAre(kLocatedLayer + "/data/1.pack", full_location_key(kFull)));
@@ -199,7 +200,8 @@ TEST_F(IncrementalLocationTest, EncryptedLayersAreBoundToTheirNamesInTheCollecti
   // Moved into the collection it is still the same object.
   put(here_, kLocatedLayer + "/data/1.pack", get(there_, kLayerElsewhere + "/data/1.pack"));
   there_.remove(kLayerElsewhere + "/data/1.pack", stop_);
-  EXPECT_EQ(get(*with_keys(located(there_), keys_of_chain), kLocatedLayer + "/data/1.pack"), "plain text");
+  EXPECT_EQ(get(*with_keys(located(there_), keys_of_chain), kLocatedLayer + "/data/1.pack"),
+            "plain text");
 }
 
 TEST_F(IncrementalLocationTest, ACollectionThatIsTheOtherPlaceOfAnotherKnowsItsOwn) {

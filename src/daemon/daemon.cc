@@ -24,8 +24,8 @@
 #include "daemon/background.h"
 #include "daemon/backup_metrics.h"
 #include "daemon/instance.h"
+#include "daemon/job_authorization.h"
 #include "daemon/metrics.h"
-#include "daemon/role_session.h"
 #include "daemon/schedule_launcher.h"
 #include "daemon/userfile_store.h"
 #include "jobs/registry.h"
@@ -42,7 +42,6 @@
 #include "state/external_connections.h"
 #include "state/history.h"
 #include "statements/alter_backup.h"
-#include "statements/backup_rights.h"
 #include "statements/backup_statement.h"
 #include "statements/delete_backups.h"
 #include "statements/dispatcher.h"
@@ -50,8 +49,6 @@
 #include "statements/history_statements.h"
 #include "statements/job_statements.h"
 #include "statements/milestone_statements.h"
-#include "statements/privileges.h"
-#include "statements/restore_objects.h"
 #include "statements/restore_statement.h"
 #include "statements/schedule_services.h"
 #include "statements/show_backup_statement.h"
@@ -202,10 +199,6 @@ struct Daemon::Parts {
   void register_jobs();
   void register_statements();
   void start_listening();
-  /// A job may start long after its statement.
-  void authorize(backup::proto::BackupJobSpec& spec, const Stop& stop);
-  void authorize(restore::proto::RestoreJobSpec& spec, const Stop& stop);
-  void authorize_verification(const restore::proto::RestoreJobSpec& spec, const Stop& stop);
   /// Where restores of single objects have their private instances.
   std::string workshops() const { return configuration.store + "/workshop"; }
 
@@ -322,8 +315,10 @@ void Daemon::Parts::register_jobs() {
                              .archives = &archives,
                              .past = &past_clusters,
                              .wal_keep_limit = configuration.wal_keep_limit,
-                             .authorize = [this](backup::proto::BackupJobSpec& spec,
-                                                 const Stop& until) { authorize(spec, until); }});
+                             .authorize =
+                                 [this](auto& spec, const Stop& until) {
+                                   authorize_backup(instance, stores, spec, until);
+                                 }});
                        }});
   runner.register_kind(
       std::string(jobs::kRestoreType),
@@ -341,8 +336,10 @@ void Daemon::Parts::register_jobs() {
                            return postgres::ConnectOptions{.conninfo = instance.conninfo()};
                          },
                      .programs = [this](const Stop& until) { return instance.programs(until); },
-                     .authorize = [this](restore::proto::RestoreJobSpec& spec,
-                                         const Stop& until) { authorize(spec, until); },
+                     .authorize =
+                         [this](auto& spec, const Stop& until) {
+                           authorize_restore(instance, stores, spec, until);
+                         },
                      .workshops = workshops()});
              return std::make_unique<retention::GuardedRestore>(std::move(body), registry);
            },
@@ -355,8 +352,10 @@ void Daemon::Parts::register_jobs() {
                                  const Stop&) { return stores.open(uri, access); },
             .live = {},
             .programs = [this](const Stop& until) { return instance.programs(until); },
-            .authorize = [this](restore::proto::RestoreJobSpec& spec,
-                                const Stop& until) { authorize_verification(spec, until); },
+            .authorize =
+                [this](auto& spec, const Stop& until) {
+                  authorize_verification(instance, stores, spec, until);
+                },
             .workshops = workshops()});
         return std::make_unique<retention::GuardedRestore>(std::move(body), registry);
       }});
@@ -364,36 +363,6 @@ void Daemon::Parts::register_jobs() {
 
 retention::RetentionEnvironment Daemon::Parts::retention_environment() {
   return {.stores = &stores, .registry = &registry};
-}
-
-void Daemon::Parts::authorize(backup::proto::BackupJobSpec& spec, const Stop& stop) {
-  if (spec.local_administrator()) return;
-  RoleSession session(instance, {.role = spec.user(), .database = {}}, stop);
-  statements::check_backup_rights(
-      stores, [this] { return postgres::ConnectOptions{.conninfo = instance.conninfo()}; }, session,
-      spec, stop);
-}
-
-void Daemon::Parts::authorize(restore::proto::RestoreJobSpec& spec, const Stop& stop) {
-  restore::proto::ObjectRestoreSpec& objects = *spec.mutable_objects();
-  if (objects.local_administrator()) return;
-  RoleSession session(instance, {.role = objects.user(), .database = {}}, stop);
-  statements::check_object_privileges(session, objects);
-  statements::check_storage_use(stores, spec.collection_uri(), session);
-  if (!spec.incremental_uri().empty()) {
-    statements::check_storage_use(stores, spec.incremental_uri(), session);
-  }
-}
-
-void Daemon::Parts::authorize_verification(const restore::proto::RestoreJobSpec& spec,
-                                           const Stop& stop) {
-  if (spec.verify().local_administrator()) return;
-  RoleSession session(instance, {.role = spec.verify().user(), .database = {}}, stop);
-  statements::require_administrator(session, statements::kVerifyRight);
-  statements::check_storage_use(stores, spec.collection_uri(), session);
-  if (!spec.incremental_uri().empty()) {
-    statements::check_storage_use(stores, spec.incremental_uri(), session);
-  }
 }
 
 void Daemon::Parts::register_statements() {

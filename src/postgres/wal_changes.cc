@@ -9,9 +9,7 @@ namespace holdfast::postgres {
 namespace {
 
 // Source: PostgreSQL src/include/access/xact.h.
-constexpr std::uint8_t kXactOperation = 0x70;
 constexpr std::uint8_t kXactCommit = 0x00;
-constexpr std::uint8_t kXactPrepare = 0x10;
 constexpr std::uint8_t kXactAbort = 0x20;
 constexpr std::uint8_t kXactCommitPrepared = 0x30;
 constexpr std::uint8_t kXactAbortPrepared = 0x40;

@@ -40,4 +40,9 @@ inline constexpr std::uint8_t kInfoOwnBits = 0xF0;
 
 constexpr std::uint64_t align8(std::uint64_t value) { return (value + 7) & ~std::uint64_t{7}; }
 
+// Of a transaction's record: what it is, and preparing. Source: PostgreSQL
+// src/include/access/xact.h.
+inline constexpr std::uint8_t kXactOperation = 0x70;
+inline constexpr std::uint8_t kXactPrepare = 0x10;
+
 }  // namespace holdfast::postgres

@@ -32,9 +32,6 @@ enum Rmgr : std::uint8_t {
   kFirstCustom = 128  // src/include/access/rmgr.h (RM_MIN_CUSTOM_ID), 15 and later
 };
 
-// Source: PostgreSQL src/include/access/xact.h.
-constexpr std::uint8_t kXactOperationMask = 0x70;
-constexpr std::uint8_t kXactPrepare = 0x10;
 // Of a PREPARE: magic, length, xid, database. Source: xact.h (xl_xact_prepare), 13-18.
 constexpr std::size_t kPrepareDatabaseOffset = 12;
 
@@ -95,7 +92,7 @@ WalDecision decide_without_blocks(const WalRecordHead& head, const WalScope& sco
     case kReplicationOrigin:
       return WalDecision::Keep;
     case kXact:
-      if ((head.info & kXactOperationMask) != kXactPrepare) return WalDecision::Keep;
+      if ((head.info & kXactOperation) != kXactPrepare) return WalDecision::Keep;
       return keep_if(scope.holds(word(data, kPrepareDatabaseOffset)));
     case kStorage:
       if (head.info == kStorageCreate) return keep_if(scope.wants(locator(data, 0)));

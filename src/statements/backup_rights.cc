@@ -105,11 +105,13 @@ void limit_to_rights(bool administrator, backup::proto::BackupJobSpec& spec) {
 
 void check_backup_rights(Stores& stores, const LiveServer& live, sql::SessionContext& session,
                          backup::proto::BackupJobSpec& spec, const Stop& stop) {
-  check_storage_use(stores, spec.collection_uri(), session);
+  std::vector<std::string> places{spec.collection_uri()};
+  if (!spec.incremental_uri().empty()) places.push_back(spec.incremental_uri());
+  for (const std::string& uri : places) check_storage_use(stores, uri, session);
   if (is_administrator(session)) return;
   if (spec.scope().empty()) return require_cluster_privilege(session, ClusterPrivilege::Backup);
   if (!spec.object_lock().empty()) require_administrator(session, "lock objects");
-  require_prepared_storage(stores, spec.collection_uri(), session);
+  for (const std::string& uri : places) require_prepared_storage(stores, uri, session);
   for (const auto& database : spec.scope()) require_scope(live, database, session, stop);
   limit_to_rights(false, spec);
 }
