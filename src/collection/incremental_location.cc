@@ -247,8 +247,7 @@ std::vector<std::string> LocatedStore::list_directories(const ObjectKey& prefix,
     names.push_back(std::move(name));
   }
   std::ranges::sort(names);
-  const auto repeated = std::ranges::unique(names);
-  names.erase(repeated.begin(), repeated.end());
+  names.erase(std::unique(names.begin(), names.end()), names.end());
   return names;
 }
 

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -33,7 +34,7 @@ class LocatedStore final : public storage::ObjectStore {
 
   /// Ties the full to the other place, so that its next layers go there. Fine when it is already.
   /// Throws kInvalidParameterValue when it was tied to another one, kObjectInUse when the place has
-  /// layers of another full of this name. Nothing of that is written when `only_check`.
+  /// layers of another full of this name. OnlyCheck writes nothing.
   enum class Claim { Take, OnlyCheck };
   void claim(const std::string& full, Claim what, const Stop& stop);
 

@@ -77,8 +77,7 @@ class AsOfStore final : public ObjectStore {
     });
     // "a-b/…" sorts before "a/…".
     std::ranges::sort(names);
-    const auto repeated = std::ranges::unique(names);
-    names.erase(repeated.begin(), repeated.end());
+    names.erase(std::unique(names.begin(), names.end()), names.end());
     return names;
   }
 
