@@ -171,7 +171,7 @@ void keep_own_wal(collection::SurveyedChain& chain) {
 
 TEST_F(WalTrimTest, AScopedChainHoldsBackNothingButTheMapsOfItsNextLayer) {
   collection::mark_wal_archive(store_, kSystem, stop_);
-  const auto milestone = collection::milestone_key(kSystem, 1, postgres::Lsn{12 * kSegmentBytes});
+  const auto milestone = collection::milestone_key(kSystem, 1, postgres::Lsn{12 * kSmallSegment});
   put_object(milestone);
   chain(11, 11);
   keep_own_wal(survey_.chains[0]);
@@ -181,7 +181,7 @@ TEST_F(WalTrimTest, AScopedChainHoldsBackNothingButTheMapsOfItsNextLayer) {
   EXPECT_THAT(maps(), ElementsAre(11, 12, 13, 14, 15, 16, 17, 18, 19, 20));
   EXPECT_TRUE(store_.stat(milestone, stop_));
   survey_.chains[0].layers.push_back(survey_.chains[0].layers[0]);
-  survey_.chains[0].layers[1].mutable_start()->set_position(14 * kSegmentBytes + 40);
+  survey_.chains[0].layers[1].mutable_start()->set_position(14 * kSmallSegment + 40);
   chain(17, 18);
   trim();
   EXPECT_THAT(segments(), ElementsAre(17, 18, 19, 20));

@@ -170,7 +170,7 @@ TEST_F(MomentTest, WhatIsUnfinishedIsNotReplayed) {
   commit(at(110));
   const Lsn second = commit(at(120));
   const Lsn drop = wal_.add({.resource_manager = 4, .info = 0x20, .main_data = Bytes(8)});
-  fill(3 * kSegmentBytes);
+  fill(3 * kSmallSegment);
   commit(at(130));
   const Lsn prepared = prepare(at(140));
   const Lsn unfinished = wal_.add({.resource_manager = 10, .info = 0x00, .main_data = Bytes(100)});
