@@ -146,6 +146,7 @@ void BackupRun::take_lock() {
   enter("taking the lock");
   collection::take_lock(*store_, spec_.subdirectory(), job_.id(), stop_);
   if (!spec_.full().empty()) require_continuable(*store_, spec_.full(), stop_);
+  collection::require_key_stored(*store_, keys_, stop_);
 }
 
 void BackupRun::read_checkpoint() {

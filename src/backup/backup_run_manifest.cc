@@ -101,6 +101,7 @@ void describe_copy(CopyState& copy, manifest::Manifest& layer) {
 void BackupRun::write_manifest() {
   enter("writing the manifest");
   describe_copy(copy_, manifest_);
+  collection::require_key_stored(*store_, keys_, stop_);
   collection::write_manifest(*store_, spec_.subdirectory(), manifest_, stop_);
   written_ = true;
 }

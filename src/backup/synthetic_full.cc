@@ -71,6 +71,8 @@ class SyntheticFullRun final : private CopyObserver {
     const auto incremental = collection::parse_incremental_directory(past().layer());
     collection::require_not_deleted(*source_, incremental ? incremental->full : past().layer(),
                                     stop_);
+    // Before the lock the directory was nobody's, and looked as old as its moment.
+    require_key();
   }
 
   /// Its packs are of files that are gone; their numbers are not given again, because they may be
@@ -263,6 +265,7 @@ class SyntheticFullRun final : private CopyObserver {
     cluster_.reset();
     find_segments(*store_, layer_, stop_);
     describe_copy(copy_, layer_);
+    require_key();
     collection::write_manifest(*store_, spec_.subdirectory(), layer_, stop_);
   }
 
@@ -292,6 +295,10 @@ class SyntheticFullRun final : private CopyObserver {
   }
 
  private:
+  void require_key() {
+    collection::require_key_stored(*store_, collection::parse_keys(spec_.keys()), stop_);
+  }
+
   const proto::PastMoment& past() const { return spec_.as_of(); }
   const manifest::Instance& instance() const { return layer_.instance(); }
 

@@ -278,6 +278,20 @@ TEST_F(RetentionJobTest, RemovesWhatUnfinishedBackupsLeft) {
   EXPECT_THAT(lab_.fulls(), ElementsAre(first_, second_, third_));
 }
 
+TEST_F(RetentionJobTest, WhatABackupHasYetToLockStays) {
+  // Named after a moment long ago.
+  const auto past = collection::subdirectory_for(lab_.clock.now() - 500h);
+  lab_.put(past + "/ENCRYPTION-INFO");
+  backup::proto::BackupJobSpec spec;
+  spec.set_subdirectory(past);
+  const auto waiting = lab_.create_job(jobs::kBackupType, spec);
+  EXPECT_THAT(lab_.run(lab_.keep(7)), Contains(Pair(past, HasSubstr("has yet to work in it"))));
+  EXPECT_THAT(lab_.objects(past), ElementsAre(past + "/ENCRYPTION-INFO"));
+  lab_.registry().succeed(waiting, 0);
+  EXPECT_THAT(lab_.run(lab_.keep(7)), Contains(Pair(past, StartsWith("deleted"))));
+  EXPECT_THAT(lab_.objects(past), IsEmpty());
+}
+
 TEST_F(RetentionJobTest, ACancelledJobKeepsWhatItHasNotDeleted) {
   LabJob job(lab_.registry(), lab_.create(older(20h)));
   int manifests = 0;

@@ -103,6 +103,11 @@ std::optional<std::string> reason_to_leave(const UnfinishedLayer& layer, const W
   if (const auto job = workers.working(layer.locks, layer.newest_sign)) {
     return fmt::format("backup job {} is not finished", *job);
   }
+  // Its statement has put the data key there, and a full of the past has an old name from the
+  // beginning.
+  if (const auto job = backup_into(workers.registry(), layer.directory)) {
+    return fmt::format("backup job {} has yet to work in it", *job);
+  }
   if (layer.locks.empty() && workers.is_young(layer.newest_sign)) {
     return "not finished, and too young to be left behind";
   }
