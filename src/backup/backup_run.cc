@@ -47,9 +47,45 @@ manifest::Lsn to_proto(postgres::Lsn lsn, postgres::TimelineId timeline) {
   return out;
 }
 
-/// Whether LATEST names a later state of the same cluster than `manifest`, or has to go on naming a
-/// backup of the cluster, on which others build: one of some tables does not take its place. What
-/// it names may be gone, or damaged.
+/// Whether a manifest is gone, damaged, or of a later version.
+bool is_unreadable(const Error& error) {
+  return error.state() == sqlstate::kUndefinedFile || error.state() == sqlstate::kDataCorrupted ||
+         error.state() == sqlstate::kFeatureNotSupported;
+}
+
+/// Whether an incremental layer of the full is a later state than `manifest`; those that cannot be
+/// read are not.
+bool reaches_later(storage::ObjectStore& store, const std::string& full,
+                   const manifest::Manifest& manifest, const Stop& stop) {
+  std::vector<std::string> layers = collection::list_layers(store, full, stop);
+  std::ranges::reverse(layers);  // the last is nearly always the latest
+  return std::ranges::any_of(layers, [&](const std::string& directory) {
+    if (directory == full) return false;
+    try {
+      const auto layer = collection::read_manifest(store, directory, stop);
+      return layer && collection::ends_later(*layer, manifest);
+    } catch (const Error& error) {
+      if (!is_unreadable(error)) throw;
+      return false;
+    }
+  });
+}
+
+/// The same by names alone, of a chain whose key is not known. The name of a full is that of a
+/// moment before its end, and so are those of layers.
+bool named_later(storage::ObjectStore& store, const std::string& full,
+                 const manifest::Manifest& manifest, const Stop& stop) {
+  if (full > manifest.subdirectory()) return true;
+  const Time end = time_from_us(manifest.end_time_us());
+  return std::ranges::any_of(collection::list_layers(store, full, stop), [&](const auto& layer) {
+    const auto incremental = collection::parse_incremental_directory(layer);
+    return incremental && incremental->time > end;
+  });
+}
+
+/// Whether the chain that LATEST names has a later state of the same cluster than `manifest`, or
+/// LATEST has to go on naming a backup of the cluster, on which others build: one of some tables
+/// does not take its place. What it names may be gone, or damaged.
 bool latest_stays(storage::ObjectStore& store, const manifest::Manifest& manifest,
                   const Stop& stop) {
   std::string named;
@@ -60,16 +96,13 @@ bool latest_stays(storage::ObjectStore& store, const manifest::Manifest& manifes
     if (collection::is_scoped(*latest) != collection::is_scoped(manifest)) {
       return collection::is_scoped(manifest);
     }
-    return collection::ends_later(*latest, manifest);
+    return collection::ends_later(*latest, manifest) || reaches_later(store, named, manifest, stop);
   } catch (const Error& error) {
-    // Encrypted with another chain's key: only its name is known.
+    // Encrypted with another chain's key: only its names are known.
     if (error.state() == sqlstate::kInvalidParameterValue) {
-      return collection::is_scoped(manifest) || named > manifest.subdirectory();
+      return collection::is_scoped(manifest) || named_later(store, named, manifest, stop);
     }
-    if (error.state() == sqlstate::kUndefinedFile || error.state() == sqlstate::kDataCorrupted ||
-        error.state() == sqlstate::kFeatureNotSupported) {
-      return false;
-    }
+    if (is_unreadable(error)) return false;
     throw;
   }
 }
@@ -146,6 +179,7 @@ void BackupRun::take_lock() {
   enter("taking the lock");
   collection::take_lock(*store_, spec_.subdirectory(), job_.id(), stop_);
   if (!spec_.full().empty()) require_continuable(*store_, spec_.full(), stop_);
+  collection::require_key_stored(*store_, keys_, stop_);
 }
 
 void BackupRun::read_checkpoint() {

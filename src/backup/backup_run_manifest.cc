@@ -101,6 +101,8 @@ void describe_copy(CopyState& copy, manifest::Manifest& layer) {
 void BackupRun::write_manifest() {
   enter("writing the manifest");
   describe_copy(copy_, manifest_);
+  collection::require_key_stored(*store_, keys_, stop_);
+  collection::require_lock(*store_, spec_.subdirectory(), job_.id(), stop_);
   collection::write_manifest(*store_, spec_.subdirectory(), manifest_, stop_);
   written_ = true;
 }

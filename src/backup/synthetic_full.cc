@@ -17,6 +17,7 @@
 #include "backup/copied_databases.h"
 #include "backup/past_cluster.h"
 #include "backup/plan.h"
+#include "backup/sign_of_life.h"
 #include "backup/wal_archives.h"
 #include "backup/whole_segments.h"
 #include "base/error.h"
@@ -50,7 +51,8 @@ class SyntheticFullRun final : private CopyObserver {
         stop_(job.stop()),
         store_(open(spec.keys())),
         source_(open(spec.source_keys())),
-        throttle_(spec.max_rate()) {
+        throttle_(spec.max_rate()),
+        life_(*store_, spec.subdirectory(), job.id(), *environment.clock, stop_) {
     if (!spec.as_of().timeline()) return;
     target_ = collection::RecoveryTarget{.timeline = spec.as_of().timeline(),
                                          .record = Lsn{spec.as_of().record()},
@@ -71,6 +73,9 @@ class SyntheticFullRun final : private CopyObserver {
     const auto incremental = collection::parse_incremental_directory(past().layer());
     collection::require_not_deleted(*source_, incremental ? incremental->full : past().layer(),
                                     stop_);
+    // Before the lock the directory was nobody's, and looked as old as its moment.
+    require_key();
+    life_.begin();
   }
 
   /// Its packs are of files that are gone; their numbers are not given again, because they may be
@@ -263,12 +268,15 @@ class SyntheticFullRun final : private CopyObserver {
     cluster_.reset();
     find_segments(*store_, layer_, stop_);
     describe_copy(copy_, layer_);
+    require_key();
+    collection::require_lock(*store_, spec_.subdirectory(), job_.id(), stop_);
     collection::write_manifest(*store_, spec_.subdirectory(), layer_, stop_);
   }
 
   /// The WAL behind the moment is in the archive that the moment was found in, and stays protected
   /// as long as that goes on.
   void protect_wal() {
+    if (!spec_.revision_history()) notice_other_lock(environment_, spec_, job_);
     if (spec_.unprotected() || environment_.archives == nullptr ||
         environment_.archives->find(spec_.collection_uri())) {
       return;
@@ -281,6 +289,7 @@ class SyntheticFullRun final : private CopyObserver {
   void move_latest() { point_latest_at(*store_, layer_, environment_.clock->now(), stop_); }
 
   void clean_up() {
+    life_.end();
     collection::release_lock(*store_, spec_.subdirectory(), job_.id(), stop_);
     std::int64_t rows = 0;
     for (const auto& object : layer_.objects()) rows += std::max<std::int64_t>(object.rows(), 0);
@@ -292,6 +301,10 @@ class SyntheticFullRun final : private CopyObserver {
   }
 
  private:
+  void require_key() {
+    collection::require_key_stored(*store_, collection::parse_keys(spec_.keys()), stop_);
+  }
+
   const proto::PastMoment& past() const { return spec_.as_of(); }
   const manifest::Instance& instance() const { return layer_.instance(); }
 
@@ -320,6 +333,7 @@ class SyntheticFullRun final : private CopyObserver {
   void enter(std::string phase) {
     phase_ = std::move(phase);
     report();
+    life_.renew();
   }
 
   void report() {
@@ -330,7 +344,10 @@ class SyntheticFullRun final : private CopyObserver {
     bytes_done_ += bytes;
     report();
   }
-  void pack_stored() override { job_.pause_point("backup.copy"); }
+  void pack_stored() override {
+    job_.pause_point("backup.copy");
+    life_.renew();
+  }
 
   /// What was promoted, or crashed, would be another history or no state at all.
   void require_stopped_in_recovery() const {
@@ -397,6 +414,7 @@ class SyntheticFullRun final : private CopyObserver {
   const std::unique_ptr<storage::ObjectStore> store_;   // with the keys of the new chain
   const std::unique_ptr<storage::ObjectStore> source_;  // with those of the chain it is made of
   io::Throttle throttle_;
+  SignOfLife life_;
   std::optional<collection::RecoveryTarget> target_;
   std::optional<postgres::TimelinePath> path_;  // to the moment
 

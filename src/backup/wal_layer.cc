@@ -209,7 +209,14 @@ class WalLayerRun {
 
   void write_manifest() {
     enter("writing the manifest");
+    collection::require_key_stored(*store_, keys_, stop_);
+    collection::require_lock(*store_, spec_.subdirectory(), job_.id(), stop_);
     collection::write_manifest(*store_, spec_.subdirectory(), layer_, stop_);
+  }
+
+  /// The WAL that the layer consists of is the archive's, as it was put.
+  void tell_of_lock() {
+    if (!spec_.revision_history()) notice_other_lock(environment_, spec_, job_);
   }
 
   void clean_up() {
@@ -261,6 +268,7 @@ void take_wal_layer(const BackupEnvironment& environment, const proto::BackupJob
     run.write_manifest();
     job.pause_point("backup.after_manifest");
   }
+  run.tell_of_lock();
   run.clean_up();
 }
 

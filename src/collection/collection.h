@@ -57,6 +57,12 @@ void take_lock(storage::ObjectStore& store, std::string_view directory, std::int
 void release_lock(storage::ObjectStore& store, std::string_view directory, std::int64_t job_id,
                   const Stop& stop);
 
+/// For the job that has taken it, before it writes its manifest: throws
+/// kObjectNotInPrerequisiteState when the lock is gone, because then somebody has taken the job for
+/// dead, and may have removed what it put.
+void require_lock(storage::ObjectStore& store, std::string_view directory, std::int64_t job_id,
+                  const Stop& stop);
+
 /// The signs of life in a directory without a manifest.
 struct LayerActivity {
   std::vector<std::int64_t> jobs;           ///< that have a lock there

@@ -100,6 +100,19 @@ Error not_encrypted(std::string_view full) {
       .hint("Leave out encryption_passphrase and kms.");
 }
 
+/// The WAL's key that lies beside a chain's; empty where that is said to have none.
+Bytes open_wal_key(const proto::EncryptionInfo& info, std::string_view full,
+                   const SecretKey& chain_key) {
+  // That there is none is sealed, too: who may only write to the collection could else have plain
+  // WAL taken for the chain's.
+  const bool without = info.version() == kEncryptionInfoWithoutWal;
+  const std::string place = without ? no_wal_place_of(full, info.system_identifier())
+                                    : wal_place_of(full, info.system_identifier());
+  Bytes wal_key = wal_sealer(chain_key).open(as_bytes(info.wal_key()), place);
+  if (wal_key.size() == (without ? 0 : SecretKey::kBytes)) return wal_key;
+  throw Error(sqlstate::kDataCorrupted, fmt::format("\"{}\" is corrupt", info_key(full, 1)));
+}
+
 SecretKey unwrap(KeyGuard& guard, const proto::EncryptionInfo& info, std::string_view directory,
                  const Stop& stop) {
   const auto key = guard.unwrap(info, place_of(directory), stop);
@@ -112,16 +125,8 @@ CollectionKeys open_info(const proto::EncryptionInfo& info, std::string_view ful
   CollectionKeys keys;
   keys.chain.emplace(
       CollectionKeys::Chain{.full = std::string(full), .key = unwrap(guard, info, full, stop)});
-  // That there is none is sealed, too: who may only write to the collection could else have plain
-  // WAL taken for the chain's.
-  const bool without = info.version() == kEncryptionInfoWithoutWal;
-  const std::string place = without ? no_wal_place_of(full, info.system_identifier())
-                                    : wal_place_of(full, info.system_identifier());
-  Bytes wal_key = wal_sealer(keys.chain->key).open(as_bytes(info.wal_key()), place);
-  if (wal_key.size() != (without ? 0 : SecretKey::kBytes)) {
-    throw Error(sqlstate::kDataCorrupted, fmt::format("\"{}\" is corrupt", info_key(full, 1)));
-  }
-  if (without) return keys;
+  Bytes wal_key = open_wal_key(info, full, keys.chain->key);
+  if (wal_key.empty()) return keys;
   keys.wal.emplace(CollectionKeys::Wal{.system_identifier = info.system_identifier(),
                                        .key = SecretKey(wal_key)});
   crypto::wipe(wal_key);
@@ -247,6 +252,27 @@ std::unique_ptr<ObjectStore> with_keys(std::unique_ptr<ObjectStore> store, Colle
 
 bool is_encrypted(ObjectStore& store, std::string_view full, const Stop& stop) {
   return store.stat(info_key(full, 1), stop).has_value();
+}
+
+void require_key_stored(ObjectStore& store, const CollectionKeys& keys, const Stop& stop) {
+  if (!keys.chain) return;
+  const std::string& full = keys.chain->full;
+  const auto info = read_info(store, full, stop);
+  if (!info) {
+    throw Error(sqlstate::kUndefinedFile,
+                fmt::format("\"{}\" does not exist any more", info_key(full, 1)))
+        .detail("Without it nothing could open the backup.")
+        .hint("Take a new full backup with BACKUP INTO.");
+  }
+  try {
+    Bytes wal_key = open_wal_key(*info, full, keys.chain->key);
+    crypto::wipe(wal_key);
+  } catch (const Error&) {
+    throw Error(sqlstate::kObjectNotInPrerequisiteState,
+                fmt::format("\"{}\" is not that of this backup any more", info_key(full, 1)))
+        .detail("What it opens is another data key, or it is damaged.")
+        .hint("Take a new full backup with BACKUP INTO.");
+  }
 }
 
 CollectionKeys open_chain(ObjectStore& store, std::string_view full, KeyGuard* guard,

@@ -52,6 +52,11 @@ std::unique_ptr<storage::ObjectStore> with_keys(std::unique_ptr<storage::ObjectS
 /// Whether the chain of `full` is, or is about to be, encrypted.
 bool is_encrypted(storage::ObjectStore& store, std::string_view full, const Stop& stop);
 
+/// For whoever has `keys` already and is about to write with them: throws kUndefinedFile when what
+/// opens the key of their chain is not in its directory any more, kObjectNotInPrerequisiteState
+/// when it is another key's. Fine without keys.
+void require_key_stored(storage::ObjectStore& store, const CollectionKeys& keys, const Stop& stop);
+
 /// The keys of an existing chain. `guard` is null when none was given. Throws the reference's
 /// errors: an encrypted chain without a guard, a plain one with one, the wrong one.
 CollectionKeys open_chain(storage::ObjectStore& store, std::string_view full, KeyGuard* guard,

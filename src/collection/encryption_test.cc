@@ -330,5 +330,25 @@ TEST_F(EncryptionTest, WalGoesThroughLikeAnythingElse) {
   EXPECT_EQ(stat_wal_segment(store_, id, stop_), crypto::sealed_size(stored));
 }
 
+TEST_F(EncryptionTest, AWriterFindsOutThatItsKeyIsNotStoredAnyMore) {
+  require_key_stored(store_, {}, stop_);
+  const CollectionKeys keys = make();
+  require_key_stored(store_, keys, stop_);
+  require_key_stored(*open(keys), keys, stop_);
+  const ObjectKey info = std::string(kFull) + "/ENCRYPTION-INFO";
+  store_.remove(info, stop_);
+  EXPECT_EQ(failure([&] { require_key_stored(store_, keys, stop_); }),
+            "\"" + info + "\" does not exist any more");
+  // Another backup has begun there.
+  make();
+  EXPECT_EQ(failure([&] { require_key_stored(store_, keys, stop_); }),
+            "\"" + info + "\" is not that of this backup any more");
+}
+
+TEST_F(EncryptionTest, AWriterWithoutWalInTheCollectionFindsItsKey) {
+  const CollectionKeys keys = make_scoped_chain(store_, kFull, kServer, guard_, stop_);
+  require_key_stored(store_, keys, stop_);
+}
+
 }  // namespace
 }  // namespace holdfast::collection

@@ -95,6 +95,16 @@ void release_lock(ObjectStore& store, std::string_view directory, std::int64_t j
   storage::remove_if_allowed(store, lock_key(directory, job_id), stop);
 }
 
+void require_lock(ObjectStore& store, std::string_view directory, std::int64_t job_id,
+                  const Stop& stop) {
+  const ObjectKey key = lock_key(directory, job_id);
+  if (store.stat(key, stop)) return;
+  throw Error(sqlstate::kObjectNotInPrerequisiteState,
+              fmt::format("lock \"{}\" was removed while the backup ran", key))
+      .detail("Whoever did so took the backup for left behind, and may have removed its data.")
+      .hint("Take the backup anew.");
+}
+
 LayerActivity look_at_unfinished(ObjectStore& store, std::string_view directory, const Stop& stop) {
   LayerActivity found;
   for (const std::string& job : list_locks(store, directory, stop)) {

@@ -108,11 +108,10 @@ Time SurveyedChain::start() const {
 }
 
 Time SurveyedChain::end() const {
-  Time newest = start();
-  for (const proto::Manifest& layer : layers) {
-    newest = std::max(newest, time_from_us(layer.end_time_us()));
-  }
-  return newest;
+  if (layers.empty()) return start();
+  // Not start(): a full of an earlier moment began after its end.
+  const auto newest = std::ranges::max_element(layers, {}, &proto::Manifest::end_time_us);
+  return time_from_us(newest->end_time_us());
 }
 
 Survey Surveyor::survey(const Stop& stop) {

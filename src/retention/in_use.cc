@@ -65,6 +65,15 @@ InUse chains_of_jobs(const jobs::Registry& registry) {
   return used;
 }
 
+std::optional<jobs::JobId> backup_into(const jobs::Registry& registry, std::string_view directory) {
+  for (const jobs::Job& job : unfinished(registry, jobs::kBackupType)) {
+    const auto spec =
+        parse<backup::proto::BackupJobSpec>(registry.specification(job.id), jobs::kBackupType);
+    if (spec.subdirectory() == directory) return job.id;
+  }
+  return std::nullopt;
+}
+
 bool Workers::is_young(Time moment) const { return registry_.clock().now() - moment < young_; }
 
 bool Workers::may_work(jobs::JobId job, Time newest_sign) const {

@@ -18,6 +18,10 @@ namespace holdfast::retention {
 /// that stays does no harm.
 InUse chains_of_jobs(const jobs::Registry& registry);
 
+/// The unfinished backup of this daemon whose layer goes, or will go, into `directory`: it may not
+/// have taken its lock yet.
+std::optional<jobs::JobId> backup_into(const jobs::Registry& registry, std::string_view directory);
+
 /// Whether the job that a lock is named after may still work. A job that this daemon knows tells;
 /// any other is taken to work until nothing has been heard of it for `young`.
 class Workers {
@@ -29,6 +33,7 @@ class Workers {
   /// The first of these that may.
   std::optional<jobs::JobId> working(const std::vector<jobs::JobId>& jobs, Time newest_sign) const;
   bool is_young(Time moment) const;
+  const jobs::Registry& registry() const { return registry_; }
 
  private:
   const jobs::Registry& registry_;

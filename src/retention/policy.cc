@@ -33,11 +33,15 @@ Verdict apply(const SurveyedChain& chain, const Rule& rule, std::size_t newer) {
   return {.goes = true, .reason = std::move(reason)};
 }
 
-/// How many newer chains that can be restored hold all that this one does.
+/// How many newer chains that can be restored hold all that this one does. A full of an earlier
+/// moment that was made of this chain is no newer state, whatever its name.
 std::size_t count_newer(const std::vector<SurveyedChain>& chains, std::size_t chain) {
   std::size_t count = 0;
   for (std::size_t i = chain + 1; i < chains.size(); ++i) {
-    if (chains[i].restorable() && covers(chains[i], chains[chain])) ++count;
+    if (chains[i].restorable() && chains[i].end() >= chains[chain].end() &&
+        covers(chains[i], chains[chain])) {
+      ++count;
+    }
   }
   return count;
 }

@@ -15,7 +15,8 @@ namespace holdfast::retention {
 struct Rule {
   /// Chains whose newest layer ends before this.
   std::optional<Time> older_than = std::nullopt;
-  /// Chains than which at least this many newer ones that can be restored hold as much.
+  /// Chains than which at least this many newer ones that can be restored hold as much. Newer is a
+  /// chain whose full comes later and whose newest layer does not end earlier.
   std::optional<std::uint32_t> keep_fulls = std::nullopt;
 };
 

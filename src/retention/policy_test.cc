@@ -110,6 +110,21 @@ TEST(Policy, DamagedChainsDoNotCountAmongThoseThatAreKept) {
   EXPECT_THAT(gone(all, keep(2)), ElementsAre(false, false, false, false));
 }
 
+TEST(Policy, AFullOfAnEarlierMomentStandsForNoneThatReachesFurther) {
+  auto all = chains({9, 5});
+  // The full of nine days ago goes on until yesterday; that of five days ago was made of it now.
+  all[0].layers.push_back(chains({1})[0].layers[0]);
+  auto& made = all[1].layers.front();
+  made.set_start_time_us(kNow.time_since_epoch().count());
+  EXPECT_EQ(all[1].end(), kNow - std::chrono::days(5));
+  EXPECT_THAT(gone(all, keep(1)), ElementsAre(false, false));
+  EXPECT_THAT(gone(all, older(3)), ElementsAre(false, true));
+  // One that reaches as far stands for both.
+  all.push_back(chains({1})[0]);
+  all.back().full = "2";
+  EXPECT_THAT(gone(all, keep(1)), ElementsAre(true, true, false));
+}
+
 TEST(Policy, BothClausesMustLetItGo) {
   Rule rule = older(3);
   rule.keep_fulls = 3;

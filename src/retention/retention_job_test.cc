@@ -278,6 +278,47 @@ TEST_F(RetentionJobTest, RemovesWhatUnfinishedBackupsLeft) {
   EXPECT_THAT(lab_.fulls(), ElementsAre(first_, second_, third_));
 }
 
+TEST_F(RetentionJobTest, WhatABackupHasYetToLockStays) {
+  // Named after a moment long ago.
+  const auto past = collection::subdirectory_for(lab_.clock.now() - 500h);
+  lab_.put(past + "/ENCRYPTION-INFO");
+  backup::proto::BackupJobSpec spec;
+  spec.set_subdirectory(past);
+  const auto waiting = lab_.create_job(jobs::kBackupType, spec);
+  EXPECT_THAT(lab_.run(lab_.keep(7)), Contains(Pair(past, HasSubstr("has yet to work in it"))));
+  EXPECT_THAT(lab_.objects(past), ElementsAre(past + "/ENCRYPTION-INFO"));
+  lab_.registry().succeed(waiting, 0);
+  EXPECT_THAT(lab_.run(lab_.keep(7)), Contains(Pair(past, StartsWith("deleted"))));
+  EXPECT_THAT(lab_.objects(past), IsEmpty());
+}
+
+TEST_F(RetentionJobTest, WhatAJobOfAnotherDaemonTellsOfCountsWhateverTheName) {
+  // Its job was made long ago, too: it was paused.
+  const jobs::JobId elsewhere = lab_.create({}) + 1;
+  lab_.clock.advance(500h);
+  const auto past = collection::subdirectory_for(lab_.clock.now() - 900h);
+  lab_.put(collection::lock_key(past, elsewhere));
+  lab_.put(past + "/data/1.pack");
+  const Time sign = lab_.clock.now() - 1h;
+  collection::write_checkpoint(lab_.store, past, {},
+                               static_cast<std::uint64_t>(sign.time_since_epoch().count()), stop_);
+  EXPECT_THAT(lab_.run(lab_.keep(7)), Contains(Pair(past, HasSubstr("is not finished"))));
+  lab_.clock.advance(100h);
+  EXPECT_THAT(lab_.run(lab_.keep(7)), Contains(Pair(past, StartsWith("deleted"))));
+}
+
+TEST_F(RetentionJobTest, LatestGoesToTheChainThatReachesFurthest) {
+  // By its name it is newer than the second, which goes on.
+  const auto past = lab_.full_of_the_past(lab_.clock.now() - 10h, 14);
+  lab_.incremental(second_, 18, 18);
+  lab_.incremental(second_, 19, 19);
+  lab_.clock.advance(1h);
+  lab_.run(lab_.older_than(lab_.clock.now() - 2h));
+  EXPECT_THAT(lab_.fulls(), ElementsAre(second_));
+  EXPECT_EQ(lab_.latest(), second_);
+  EXPECT_THAT(lab_.objects(past), IsEmpty());
+}
+
 TEST_F(RetentionJobTest, ACancelledJobKeepsWhatItHasNotDeleted) {
   LabJob job(lab_.registry(), lab_.create(older(20h)));
   int manifests = 0;

@@ -178,6 +178,9 @@ TEST_P(RetentionPropertyTest, WhatIsListedIsAlwaysWhole) {
   }
   check();
   lab_.clock.advance(200h);
+  // No other chain reaches further.
+  say("full " + lab_.full(next_segment_, next_segment_));
+  ++next_segment_;
   lab_.run(lab_.keep(1));
   check();
   const auto fulls = lab_.fulls();

@@ -103,6 +103,11 @@ std::optional<std::string> reason_to_leave(const UnfinishedLayer& layer, const W
   if (const auto job = workers.working(layer.locks, layer.newest_sign)) {
     return fmt::format("backup job {} is not finished", *job);
   }
+  // Its statement has put the data key there, and a full of the past has an old name from the
+  // beginning.
+  if (const auto job = backup_into(workers.registry(), layer.directory)) {
+    return fmt::format("backup job {} has yet to work in it", *job);
+  }
   if (layer.locks.empty() && workers.is_young(layer.newest_sign)) {
     return "not finished, and too young to be left behind";
   }
@@ -225,22 +230,22 @@ bool RetentionRun::another_restorable(const collection::SurveyedChain& chain) {
   return false;
 }
 
-/// The newest full that can be restored, of the cluster if there is one; those that came after the
-/// decision count too.
+/// The full whose chain reaches furthest and can be restored, of the cluster if there is one; those
+/// that came after the decision count too.
 std::optional<std::string> RetentionRun::newest_other(const std::string& full) {
-  std::vector<std::string> fulls = collection::list_fulls(*store_, stop_);
-  std::optional<std::string> of_a_part;
-  while (!fulls.empty()) {
-    if (fulls.back() != full && !gone_.contains(fulls.back())) {
-      const auto chain = surveyor_.chain(fulls.back(), stop_);
-      if (chain && chain->restorable()) {
-        if (of_cluster(*chain)) return fulls.back();
-        if (!of_a_part) of_a_part = fulls.back();
-      }
-    }
-    fulls.pop_back();
+  std::optional<std::string> newest;
+  std::pair<bool, Time> reaches;
+  // Of two that end at one moment, the one that comes later.
+  for (const std::string& other : collection::list_fulls(*store_, stop_)) {
+    if (other == full || gone_.contains(other)) continue;
+    const auto chain = surveyor_.chain(other, stop_);
+    if (!chain || !chain->restorable()) continue;
+    const std::pair<bool, Time> found{of_cluster(*chain), chain->end()};
+    if (newest && found < reaches) continue;
+    newest = other;
+    reaches = found;
   }
-  return of_a_part;
+  return newest;
 }
 
 void RetentionRun::move_latest(const std::string& full) {

@@ -104,6 +104,7 @@ class FullSearch {
   /// Newest first: the less WAL there is to replay. False when none covers it.
   bool run() {
     refusals_.clear();
+    unreadable_.clear();
     const auto fulls = collection::list_fulls(*chains_.open_store(), stop_);
     for (auto full = fulls.rbegin(); full != fulls.rend(); ++full) {
       if (look_into(*full)) return true;
@@ -113,14 +114,17 @@ class FullSearch {
 
   /// After run(): why none does.
   Error refusal() const {
-    if (refusals_.empty()) {
+    // That a chain is damaged explains less than where a moment would have to be.
+    auto all = refusals_;
+    all.insert(all.end(), unreadable_.begin(), unreadable_.end());
+    if (all.empty()) {
       if (locked_) return *locked_;
       return no_full_of_the_past();
     }
-    Error error = refusals_.front().second;
-    if (refusals_.size() == 1) return error;
+    Error error = all.front().second;
+    if (all.size() == 1) return error;
     std::string detail;
-    for (const auto& [full, refused] : refusals_) {
+    for (const auto& [full, refused] : all) {
       const std::string& told = refused.detail().empty() ? refused.message() : refused.detail();
       detail += fmt::format("{}\"{}\": {}", detail.empty() ? "" : "\n", full, told);
     }
@@ -128,7 +132,23 @@ class FullSearch {
   }
 
  private:
+  /// One chain that cannot be read does not stand in another's way.
   bool look_into(const std::string& full) {
+    try {
+      return find_in(full);
+    } catch (const Error& error) {
+      if (error.state() != sqlstate::kDataCorrupted && error.state() != sqlstate::kUndefinedFile &&
+          error.state() != sqlstate::kFeatureNotSupported) {
+        throw;
+      }
+      log::warning("passing over backup \"{}\" in the search for a moment: {}", full,
+                   error.message());
+      unreadable_.emplace_back(full, error);
+      return false;
+    }
+  }
+
+  bool find_in(const std::string& full) {
     std::unique_ptr<storage::ObjectStore> store = chains_.open_store();
     collection::CollectionKeys keys;
     try {
@@ -168,6 +188,7 @@ class FullSearch {
   backup::proto::BackupJobSpec& spec_;
   const Stop& stop_;
   std::vector<std::pair<std::string, Error>> refusals_;
+  std::vector<std::pair<std::string, Error>> unreadable_;
   std::optional<Error> locked_;
 };
 

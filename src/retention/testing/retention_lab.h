@@ -152,7 +152,17 @@ class RetentionLab : public backup::StoreOpener {
     collection::write_latest(store, directory, clock.now(), stop_);
     return directory;
   }
-  /// The same of one database alone, which keeps its WAL itself.
+  /// A full of an earlier moment, made now, with a segment of its own.
+  std::string full_of_the_past(Time moment, std::uint64_t segment) {
+    clock.advance(std::chrono::seconds(1));
+    const std::string directory = collection::subdirectory_for(moment);
+    const Time now = clock.now();
+    clock.set(moment);
+    write(store, directory, std::nullopt, {segment, segment, 1});
+    clock.set(now);
+    return directory;
+  }
+  /// A full of one database alone, which keeps its WAL itself.
   std::string full_of_database(std::uint64_t first, std::uint64_t last) {
     clock.advance(std::chrono::seconds(1));
     const std::string directory = collection::subdirectory_for(clock.now());
