@@ -73,8 +73,8 @@ class UsersRestore final : public ObjectRestore {
       candidates_.push_back({.name = object.name(), .oid = object.oid()});
     }
     // The one that every server has is small.
-    std::ranges::stable_partition(
-        candidates_, [](const Candidate& candidate) { return candidate.name == "postgres"; });
+    std::stable_partition(candidates_.begin(), candidates_.end(),
+                          [](const Candidate& candidate) { return candidate.name == "postgres"; });
   }
 
   void check_live() override {}
