@@ -84,7 +84,8 @@ bool has_function(Connection& live, const std::string& identity, const Stop& sto
 
 void settle_functions(const ObjectRestoreRun& run, Connection& workshop, Connection& live,
                       const TableSet& tables) {
-  const auto uses = workshop.query(fmt::format(fmt::runtime(kFunctionUses), tables.oids), run.stop());
+  const auto uses =
+      workshop.query(fmt::format(fmt::runtime(kFunctionUses), tables.oids), run.stop());
   for (std::size_t row = 0; row < uses.rows(); ++row) {
     const std::string table = uses.text(row, 0);
     const std::string function = uses.text(row, 1);

@@ -3,6 +3,7 @@
 #include <fmt/core.h>
 
 #include "base/error.h"
+#include "restore/lock_down.h"
 
 namespace holdfast::restore {
 namespace {
@@ -12,37 +13,6 @@ using postgres::quote_identifier;
 using postgres::quote_literal;
 
 constexpr SqlState kWrongObjectType{"42809"};
-
-/// What anybody may execute from now on: functions of PostgreSQL's own as initdb left them, and
-/// those that superusers made as part of an extension, in C, without side effects. Only superusers
-/// can make functions in C, but anybody can add one of his to an extension that he owns.
-/// Source: PostgreSQL src/include/catalog/pg_init_privs.h (what initdb and extensions granted).
-constexpr std::string_view kFunctions =
-    "UPDATE pg_catalog.pg_proc p SET proacl = f.acl FROM ("
-    " SELECT p.oid, CASE WHEN NOT p.prosecdef AND (p.oid < 16384 "
-    "   OR (l.lanname IN ('c', 'internal') AND l.oid < 16384 AND p.provolatile = 'i' "
-    "    AND r.rolsuper AND d.objid IS NOT NULL)) "
-    "  THEN i.initprivs ELSE ARRAY[pg_catalog.makeaclitem(p.proowner, p.proowner, 'EXECUTE', "
-    "false)] END AS acl "
-    " FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_language l ON l.oid = p.prolang "
-    " JOIN pg_catalog.pg_roles r ON r.oid = p.proowner "
-    " LEFT JOIN pg_catalog.pg_depend d ON d.deptype = 'e' AND d.objid = p.oid "
-    "  AND d.classid = 'pg_catalog.pg_proc'::pg_catalog.regclass "
-    " LEFT JOIN pg_catalog.pg_init_privs i ON i.objoid = p.oid AND i.objsubid = 0 "
-    "  AND i.classoid = 'pg_catalog.pg_proc'::pg_catalog.regclass) f "
-    "WHERE f.oid = p.oid AND p.proacl IS DISTINCT FROM f.acl";
-
-/// Whoever was given more of the catalogs than initdb gives does not matter to the filter's role,
-/// but what everybody was given would.
-constexpr std::string_view kCatalogs =
-    "UPDATE pg_catalog.pg_class c SET relacl = f.acl FROM ("
-    " SELECT c.oid, i.initprivs AS acl FROM pg_catalog.pg_class c "
-    " LEFT JOIN pg_catalog.pg_init_privs i ON i.objoid = c.oid AND i.objsubid = 0 "
-    "  AND i.classoid = 'pg_catalog.pg_class'::pg_catalog.regclass WHERE c.oid < 16384) f "
-    "WHERE f.oid = c.oid AND c.relacl IS DISTINCT FROM f.acl";
-constexpr std::string_view kCatalogColumns =
-    "UPDATE pg_catalog.pg_attribute SET attacl = NULL WHERE attrelid < 16384 AND attacl IS NOT "
-    "NULL";
 
 constexpr std::string_view kWhatMayBeUsed =
     "A filter may use what PostgreSQL itself provides, and immutable functions that extensions "
@@ -89,7 +59,7 @@ void RowFilter::define(Connection& superuser, const TableSet& tables) {
       {run_.spec.tables(0).schema()}, run_.stop());
   path_ = "pg_catalog, " + path.text(0, 0);
   hint_ = "The columns of the table are: " + column_names(superuser, sources.front()) + ".";
-  lock_down(superuser);
+  lock_down(superuser, run_.stop());
   make_role(superuser);
   create_views(sources);
   check_parts(superuser, tables);
@@ -103,14 +73,6 @@ std::string RowFilter::column_names(Connection& superuser, const Source& source)
           "AND NOT attisdropped",
           {source.oid}, run_.stop())
       .text(0, 0);
-}
-
-void RowFilter::lock_down(Connection& superuser) const {
-  for (const std::string_view change : {kFunctions, kCatalogs, kCatalogColumns}) {
-    superuser.simple_query(std::string(change), run_.stop());
-  }
-  // Sessions of the role begin with the workshop's own settings and libraries only.
-  superuser.simple_query("DELETE FROM pg_catalog.pg_db_role_setting", run_.stop());
 }
 
 void RowFilter::make_role(Connection& superuser) const {
@@ -212,6 +174,7 @@ void RowFilter::allow(Connection& superuser, const TableSet& tables) const {
                     names.text(row, 0), names.text(row, 1), role),
         run_.stop());
   }
+  forget_range_estimates(superuser, run_.stop());
   // Files of users' indexes are not here, and planning a query looks at all that a table has.
   superuser.simple_query(
       fmt::format("UPDATE pg_catalog.pg_class SET relhasindex = false WHERE oid IN ({})",

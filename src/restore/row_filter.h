@@ -16,8 +16,9 @@ namespace holdfast::restore {
 /// in the workshop, and there it is somebody's text next to anybody's functions, in a server that
 /// runs as the daemon's own OS user. So it becomes the condition of a view (for each table that
 /// holds rows), which a role reads that logs in, owns nothing but these views, and may execute
-/// only what PostgreSQL itself lets everybody execute and what extensions have in C without side
-/// effects: no function of a user's, whoever it runs as.
+/// only what PostgreSQL itself lets everybody execute, but for what takes a query as text, and what
+/// extensions have in C without side effects: no function of a user's, whoever it runs as. What a
+/// role without rights could reach in spite of that is out of order (lock_down).
 class RowFilter {
  public:
   RowFilter(const ObjectRestoreRun& run, const Workshop& workshop, std::string database)
@@ -40,7 +41,6 @@ class RowFilter {
     bool columns = true;
   };
 
-  void lock_down(postgres::Connection& superuser) const;
   void make_role(postgres::Connection& superuser) const;
   void create_views(const std::vector<Source>& sources) const;
   void check_parts(postgres::Connection& superuser, const TableSet& tables) const;

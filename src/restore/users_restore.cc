@@ -1,6 +1,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <optional>
 #include <set>
 #include <string>
 #include <string_view>
@@ -35,8 +36,13 @@ constexpr std::string_view kQuiet =
     "SET log_statement = 'none'; SET log_min_duration_statement = -1; "
     "SET log_min_duration_sample = -1; SET log_transaction_sample_rate = 0; "
     "SET log_duration = off; SET log_min_error_statement = 'panic'; SET debug_print_parse = off; "
+    "SET debug_print_rewritten = off; "
     "SET track_activities = off; SET pg_stat_statements.track = 'none'; "
     "SET pg_stat_statements.track_utility = off; SET pgaudit.log = 'none'";
+/// Not every version has it.
+constexpr std::string_view kQuietRaw =
+    "SELECT pg_catalog.set_config(name, 'off', false) FROM pg_catalog.pg_settings "
+    "WHERE name = 'debug_print_raw_parse'";
 
 /// A hash, as PostgreSQL stores it; anything else would be taken for the password itself.
 /// Source: PostgreSQL src/backend/libpq/crypt.c (get_password_type).
@@ -63,13 +69,12 @@ class UsersRestore final : public ObjectRestore {
   UsersRestore(const ObjectRestoreRun& run, const collection::proto::Manifest& manifest)
       : run_(run) {
     for (const auto& object : manifest.objects()) {
-      // Nobody connects to template0.
-      if (object.type() != "database" || object.name() == "template0") continue;
-      const Candidate candidate{.name = object.name(), .oid = object.oid()};
-      // Databases that every server has are small.
-      const bool usual = object.name() == "postgres" || object.name() == "template1";
-      candidates_.insert(usual ? candidates_.begin() : candidates_.end(), candidate);
+      if (object.type() != "database") continue;
+      candidates_.push_back({.name = object.name(), .oid = object.oid()});
     }
+    // The one that every server has is small.
+    std::stable_partition(candidates_.begin(), candidates_.end(),
+                          [](const Candidate& candidate) { return candidate.name == "postgres"; });
   }
 
   void check_live() override {}
@@ -79,6 +84,7 @@ class UsersRestore final : public ObjectRestore {
     run_.job.pause_point("restore.objects_after_recovery");
     Connection live = run_.open_live("");
     live.simple_query(std::string(kQuiet), run_.stop());
+    live.simple_query(std::string(kQuietRaw), run_.stop());
     live.simple_query("BEGIN", run_.stop());
     existing_ = names(live);
     std::vector<std::string> kept;
@@ -115,17 +121,23 @@ class UsersRestore final : public ObjectRestore {
     std::uint32_t oid = 0;
   };
 
-  /// In the first database that is there at the moment.
+  /// In the first database that is there at the moment, and takes connections.
   Connection open(Workshop& workshop) {
+    std::optional<Error> last;
     for (const auto& candidate : candidates_) {
       try {
         workshop.start(workshop.catalogs_of(candidate.oid, run_.stop()), candidate.name,
                        run_.stop());
         return workshop.open(candidate.name, run_.stop());
       } catch (const Error& error) {
-        if (error.state() != sqlstate::kInvalidCatalogName) throw;
+        if (error.state() != sqlstate::kInvalidCatalogName &&
+            error.state() != sqlstate::kObjectNotInPrerequisiteState) {
+          throw;
+        }
+        last = error;
       }
     }
+    if (last) throw *last;
     throw Error(sqlstate::kUndefinedObject, "the backup has no database that can be connected to");
   }
 

@@ -27,6 +27,7 @@ LOST = 'DROP ROLE ann, ben, readers, "Über alle", lost_group'
 @pytest.fixture
 def backed_up(lab):
     server = lab.postgres(conf={"log_statement": "all", "log_min_duration_statement": "0", "log_min_error_statement": "debug5",
+                                "debug_print_parse": "on", "debug_print_rewritten": "on",
                                 "shared_preload_libraries": "pg_stat_statements"})
     server.sql("CREATE EXTENSION pg_stat_statements")
     server.sql(ROLES)
@@ -86,6 +87,44 @@ def test_hashes_are_shown_nowhere(backed_up):
     for found in hashes:
         assert found.encode() not in shown
         assert found.split(":")[-1].encode() not in shown
+    assert leftovers(server, daemon) == []
+
+
+def test_hashes_are_in_no_tree_of_the_log(lab):
+    server = lab.postgres(version=18, conf={"debug_print_parse": "on", "debug_print_rewritten": "on", "debug_print_plan": "on"})
+    server.sql("CREATE ROLE ann LOGIN PASSWORD 'her own'")
+    hashed = server.value("SELECT rolpassword FROM pg_authid WHERE rolname = 'ann'")
+    server.sql(f"ALTER ROLE ann PASSWORD '{hashed}'")
+    key = hashed.split(":")[-1]
+    # They would be.
+    assert server.log_text().count(key) >= 2
+    daemon = lab.holdfast(server)
+    daemon.sql(f"BACKUP INTO '{COLLECTION}'")
+    server.sql("DROP ROLE ann")
+    start = len(server.log_text())
+    assert daemon.sql(STATEMENT).one()["rows"] == "1"
+    log = server.log_text()[start:]
+    assert server.value("SELECT rolpassword FROM pg_authid WHERE rolname = 'ann'") == hashed
+    assert "parse tree" in log and key not in log
+
+
+def test_databases_that_take_no_connections(lab):
+    server = lab.postgres()
+    server.sql("CREATE ROLE ann; CREATE TABLE moments (name text, at timestamptz)")
+    server.sql("CREATE DATABASE shop")
+    daemon = lab.holdfast(server)
+    daemon.sql(f"BACKUP INTO '{COLLECTION}' WITH revision_history")
+    for name, closed in (("shop", "('shop')"), ("postgres", "('postgres')"), ("all", "('shop', 'postgres')")):
+        server.sql(f"UPDATE pg_database SET datallowconn = false WHERE datname IN {closed}; COMMIT; SELECT pg_sleep(0.1);"
+                   f"INSERT INTO moments VALUES ('{name}', clock_timestamp()); COMMIT; SELECT pg_sleep(0.1);"
+                   f"UPDATE pg_database SET datallowconn = true WHERE datname IN {closed}")
+    moments = dict(server.sql("SELECT name, at::text FROM moments").rows)
+    daemon.sql(f"BACKUP INTO LATEST IN '{COLLECTION}' WITH revision_history")
+    for name in ("shop", "postgres"):
+        server.sql("DROP ROLE ann")
+        assert daemon.sql(f"{STATEMENT} AS OF SYSTEM TIME '{moments[name]}'").one()["rows"] == "1", name
+    error = daemon.error(f"{STATEMENT} AS OF SYSTEM TIME '{moments['all']}'")
+    assert (error.sqlstate, "is not currently accepting connections" in error.message) == ("55000", True), error
     assert leftovers(server, daemon) == []
 
 
