@@ -11,6 +11,7 @@
 #include "collection/collection.h"
 #include "collection/envelope_internal.h"
 #include "collection/format.h"
+#include "crypto/digest.h"
 #include "crypto/secret_key.h"
 #include "incremental_location.pb.h"
 
@@ -80,6 +81,12 @@ proto::IncrementalLocation write_mark(ObjectStore& store, const ObjectKey& key,
   const auto there = read_mark(store, key, stop);
   if (there) return *there;
   throw Error(sqlstate::kObjectInUse, fmt::format("\"{}\" is being removed", key));
+}
+
+/// Which full of that name it is. Empty when there is none.
+std::string fingerprint(ObjectStore& collection, const std::string& full, const Stop& stop) {
+  const auto manifest = get_whole(collection, manifest_key(full), kMaxManifestBytes, stop);
+  return manifest ? to_hex(crypto::sha256(*manifest)) : std::string();
 }
 
 std::string new_id() { return to_hex(crypto::SecretKey::random().bytes().first(16)); }
@@ -152,20 +159,27 @@ void LocatedStore::claim(const std::string& full, Claim what, const Stop& stop) 
   const ObjectKey there = key_elsewhere(full_location_key(full));
   auto mark = read_mark(*collection_, here, stop);
   auto other = read_mark(*elsewhere_, there, stop);
-  if (!mark && other) {
-    throw Error(sqlstate::kObjectInUse,
-                fmt::format("\"{}\" has incremental backups of another full backup \"{}\"",
-                            elsewhere_->description(), full))
-        .hint("Give another incremental_location.");
-  }
-  if (what == Claim::OnlyCheck && !mark) return;
   if (!mark) {
+    if (!other && what == Claim::OnlyCheck) return;
     proto::IncrementalLocation made;
     made.set_id(new_id());
     made.set_description(elsewhere_->description());
-    mark = write_mark(*collection_, here, made, stop);
+    made.set_chain(fingerprint(*collection_, full, stop));
+    // The other place first: the chain must not be tied to one that cannot be written to.
+    if (!other) other = write_mark(*elsewhere_, there, made, stop);
+    // That of the same chain is of an attempt that ended between the two.
+    const bool own =
+        other->id() == made.id() || (!made.chain().empty() && other->chain() == made.chain());
+    if (!own) {
+      throw Error(sqlstate::kObjectInUse,
+                  fmt::format("\"{}\" has incremental backups of another full backup \"{}\"",
+                              elsewhere_->description(), full))
+          .hint("Give another incremental_location.");
+    }
+    if (what == Claim::OnlyCheck) return;
+    mark = write_mark(*collection_, here, *other, stop);
   }
-  // Of an attempt that ended between the two. Any other place would make two of one chain.
+  // What can be missing there was removed. Any other place would make two of one chain.
   if (!other && mark->description() == elsewhere_->description()) {
     if (what == Claim::OnlyCheck) return;
     other = write_mark(*elsewhere_, there, *mark, stop);

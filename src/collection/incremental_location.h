@@ -34,7 +34,8 @@ class LocatedStore final : public storage::ObjectStore {
 
   /// Ties the full to the other place, so that its next layers go there. Fine when it is already.
   /// Throws kInvalidParameterValue when it was tied to another one, kObjectInUse when the place has
-  /// layers of another full of this name. OnlyCheck writes nothing.
+  /// layers of another full of this name. OnlyCheck writes nothing. Nothing can untie them: whoever
+  /// takes the claim must know before that the layer belongs on that full.
   enum class Claim { Take, OnlyCheck };
   void claim(const std::string& full, Claim what, const Stop& stop);
 

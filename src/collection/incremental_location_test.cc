@@ -7,6 +7,7 @@
 #include "collection/collection.h"
 #include "collection/encryption.h"
 #include "collection/survey.h"
+#include "storage/fault_store.h"
 #include "storage/memory_store.h"
 #include "storage/testing/object_store_contract.h"
 
@@ -166,6 +167,28 @@ TEST_F(IncrementalLocationTest, AClaimThatWasInterruptedIsFinished) {
   located(there_)->claim(kFull, Claim::Take, stop_);
   there_.remove(kFull + "/FULL-LOCATION", stop_);
   EXPECT_THAT(refused(*located(third_)), HasSubstr("memory://there"));
+  located(there_)->claim(kFull, Claim::Take, stop_);
+  EXPECT_EQ(hidden_incrementals(*located(there_), kFull, stop_), std::nullopt);
+}
+
+TEST_F(IncrementalLocationTest, APlaceThatCannotBeWrittenToTiesNothing) {
+  put(here_, kFull + "/BACKUP_MANIFEST", "of this full");
+  auto faulty = std::make_unique<storage::FaultStore>(std::make_unique<Lent>(there_));
+  faulty->add({.call = storage::StoreCall::Put, .key_pattern = "*"});
+  LocatedStore store(std::make_unique<Lent>(here_), std::move(faulty));
+  EXPECT_THROW(store.claim(kFull, Claim::Take, stop_), Error);
+  EXPECT_THAT(keys(here_), ElementsAre(kFull + "/BACKUP_MANIFEST"));
+}
+
+TEST_F(IncrementalLocationTest, AClaimThatEndedAfterTheOtherPlaceIsFinishedByTheSameChainOnly) {
+  put(here_, kFull + "/BACKUP_MANIFEST", "of this full");
+  located(there_)->claim(kFull, Claim::Take, stop_);
+  here_.remove(incremental_location_key(kFull), stop_);
+  located(there_)->claim(kFull, Claim::OnlyCheck, stop_);
+  MemoryStore other("memory://here");
+  put(other, kFull + "/BACKUP_MANIFEST", "of another one of that name");
+  LocatedStore of_other(std::make_unique<Lent>(other), std::make_unique<Lent>(there_));
+  EXPECT_THAT(refused(of_other), HasSubstr("another full backup"));
   located(there_)->claim(kFull, Claim::Take, stop_);
   EXPECT_EQ(hidden_incrementals(*located(there_), kFull, stop_), std::nullopt);
 }

@@ -96,6 +96,26 @@ def test_each_run_of_a_schedule_asks(owned):
     assert daemon.sql(ended).value() == "1" and len(daemon.fulls("archive")) == 1
 
 
+def test_a_refused_layer_leaves_the_chain_where_it_is(owned):
+    """With incremental_location, and what belongs on no such chain or has the wrong key: nothing is tied to that place."""
+    server, daemon = owned
+    daemon.sql("CREATE EXTERNAL CONNECTION elsewhere AS 'nodelocal://self/elsewhere'")
+    daemon.sql("GRANT USAGE ON EXTERNAL CONNECTION elsewhere TO owner")
+    key = secret("right")
+    place = "incremental_location = 'external://elsewhere'"
+    daemon.sql(f"BACKUP INTO '{COLLECTION}'")
+    error = daemon.error(f"BACKUP TABLE shop.mine INTO LATEST IN 'external://prepared' WITH {place}", user="owner", tcp=True)
+    assert "to a cluster backup" in error.message, error
+    assert daemon.sql(f"BACKUP INTO LATEST IN '{COLLECTION}'").one()["status"] == "succeeded"
+    sealed = "nodelocal://self/sealed"
+    daemon.sql(f"BACKUP INTO '{sealed}' WITH {key}")
+    for given, as_of in ((secret("wrong"), ""), (key, "AS OF SYSTEM TIME '2001-01-01'"), ("workers = 1", "")):
+        assert daemon.error(f"BACKUP INTO LATEST IN '{sealed}' {as_of} WITH {given}, {place}").sqlstate
+    assert daemon.sql(f"BACKUP INTO LATEST IN '{sealed}' WITH {key}").one()["status"] == "succeeded"
+    assert not [name for collection in ("archive", "sealed", "elsewhere") for name in daemon.files(collection) if name.endswith("-LOCATION")]
+    daemon.sql(f"SHOW BACKUP FROM LATEST IN '{sealed}' WITH {key}, check_files")
+
+
 def secret(word):
     return f"encryption_passphrase = '{word} horse battery staple'"
 
