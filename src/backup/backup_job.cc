@@ -117,8 +117,10 @@ void tie_to_place(const BackupEnvironment& environment, const proto::BackupJobSp
                   const Stop& stop) {
   const auto access = collection::locking(spec.object_lock(), spec.retain_for_seconds());
   collection::LocatedStore located(environment.stores->open_store(spec.collection_uri(), access),
-                                   environment.stores->open_store(spec.incremental_uri(), access));
-  located.claim(spec.full(), collection::LocatedStore::Claim::Take, stop);
+                                   environment.stores->open_store(spec.incremental_uri(), access),
+                                   spec.incremental_uri());
+  located.claim(spec.full(), collection::LocatedStore::Claim::Take, collection::Viewer::Other,
+                stop);
 }
 
 void take_now(const BackupEnvironment& environment, proto::BackupJobSpec spec,
@@ -173,7 +175,7 @@ void take_layer_lock(const BackupEnvironment& environment, const proto::BackupJo
     collection::take_lock(store, spec.subdirectory(), job, stop);
   }
   // Somebody may have tied it to another place since the statement looked.
-  collection::require_no_hidden_incrementals(store, spec.full(), stop);
+  collection::require_no_hidden_incrementals(store, spec.full(), collection::Viewer::Other, stop);
 }
 
 std::filesystem::path spool_of(const BackupEnvironment& environment, jobs::JobId id) {

@@ -116,6 +116,25 @@ def test_a_refused_layer_leaves_the_chain_where_it_is(owned):
     daemon.sql(f"SHOW BACKUP FROM LATEST IN '{sealed}' WITH {key}, check_files")
 
 
+def test_where_a_connection_leads_is_for_administrators(owned):
+    """Of a chain whose layers are in a place that another user's connection stands for, or an administrator's URI."""
+    server, daemon = owned
+    daemon.sql("CREATE EXTERNAL CONNECTION elsewhere AS 'nodelocal://self/hidden-place'")
+    daemon.sql("CREATE EXTERNAL CONNECTION third AS 'nodelocal://self/third-place'")
+    daemon.sql("GRANT USAGE ON EXTERNAL CONNECTION third TO owner")
+    for place, shown in (("external://elsewhere", '"external://elsewhere"'), ("nodelocal://self/hidden-place", "a place that is shown to administrators")):
+        daemon.sql(f"BACKUP DATABASE shop INTO '{COLLECTION}'")
+        daemon.sql(f"BACKUP DATABASE shop INTO LATEST IN '{COLLECTION}' WITH incremental_location = '{place}'")
+        for statement in ("SHOW BACKUP FROM LATEST IN 'external://prepared'", "BACKUP DATABASE shop INTO LATEST IN 'external://prepared'",
+                          "BACKUP DATABASE shop INTO LATEST IN 'external://prepared' WITH incremental_location = 'external://third'"):
+            error = daemon.error(statement, user="owner", tcp=True)
+            assert error.detail == f"They are in {shown}.", error
+            assert "-place" not in str(error) + error.message + error.detail, error
+            assert "hidden-place" in daemon.error(statement).detail
+        notices = str(daemon.sql("SHOW BACKUP FROM LATEST IN 'external://prepared' WITH incremental_location = ''", user="owner", tcp=True).notices)
+        assert shown in notices and "-place" not in notices, notices
+
+
 def secret(word):
     return f"encryption_passphrase = '{word} horse battery staple'"
 
