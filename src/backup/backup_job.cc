@@ -8,6 +8,7 @@
 
 #include "backup/backup_run.h"
 #include "backup/backup_run_internal.h"
+#include "backup/base_layer.h"
 #include "backup/past_cluster.h"
 #include "backup/synthetic_full.h"
 #include "backup/wal_cleanup.h"
@@ -21,6 +22,8 @@
 #include "collection/frame.h"
 #include "collection/incremental_location.h"
 #include "collection/object_lock.h"
+#include "collection/scope.h"
+#include "postgres/control_file.h"
 
 namespace holdfast::backup {
 
@@ -100,6 +103,26 @@ proto::BackupJobSpec authorized(const BackupEnvironment& environment, const jobs
   return spec;
 }
 
+/// Whether the full is there for the layer. Throws when the layer cannot go onto it.
+bool belongs_to_chain(const BackupEnvironment& environment, const proto::BackupJobSpec& spec,
+                      storage::ObjectStore& store, const Stop& stop) {
+  const auto full = collection::read_manifest(store, spec.full(), stop);
+  if (!full) return false;  // read_base_layer() says so
+  collection::require_scope_in(*full, spec.scope());
+  require_same_cluster(*full, postgres::read_control_file(environment.data_directory));
+  return true;
+}
+
+void tie_to_place(const BackupEnvironment& environment, const proto::BackupJobSpec& spec,
+                  const Stop& stop) {
+  const auto access = collection::locking(spec.object_lock(), spec.retain_for_seconds());
+  collection::LocatedStore located(environment.stores->open_store(spec.collection_uri(), access),
+                                   environment.stores->open_store(spec.incremental_uri(), access),
+                                   spec.incremental_uri());
+  located.claim(spec.full(), collection::LocatedStore::Claim::Take, collection::Viewer::Other,
+                stop);
+}
+
 void take_now(const BackupEnvironment& environment, proto::BackupJobSpec spec,
               jobs::JobContext& job) {
   BackupRun run(environment, std::move(spec), job);
@@ -141,10 +164,18 @@ std::unique_ptr<storage::ObjectStore> open_collection(const BackupEnvironment& e
       [&](const std::string& uri) { return environment.stores->open_store(uri, access); });
 }
 
-void require_continuable(storage::ObjectStore& store, const std::string& full, const Stop& stop) {
-  collection::require_not_deleted(store, full, stop);
+void take_layer_lock(const BackupEnvironment& environment, const proto::BackupJobSpec& spec,
+                     jobs::JobId job, storage::ObjectStore& store, const Stop& stop) {
+  collection::take_lock(store, spec.subdirectory(), job, stop);
+  if (spec.full().empty()) return;
+  collection::require_not_deleted(store, spec.full(), stop);
+  if (!spec.incremental_uri().empty() && belongs_to_chain(environment, spec, store, stop)) {
+    tie_to_place(environment, spec, stop);
+    // Where the layer is from here on: the next attempt looks for it there.
+    collection::take_lock(store, spec.subdirectory(), job, stop);
+  }
   // Somebody may have tied it to another place since the statement looked.
-  collection::require_no_hidden_incrementals(store, full, stop);
+  collection::require_no_hidden_incrementals(store, spec.full(), collection::Viewer::Other, stop);
 }
 
 std::filesystem::path spool_of(const BackupEnvironment& environment, jobs::JobId id) {

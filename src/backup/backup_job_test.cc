@@ -484,5 +484,50 @@ TEST(BackupJob, RefusesSpecificationsThatCannotBeRight) {
   EXPECT_EQ(error_of([&] { check_spec(spec); }).state(), sqlstate::kInvalidParameterValue);
 }
 
+/// The layer after spec()'s, elsewhere.
+proto::BackupJobSpec layer_elsewhere(BackupLab& lab) {
+  proto::BackupJobSpec spec = lab.spec();
+  spec.set_full(spec.subdirectory());
+  spec.set_subdirectory(fmt::format("incrementals/{}/20991231/235900.00", spec.full()));
+  spec.set_incremental_uri(lab.elsewhere().description());
+  spec.set_unprotected(true);
+  return spec;
+}
+
+TEST(BackupJob, ALayerThatDoesNotBelongToTheChainTiesItToNoOtherPlace) {
+  BackupLab lab(quiet());
+  LabJob full(kJob, lab.spec());
+  lab.resume(full);
+  const auto before = lab.objects();
+  auto spec = layer_elsewhere(lab);
+  auto& database = *spec.add_scope();
+  database.set_oid(5);
+  database.set_name("postgres");
+  LabJob scoped(kJob + 1, spec);
+  EXPECT_THAT(error_of([&] { lab.resume(scoped); }).message(),
+              HasSubstr("cannot append a backup of specific tables or databases"));
+  lab.revert(scoped);
+  EXPECT_EQ(lab.objects(), before);
+  EXPECT_FALSE(lab.elsewhere().stat(lab.spec().subdirectory() + "/FULL-LOCATION", Stop::never()));
+}
+
+TEST(BackupJob, GoesOnInTheOtherPlaceWhereItBegan) {
+  BackupLab lab(quiet());
+  LabJob full(kJob, lab.spec());
+  lab.resume(full);
+  lab.server().execute("CREATE TABLE t AS SELECT generate_series(1, 1000) i");
+  LabJob layer(kJob + 1, layer_elsewhere(lab));
+  layer.stop_at("backup.after_copy", StopReason::Shutdown);
+  EXPECT_THROW(lab.resume(layer), Stopped);
+  layer.next_attempt();
+  lab.resume(layer);
+  EXPECT_THAT(lab.objects(), Not(Contains(StartsWith("incrementals/"))));
+  std::vector<std::string> there;
+  lab.elsewhere().list(
+      "", [&](const storage::ObjectInfo& info) { there.push_back(info.key); }, Stop::never());
+  EXPECT_THAT(there, Contains(EndsWith("/BACKUP_MANIFEST")));
+  EXPECT_THAT(there, Not(Contains(HasSubstr("BACKUP-LOCK"))));
+}
+
 }  // namespace
 }  // namespace holdfast::backup

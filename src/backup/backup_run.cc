@@ -177,8 +177,7 @@ bool BackupRun::already_written() {
 
 void BackupRun::take_lock() {
   enter("taking the lock");
-  collection::take_lock(*store_, spec_.subdirectory(), job_.id(), stop_);
-  if (!spec_.full().empty()) require_continuable(*store_, spec_.full(), stop_);
+  take_layer_lock(environment_, spec_, job_.id(), *store_, stop_);
   collection::require_key_stored(*store_, keys_, stop_);
 }
 

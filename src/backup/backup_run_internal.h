@@ -36,9 +36,12 @@ std::string data_prefix(std::string_view directory);
 std::unique_ptr<storage::ObjectStore> open_collection(const BackupEnvironment& environment,
                                                       const proto::BackupJobSpec& spec);
 
-/// For a job that has its lock: throws when the chain that it adds a layer to is being deleted, or
-/// has layers that `store` does not show.
-void require_continuable(storage::ObjectStore& store, const std::string& full, const Stop& stop);
+/// Takes the lock of the job's layer. An incremental one's place is where it goes afterwards: the
+/// chain is tied to it, unless the layer cannot belong to the chain. Throws when another job has
+/// the layer, the chain is being deleted, or it has layers that `store` does not show. `store` is
+/// open_collection()'s, with the job's keys.
+void take_layer_lock(const BackupEnvironment& environment, const proto::BackupJobSpec& spec,
+                     jobs::JobId job, storage::ObjectStore& store, const Stop& stop);
 
 /// Says when the collection has a WAL archive whose objects are not locked as the backup's are: the
 /// backup's own WAL may be among them.

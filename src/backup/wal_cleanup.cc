@@ -68,7 +68,8 @@ Layers look(storage::ObjectStore& store, const WalCleanup& cleanup, const Stop& 
     if (store.stat(collection::manifest_key(directory), stop)) {
       layers.finished.insert(directory);
       // What layers in another place need is not known here.
-      if (!layers.alive && collection::hidden_incrementals(store, directory, stop)) {
+      if (!layers.alive &&
+          collection::hidden_incrementals(store, directory, collection::Viewer::Other, stop)) {
         layers.alive = directory;
       }
     } else if (!layers.alive && is_alive(store, directory, cleanup, stop)) {

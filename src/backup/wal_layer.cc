@@ -59,8 +59,7 @@ class WalLayerRun {
 
   void take_lock() {
     enter("taking the lock");
-    collection::take_lock(*store_, spec_.subdirectory(), job_.id(), stop_);
-    require_continuable(*store_, spec_.full(), stop_);
+    take_layer_lock(environment_, spec_, job_.id(), *store_, stop_);
   }
 
   void begin_history() {

@@ -12,7 +12,6 @@
 #include <utility>
 
 #include "base/log.h"
-#include "collection/encryption.h"
 #include "collection/format.h"
 #include "collection/milestone.h"
 #include "collection/wal_archive.h"
@@ -225,8 +224,8 @@ std::vector<TrimmedWal> trim_wal(storage::ObjectStore& store, const collection::
                                  const Stop& stop) {
   for (const collection::SurveyedChain& chain : survey.chains) {
     if (chain.unreadable.empty()) continue;
-    const auto mark = collection::read_chain_mark(store, chain.full, stop);
-    if (mark && mark->own_wal) continue;
+    // Even where its ENCRYPTION-INFO says that it has WAL of its own: nothing authenticates that
+    // without the chain's key, and who may only add objects must not have WAL deleted by it.
     log::info("keeping archived WAL because backup \"{}\" cannot be read", chain.full);
     return {};
   }

@@ -190,17 +190,17 @@ TEST_F(WalTrimTest, AScopedChainHoldsBackNothingButTheMapsOfItsNextLayer) {
   EXPECT_FALSE(store_.stat(milestone, stop_));
 }
 
-TEST_F(WalTrimTest, AnEncryptedScopedChainOfSomebodyElseHoldsBackNothing) {
+TEST_F(WalTrimTest, WhatAChainWithAnUnknownKeySaysOfItselfIsNotBelieved) {
   constexpr std::string_view kFull = "2026/11/20-223000.00";
   collection::mark_wal_archive(store_, kTrimSystem, stop_);
   chain(17, 18);
   survey_.chains.emplace_back().full = kFull;
   survey_.chains.back().unreadable = "file appears encrypted";
-  EXPECT_THAT(trim(), IsEmpty());
   collection::PassphraseGuard guard("somebody else's");
   collection::make_scoped_chain(store_, kFull, kTrimSystem, guard, stop_);
-  EXPECT_THAT(trim(), SizeIs(1));
-  EXPECT_THAT(segments(), ElementsAre(17, 18, 19, 20));
+  ASSERT_TRUE(collection::read_chain_mark(store_, kFull, stop_)->own_wal);
+  EXPECT_THAT(trim(), IsEmpty());
+  EXPECT_THAT(segments(), SizeIs(11));
 }
 
 TEST_F(WalTrimTest, WalOfAClusterWithoutAChainGoes) {

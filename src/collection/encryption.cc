@@ -34,11 +34,18 @@ ObjectKey info_key(std::string_view directory, unsigned number) {
 std::string place_of(std::string_view directory) {
   return fmt::format("the data key of {}", directory);
 }
-std::string wal_place_of(std::string_view full, std::uint64_t system_identifier) {
-  return fmt::format("the key of the WAL of {} in {}", system_identifier, full);
-}
-std::string no_wal_place_of(std::string_view full, std::uint64_t system_identifier) {
-  return fmt::format("no key of the WAL of {} in {}", system_identifier, full);
+/// The same of the WAL's key, with all that the information says in clear besides. That there is no
+/// such key is sealed, too: who may only write to the collection could else have plain WAL taken
+/// for the chain's, or what is added to it locked otherwise than the chain.
+std::string wal_place_of(std::string_view full, const proto::EncryptionInfo& info) {
+  const std::string_view what = info.version() == kEncryptionInfoWithoutWal ? "no key" : "the key";
+  std::string place =
+      fmt::format("{} of the WAL of {} in {}", what, info.system_identifier(), full);
+  // The mode is of any bytes here: it goes last, so that no two mean the same.
+  if (!info.object_lock().empty() || info.retain_for_seconds() != 0) {
+    place += fmt::format(", locked for {} s: {}", info.retain_for_seconds(), info.object_lock());
+  }
+  return place;
 }
 
 /// What encrypts the WAL's key beside a chain's.
@@ -106,9 +113,7 @@ Bytes open_wal_key(const proto::EncryptionInfo& info, std::string_view full,
   // That there is none is sealed, too: who may only write to the collection could else have plain
   // WAL taken for the chain's.
   const bool without = info.version() == kEncryptionInfoWithoutWal;
-  const std::string place = without ? no_wal_place_of(full, info.system_identifier())
-                                    : wal_place_of(full, info.system_identifier());
-  Bytes wal_key = wal_sealer(chain_key).open(as_bytes(info.wal_key()), place);
+  Bytes wal_key = wal_sealer(chain_key).open(as_bytes(info.wal_key()), wal_place_of(full, info));
   if (wal_key.size() == (without ? 0 : SecretKey::kBytes)) return wal_key;
   throw Error(sqlstate::kDataCorrupted, fmt::format("\"{}\" is corrupt", info_key(full, 1)));
 }
@@ -335,8 +340,7 @@ bool write_chain_info(ObjectStore& store, std::string_view full, std::uint64_t s
   info.set_retain_for_seconds(lock.retain_for_seconds);
   const crypto::Sealer sealer = wal_sealer(keys.chain->key);
   const Bytes wal_key =
-      keys.wal ? sealer.seal(keys.wal->key.bytes(), wal_place_of(full, system_identifier))
-               : sealer.seal({}, no_wal_place_of(full, system_identifier));
+      sealer.seal(keys.wal ? keys.wal->key.bytes() : ByteView(), wal_place_of(full, info));
   info.set_wal_key(std::string(as_text(wal_key)));
   guard.wrap(keys.chain->key, place_of(full), info, stop);
   return write_info(store, info_key(full, 1), info, stop);
@@ -407,18 +411,33 @@ CollectionKeys continue_chain(ObjectStore& store, std::string_view full,
   return keys;
 }
 
-RecordedLock recorded_lock(ObjectStore& store, std::string_view full, const Stop& stop) {
-  const auto info = read_info(store, full, stop);
+namespace {
+
+struct OpenedInfo {
+  proto::EncryptionInfo info;
+  CollectionKeys keys;
+};
+
+OpenedInfo open_to_add(ObjectStore& store, std::string_view full, KeyGuard& old, const Stop& stop) {
+  auto info = read_info(store, full, stop);
   if (!info) throw not_encrypted(full);
-  return {.mode = info->object_lock(), .retain_for_seconds = info->retain_for_seconds()};
+  if (!old.unwrap(*info, place_of(full), stop)) throw old.refused_to_add();
+  CollectionKeys keys = open_info(*info, full, old, stop);
+  return {.info = std::move(*info), .keys = std::move(keys)};
+}
+
+}  // namespace
+
+RecordedLock recorded_lock(ObjectStore& store, std::string_view full, KeyGuard& guard,
+                           const Stop& stop) {
+  const OpenedInfo opened = open_to_add(store, full, guard, stop);
+  return {.mode = opened.info.object_lock(),
+          .retain_for_seconds = opened.info.retain_for_seconds()};
 }
 
 void add_guard(ObjectStore& store, std::string_view full, KeyGuard& old, KeyGuard& added,
                const Stop& stop) {
-  const auto info = read_info(store, full, stop);
-  if (!info) throw not_encrypted(full);
-  if (!old.unwrap(*info, place_of(full), stop)) throw old.refused_to_add();
-  const CollectionKeys keys = open_info(*info, full, old, stop);
+  const CollectionKeys keys = open_to_add(store, full, old, stop).keys;
   if (keys.wal) {
     const std::string wal = wal_directory(keys.wal->system_identifier);
     // Before the chain's own: who can open that one can go on with all.

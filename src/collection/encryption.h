@@ -95,8 +95,10 @@ std::optional<CollectionKeys::Wal> open_wal(storage::ObjectStore& store,
                                             WalKey make, const Stop& stop);
 
 /// How the objects of a chain were put, so that what is added to it later can be put likewise; an
-/// empty mode: without a lock. Throws as open_chain() for a plain chain.
-RecordedLock recorded_lock(storage::ObjectStore& store, std::string_view full, const Stop& stop);
+/// empty mode: without a lock. Believed only after `guard` has opened the chain: throws as
+/// add_guard().
+RecordedLock recorded_lock(storage::ObjectStore& store, std::string_view full, KeyGuard& guard,
+                           const Stop& stop);
 
 /// Lets `added` open the chain of `full` too, and its server's WAL. Nothing is overwritten, and who
 /// could open them before still can. Throws the reference's error when `old` cannot.

@@ -207,6 +207,37 @@ TEST_F(EncryptionTest, AScopedChainLeavesTheServersWalAlone) {
       make_scoped_chain(store_, kFull, kServer, guard_, stop_).chain->key.equals(one.chain->key));
 }
 
+TEST_F(EncryptionTest, TheRecordedLockCannotBeChangedAddedOrRemoved) {
+  const RecordedLock lock{.mode = "governance", .retain_for_seconds = 86400};
+  PassphraseGuard wrong("somebody else's");
+  for (const bool scoped : {false, true}) {
+    for (const bool locked : {false, true}) {
+      storage::MemoryStore store;
+      const RecordedLock given = locked ? lock : RecordedLock{};
+      (scoped ? make_scoped_chain : make_chain)(store, kFull, kServer, guard_, stop_, given);
+      open_chain(store, kFull, &guard_, stop_);
+      const RecordedLock found = recorded_lock(store, kFull, guard_, stop_);
+      EXPECT_EQ(found.mode, given.mode);
+      EXPECT_EQ(found.retain_for_seconds, given.retain_for_seconds);
+      EXPECT_THROW(recorded_lock(store, kFull, wrong, stop_), Error);
+
+      const std::string key = std::string(kFull) + "/ENCRYPTION-INFO";
+      auto info = decode_encryption_info(*get_whole(store, key, 1U << 20, stop_), key);
+      if (locked) {
+        info.clear_object_lock();
+        info.clear_retain_for_seconds();
+      } else {
+        info.set_object_lock("compliance");
+        info.set_retain_for_seconds(100ULL * 365 * 86400);
+      }
+      store.put(key, seal_envelope(as_bytes(info.SerializeAsString())), storage::PutMode::Overwrite,
+                stop_);
+      EXPECT_THROW(recorded_lock(store, kFull, guard_, stop_), Error);
+      EXPECT_THROW(open_chain(store, kFull, &guard_, stop_), Error);
+    }
+  }
+}
+
 TEST_F(EncryptionTest, UsesTheKeysThatAnAttemptLeft) {
   const CollectionKeys first = make();
   EXPECT_TRUE(make().chain->key.equals(first.chain->key));

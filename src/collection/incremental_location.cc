@@ -11,8 +11,10 @@
 #include "collection/collection.h"
 #include "collection/envelope_internal.h"
 #include "collection/format.h"
+#include "crypto/digest.h"
 #include "crypto/secret_key.h"
 #include "incremental_location.pb.h"
+#include "storage/external_uri.h"
 
 namespace holdfast::collection {
 
@@ -82,13 +84,31 @@ proto::IncrementalLocation write_mark(ObjectStore& store, const ObjectKey& key,
   throw Error(sqlstate::kObjectInUse, fmt::format("\"{}\" is being removed", key));
 }
 
+/// Which full of that name it is. Empty when there is none.
+std::string fingerprint(ObjectStore& collection, const std::string& full, const Stop& stop) {
+  const auto manifest = get_whole(collection, manifest_key(full), kMaxManifestBytes, stop);
+  return manifest ? to_hex(crypto::sha256(*manifest)) : std::string();
+}
+
 std::string new_id() { return to_hex(crypto::SecretKey::random().bytes().first(16)); }
 
-Error tied_elsewhere(const std::string& full, const ObjectStore& given, const std::string& place) {
-  return Error(sqlstate::kInvalidParameterValue,
-               fmt::format("\"{}\" is not where the incremental backups of \"{}\" are",
-                           given.description(), full))
-      .detail(fmt::format("They are in \"{}\".", place))
+std::string shown(const proto::IncrementalLocation& mark, Viewer viewer) {
+  const std::string resolved = fmt::format("\"{}\"", mark.description());
+  // Administrators see both: another daemon than that which took the backup may not know the
+  // connection.
+  if (!mark.given().empty()) {
+    const std::string given = fmt::format("\"{}\"", mark.given());
+    return viewer == Viewer::Administrator ? fmt::format("{} ({})", given, resolved) : given;
+  }
+  if (viewer == Viewer::Administrator) return resolved;
+  return "a place that is shown to administrators";
+}
+
+Error tied_elsewhere(const std::string& full, const std::string& given, const std::string& place) {
+  return Error(
+             sqlstate::kInvalidParameterValue,
+             fmt::format("\"{}\" is not where the incremental backups of \"{}\" are", given, full))
+      .detail(fmt::format("They are in {}.", place))
       .hint("Give that place as incremental_location, or take a full backup with BACKUP INTO.");
 }
 
@@ -128,9 +148,10 @@ class LocatedStore::Tied {
 };
 
 LocatedStore::LocatedStore(std::unique_ptr<ObjectStore> collection,
-                           std::unique_ptr<ObjectStore> elsewhere)
+                           std::unique_ptr<ObjectStore> elsewhere, std::string_view elsewhere_uri)
     : collection_(std::move(collection)),
       elsewhere_(std::move(elsewhere)),
+      given_(storage::is_external(elsewhere_uri) ? elsewhere_uri : std::string_view()),
       tied_(std::make_unique<Tied>(*collection_, *elsewhere_)) {
   if (collection_->description() == elsewhere_->description()) {
     throw Error(sqlstate::kInvalidParameterValue,
@@ -147,31 +168,43 @@ bool LocatedStore::is_usual_place(const ObjectStore& collection, const ObjectSto
   return elsewhere.description() == usual;
 }
 
-void LocatedStore::claim(const std::string& full, Claim what, const Stop& stop) {
+std::string LocatedStore::place() const {
+  return given_.empty() ? elsewhere_->description() : given_;
+}
+
+void LocatedStore::claim(const std::string& full, Claim what, Viewer viewer, const Stop& stop) {
   const ObjectKey here = incremental_location_key(full);
   const ObjectKey there = key_elsewhere(full_location_key(full));
   auto mark = read_mark(*collection_, here, stop);
   auto other = read_mark(*elsewhere_, there, stop);
-  if (!mark && other) {
-    throw Error(sqlstate::kObjectInUse,
-                fmt::format("\"{}\" has incremental backups of another full backup \"{}\"",
-                            elsewhere_->description(), full))
-        .hint("Give another incremental_location.");
-  }
-  if (what == Claim::OnlyCheck && !mark) return;
   if (!mark) {
+    if (!other && what == Claim::OnlyCheck) return;
     proto::IncrementalLocation made;
     made.set_id(new_id());
     made.set_description(elsewhere_->description());
-    mark = write_mark(*collection_, here, made, stop);
+    made.set_given(given_);
+    made.set_chain(fingerprint(*collection_, full, stop));
+    // The other place first: the chain must not be tied to one that cannot be written to.
+    if (!other) other = write_mark(*elsewhere_, there, made, stop);
+    // That of the same chain is of an attempt that ended between the two.
+    const bool own =
+        other->id() == made.id() || (!made.chain().empty() && other->chain() == made.chain());
+    if (!own) {
+      throw Error(sqlstate::kObjectInUse,
+                  fmt::format("\"{}\" has incremental backups of another full backup \"{}\"",
+                              place(), full))
+          .hint("Give another incremental_location.");
+    }
+    if (what == Claim::OnlyCheck) return;
+    mark = write_mark(*collection_, here, *other, stop);
   }
-  // Of an attempt that ended between the two. Any other place would make two of one chain.
+  // What can be missing there was removed. Any other place would make two of one chain.
   if (!other && mark->description() == elsewhere_->description()) {
     if (what == Claim::OnlyCheck) return;
     other = write_mark(*elsewhere_, there, *mark, stop);
   }
   if (!other || other->id() != mark->id()) {
-    throw tied_elsewhere(full, *elsewhere_, mark->description());
+    throw tied_elsewhere(full, place(), shown(*mark, viewer));
   }
   tied_->remember(full);
 }
@@ -266,11 +299,11 @@ ObjectKey full_location_key(std::string_view full) {
 }
 
 std::optional<std::string> hidden_incrementals(ObjectStore& store, std::string_view full,
-                                               const Stop& stop) {
+                                               Viewer viewer, const Stop& stop) {
   try {
     const auto mark = read_mark(store, incremental_location_key(full), stop);
     if (!mark) return std::nullopt;
-    return mark->description();
+    return shown(*mark, viewer);
   } catch (const Error& error) {
     if (error.state() != sqlstate::kDataCorrupted) throw;
     return "a place that cannot be read";
@@ -280,12 +313,13 @@ std::optional<std::string> hidden_incrementals(ObjectStore& store, std::string_v
 Error incremental_location_missing(std::string_view full, std::string_view place) {
   return Error(sqlstate::kInvalidParameterValue,
                fmt::format("the incremental backups of \"{}\" are in another place", full))
-      .detail(fmt::format("They are in \"{}\".", place))
+      .detail(fmt::format("They are in {}.", place))
       .hint("Give that place as option incremental_location.");
 }
 
-void require_no_hidden_incrementals(ObjectStore& store, std::string_view full, const Stop& stop) {
-  const auto place = hidden_incrementals(store, full, stop);
+void require_no_hidden_incrementals(ObjectStore& store, std::string_view full, Viewer viewer,
+                                    const Stop& stop) {
+  const auto place = hidden_incrementals(store, full, viewer, stop);
   if (place) throw incremental_location_missing(full, *place);
 }
 

@@ -7,6 +7,7 @@
 #include "collection/collection.h"
 #include "collection/encryption.h"
 #include "collection/survey.h"
+#include "storage/fault_store.h"
 #include "storage/memory_store.h"
 #include "storage/testing/object_store_contract.h"
 
@@ -20,6 +21,7 @@ using storage::PutMode;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
+using ::testing::Not;
 using ::testing::UnorderedElementsAre;
 
 const std::string kFull = "2026/11/20-223000.00";
@@ -62,7 +64,7 @@ class IncrementalLocationTest : public ::testing::Test {
  protected:
   std::unique_ptr<LocatedStore> located(MemoryStore& elsewhere) {
     return std::make_unique<LocatedStore>(std::make_unique<Lent>(here_),
-                                          std::make_unique<Lent>(elsewhere));
+                                          std::make_unique<Lent>(elsewhere), "");
   }
   void put(storage::ObjectStore& store, const std::string& key, std::string_view text = "x") {
     store.put(key, as_bytes(text), PutMode::OnlyIfAbsent, stop_);
@@ -80,7 +82,7 @@ class IncrementalLocationTest : public ::testing::Test {
   }
   std::string refused(LocatedStore& store) {
     try {
-      store.claim(kFull, Claim::Take, stop_);
+      store.claim(kFull, Claim::Take, Viewer::Administrator, stop_);
     } catch (const Error& error) {
       return error.message() + " " + error.detail();
     }
@@ -95,7 +97,7 @@ class IncrementalLocationTest : public ::testing::Test {
 
 TEST_F(IncrementalLocationTest, LayersOfAClaimedFullGoElsewhere) {
   const auto store = located(there_);
-  store->claim(kFull, Claim::Take, stop_);
+  store->claim(kFull, Claim::Take, Viewer::Administrator, stop_);
   put(*store, kLocatedLayer + "/data/1.pack", "pack");
   put(*store, kFull + "/data/1.pack", "of the full");
   EXPECT_THAT(keys(there_),
@@ -114,7 +116,7 @@ TEST_F(IncrementalLocationTest, LayersOfAClaimedFullGoElsewhere) {
 TEST_F(IncrementalLocationTest, WhatIsInEitherPlaceIsOfTheChain) {
   put(here_, kLocatedLayer + "/BACKUP_MANIFEST", "here");
   const auto store = located(there_);
-  store->claim(kFull, Claim::Take, stop_);
+  store->claim(kFull, Claim::Take, Viewer::Administrator, stop_);
   const std::string later = incrementals_of(kFull) + "/20261121/231500.00";
   put(*store, later + "/BACKUP_MANIFEST", "there");
   EXPECT_EQ(get(*store, kLocatedLayer + "/BACKUP_MANIFEST"), "here");
@@ -137,41 +139,95 @@ TEST_F(IncrementalLocationTest, OtherFullsInTheOtherPlaceAreNotSeen) {
 }
 
 TEST_F(IncrementalLocationTest, WhoDoesNotGiveThePlaceIsTold) {
-  located(there_)->claim(kFull, Claim::Take, stop_);
-  EXPECT_EQ(hidden_incrementals(here_, kFull, stop_), "memory://there");
-  EXPECT_EQ(hidden_incrementals(*located(there_), kFull, stop_), std::nullopt);
-  EXPECT_EQ(hidden_incrementals(*located(third_), kFull, stop_), "memory://there");
-  EXPECT_EQ(hidden_incrementals(here_, "2026/11/21-223000.00", stop_), std::nullopt);
-  EXPECT_THROW(require_no_hidden_incrementals(here_, kFull, stop_), Error);
+  located(there_)->claim(kFull, Claim::Take, Viewer::Administrator, stop_);
+  EXPECT_EQ(hidden_incrementals(here_, kFull, Viewer::Administrator, stop_), "\"memory://there\"");
+  EXPECT_EQ(hidden_incrementals(*located(there_), kFull, Viewer::Administrator, stop_),
+            std::nullopt);
+  EXPECT_EQ(hidden_incrementals(*located(third_), kFull, Viewer::Administrator, stop_),
+            "\"memory://there\"");
+  EXPECT_EQ(hidden_incrementals(here_, "2026/11/21-223000.00", Viewer::Administrator, stop_),
+            std::nullopt);
+  EXPECT_THROW(require_no_hidden_incrementals(here_, kFull, Viewer::Administrator, stop_), Error);
   here_.put(incremental_location_key(kFull), as_bytes("junk"), PutMode::Overwrite, stop_);
-  EXPECT_TRUE(hidden_incrementals(here_, kFull, stop_));
+  EXPECT_TRUE(hidden_incrementals(here_, kFull, Viewer::Administrator, stop_));
 }
 
 TEST_F(IncrementalLocationTest, AChainHasOneOtherPlace) {
-  located(there_)->claim(kFull, Claim::Take, stop_);
-  located(there_)->claim(kFull, Claim::Take, stop_);
+  located(there_)->claim(kFull, Claim::Take, Viewer::Administrator, stop_);
+  located(there_)->claim(kFull, Claim::Take, Viewer::Administrator, stop_);
   EXPECT_THAT(refused(*located(third_)), HasSubstr("They are in \"memory://there\""));
   EXPECT_THAT(keys(third_), IsEmpty());
 }
 
 TEST_F(IncrementalLocationTest, TwoCollectionsWithAFullOfOneNameDoNotMix) {
   MemoryStore other("memory://other");
-  LocatedStore(std::make_unique<Lent>(other), std::make_unique<Lent>(there_))
-      .claim(kFull, Claim::Take, stop_);
+  LocatedStore(std::make_unique<Lent>(other), std::make_unique<Lent>(there_), "")
+      .claim(kFull, Claim::Take, Viewer::Administrator, stop_);
   EXPECT_THAT(refused(*located(there_)), HasSubstr("another full backup"));
   EXPECT_THAT(keys(here_), IsEmpty());
 }
 
 TEST_F(IncrementalLocationTest, AClaimThatWasInterruptedIsFinished) {
-  located(there_)->claim(kFull, Claim::Take, stop_);
+  located(there_)->claim(kFull, Claim::Take, Viewer::Administrator, stop_);
   there_.remove(kFull + "/FULL-LOCATION", stop_);
   EXPECT_THAT(refused(*located(third_)), HasSubstr("memory://there"));
-  located(there_)->claim(kFull, Claim::Take, stop_);
-  EXPECT_EQ(hidden_incrementals(*located(there_), kFull, stop_), std::nullopt);
+  located(there_)->claim(kFull, Claim::Take, Viewer::Administrator, stop_);
+  EXPECT_EQ(hidden_incrementals(*located(there_), kFull, Viewer::Administrator, stop_),
+            std::nullopt);
+}
+
+TEST_F(IncrementalLocationTest, APlaceThatCannotBeWrittenToTiesNothing) {
+  put(here_, kFull + "/BACKUP_MANIFEST", "of this full");
+  auto faulty = std::make_unique<storage::FaultStore>(std::make_unique<Lent>(there_));
+  faulty->add({.call = storage::StoreCall::Put, .key_pattern = "*"});
+  LocatedStore store(std::make_unique<Lent>(here_), std::move(faulty), "");
+  EXPECT_THROW(store.claim(kFull, Claim::Take, Viewer::Administrator, stop_), Error);
+  EXPECT_THAT(keys(here_), ElementsAre(kFull + "/BACKUP_MANIFEST"));
+}
+
+TEST_F(IncrementalLocationTest, AClaimThatEndedAfterTheOtherPlaceIsFinishedByTheSameChainOnly) {
+  put(here_, kFull + "/BACKUP_MANIFEST", "of this full");
+  located(there_)->claim(kFull, Claim::Take, Viewer::Administrator, stop_);
+  here_.remove(incremental_location_key(kFull), stop_);
+  located(there_)->claim(kFull, Claim::OnlyCheck, Viewer::Administrator, stop_);
+  MemoryStore other("memory://here");
+  put(other, kFull + "/BACKUP_MANIFEST", "of another one of that name");
+  LocatedStore of_other(std::make_unique<Lent>(other), std::make_unique<Lent>(there_), "");
+  EXPECT_THAT(refused(of_other), HasSubstr("another full backup"));
+  located(there_)->claim(kFull, Claim::Take, Viewer::Administrator, stop_);
+  EXPECT_EQ(hidden_incrementals(*located(there_), kFull, Viewer::Administrator, stop_),
+            std::nullopt);
+}
+
+TEST_F(IncrementalLocationTest, WhereAPlaceIsIsShownToAdministratorsOrByItsConnectionsName) {
+  located(there_)->claim(kFull, Claim::Take, Viewer::Other, stop_);
+  EXPECT_EQ(hidden_incrementals(here_, kFull, Viewer::Other, stop_),
+            "a place that is shown to administrators");
+  const std::string second = "2026/11/21-223000.00";
+  LocatedStore named(std::make_unique<Lent>(here_), std::make_unique<Lent>(there_),
+                     "external://prepared/below");
+  named.claim(second, Claim::Take, Viewer::Other, stop_);
+  EXPECT_EQ(hidden_incrementals(here_, second, Viewer::Other, stop_),
+            "\"external://prepared/below\"");
+  EXPECT_EQ(hidden_incrementals(here_, second, Viewer::Administrator, stop_),
+            "\"external://prepared/below\" (\"memory://there\")");
+  LocatedStore other(std::make_unique<Lent>(here_), std::make_unique<Lent>(third_),
+                     "external://other");
+  const auto said = [&](const std::string& full, Viewer viewer) {
+    try {
+      other.claim(full, Claim::OnlyCheck, viewer, stop_);
+    } catch (const Error& error) {
+      return error.message() + " " + error.detail();
+    }
+    return std::string("not refused");
+  };
+  EXPECT_THAT(said(kFull, Viewer::Other), Not(HasSubstr("memory://")));
+  EXPECT_THAT(said(kFull, Viewer::Administrator), HasSubstr("memory://there"));
+  EXPECT_THAT(said(second, Viewer::Other), HasSubstr("They are in \"external://prepared/below\""));
 }
 
 TEST_F(IncrementalLocationTest, ACheckWritesNothing) {
-  located(there_)->claim(kFull, Claim::OnlyCheck, stop_);
+  located(there_)->claim(kFull, Claim::OnlyCheck, Viewer::Administrator, stop_);
   EXPECT_THAT(keys(here_), IsEmpty());
   EXPECT_THAT(keys(there_), IsEmpty());
 }
@@ -189,14 +245,14 @@ TEST_F(IncrementalLocationTest, ThePlacesCannotBeOne) {
 TEST_F(IncrementalLocationTest, EncryptedLayersAreBoundToTheirNamesInTheCollection) {
   const CollectionKeys keys_of_chain{
       .chain = CollectionKeys::Chain{.full = kFull, .key = crypto::SecretKey::random()}, .wal = {}};
-  located(there_)->claim(kFull, Claim::Take, stop_);
+  located(there_)->claim(kFull, Claim::Take, Viewer::Administrator, stop_);
   const auto store = with_keys(located(there_), keys_of_chain);
   put(*store, kLocatedLayer + "/data/1.pack", "plain text");
   EXPECT_EQ(get(*store, kLocatedLayer + "/data/1.pack"), "plain text");
   EXPECT_EQ(get(there_, kLayerElsewhere + "/data/1.pack").find("plain text"), std::string::npos);
-  EXPECT_EQ(
-      hidden_incrementals(*with_keys(std::make_unique<Lent>(here_), keys_of_chain), kFull, stop_),
-      "memory://there");
+  EXPECT_EQ(hidden_incrementals(*with_keys(std::make_unique<Lent>(here_), keys_of_chain), kFull,
+                                Viewer::Administrator, stop_),
+            "\"memory://there\"");
   // Moved into the collection it is still the same object.
   put(here_, kLocatedLayer + "/data/1.pack", get(there_, kLayerElsewhere + "/data/1.pack"));
   there_.remove(kLayerElsewhere + "/data/1.pack", stop_);
@@ -226,7 +282,8 @@ namespace holdfast::storage {
 struct MakeLocatedStore {
   std::unique_ptr<ObjectStore> operator()() {
     return std::make_unique<collection::LocatedStore>(std::make_unique<MemoryStore>("memory://a"),
-                                                      std::make_unique<MemoryStore>("memory://b"));
+                                                      std::make_unique<MemoryStore>("memory://b"),
+                                                      "");
   }
 };
 INSTANTIATE_TYPED_TEST_SUITE_P(Located, ObjectStoreContract, MakeLocatedStore);

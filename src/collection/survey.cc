@@ -161,8 +161,8 @@ void Surveyor::look_into(const std::string& full, Survey& survey, const Stop& st
   }
   if (!exists) return;
   if (own->second.objects.contains(incremental_location_key(full))) {
-    if (const auto place = hidden_incrementals(store_, full, stop)) {
-      chain.unreadable = fmt::format("its incremental backups are in \"{}\"", *place);
+    if (const auto place = hidden_incrementals(store_, full, Viewer::Administrator, stop)) {
+      chain.unreadable = fmt::format("its incremental backups are in {}", *place);
       survey.chains.push_back(std::move(chain));
       return;
     }

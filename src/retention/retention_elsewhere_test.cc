@@ -26,7 +26,7 @@ class RetentionElsewhereTest : public ::testing::Test {
     first_ = lab_.full(10, 11);
     lab_.incremental(first_, 12, 12);
     const auto both = lab_.both();
-    both->claim(first_, collection::LocatedStore::Claim::Take, stop_);
+    both->claim(first_, collection::LocatedStore::Claim::Take, collection::Viewer::Other, stop_);
     lab_.incremental(*both, first_, 13, 13);
     lab_.clock.advance(24h);
     second_ = lab_.full(14, 15);

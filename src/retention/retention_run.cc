@@ -354,9 +354,10 @@ void RetentionRun::sweep() {
 
 /// Of a chain that was deleted in part: what is in another place would never be found again.
 std::optional<std::string> RetentionRun::reason_elsewhere(const std::string& full) {
-  const auto place = collection::hidden_incrementals(*store_, full, stop_);
+  const auto place =
+      collection::hidden_incrementals(*store_, full, collection::Viewer::Administrator, stop_);
   if (!place) return std::nullopt;
-  return fmt::format("its incremental backups are in \"{}\"", *place);
+  return fmt::format("its incremental backups are in {}", *place);
 }
 
 void RetentionRun::sweep_layer(const UnfinishedLayer& layer) {

@@ -44,7 +44,7 @@ void AlterBackupStatement::run(const sql::AlterBackupKeys& statement, sql::Sessi
   const auto old = guard_of(statement.old, stores_, session);
   const auto added = guard_of(statement.added, stores_, session);
   // As the chain's other objects: what opens it must not go before they do.
-  const auto lock = collection::recorded_lock(*store, full, stop);
+  const auto lock = collection::recorded_lock(*store, full, *old, stop);
   if (!lock.mode.empty()) {
     store = open_for_user(stores_, uri, session,
                           collection::locking(lock.mode, lock.retain_for_seconds));

@@ -179,16 +179,14 @@ void choose_place(const sql::Backup& statement, storage::ObjectStore& store, Tim
   }
 }
 
-/// Sees to it that the incremental layer goes where those of its chain are; `located` is null
-/// without another place.
+/// Refuses a place where the layers of the chain are not; `located` is null without another one.
+/// The job ties the chain to it, when it knows that the layer belongs on that full.
 void choose_location(collection::LocatedStore* located, const backup::proto::BackupJobSpec& spec,
-                     storage::ObjectStore& store, const sql::SessionContext& session,
-                     const Stop& stop) {
-  using Claim = collection::LocatedStore::Claim;
+                     storage::ObjectStore& store, collection::Viewer viewer, const Stop& stop) {
   if (located == nullptr) {
-    collection::require_no_hidden_incrementals(store, spec.full(), stop);
+    collection::require_no_hidden_incrementals(store, spec.full(), viewer, stop);
   } else {
-    located->claim(spec.full(), session.dry_run() ? Claim::OnlyCheck : Claim::Take, stop);
+    located->claim(spec.full(), collection::LocatedStore::Claim::OnlyCheck, viewer, stop);
   }
 }
 
@@ -351,7 +349,7 @@ void BackupStatement::run_as(const sql::Backup& statement, std::string text,
         spec, stop);
   }
   choose_place(statement, *store, now, spec, sink, stop);
-  if (!spec.full().empty()) choose_location(located, spec, *store, session, stop);
+  if (!spec.full().empty()) choose_location(located, spec, *store, viewer_of(session), stop);
   backup::check_spec(spec);
   auto keys = of_cluster(statement)
                   ? choose_keys(statement, spec, *store, stores_, session, stop)

@@ -4,6 +4,7 @@
 
 #include "base/error.h"
 #include "statements/option_checks.h"
+#include "statements/privileges.h"
 
 namespace holdfast::statements {
 
@@ -35,11 +36,20 @@ OpenCollection open_collection(Stores& stores, CollectionPlace& place, sql::Sess
     place.incremental_uri.clear();
     return opened;
   }
-  auto located =
-      std::make_unique<collection::LocatedStore>(std::move(opened.store), std::move(elsewhere));
+  auto located = std::make_unique<collection::LocatedStore>(
+      std::move(opened.store), std::move(elsewhere), place.incremental_uri);
   opened.located = located.get();
   opened.store = std::move(located);
   return opened;
+}
+
+collection::Viewer viewer_of(sql::SessionContext& session) {
+  return is_administrator(session) ? collection::Viewer::Administrator : collection::Viewer::Other;
+}
+
+HiddenLayers hidden_layers(const CollectionPlace& place, sql::SessionContext& session) {
+  return {.what = place.without_hidden ? HiddenLayers::LeaveOut : HiddenLayers::Refuse,
+          .viewer = viewer_of(session)};
 }
 
 }  // namespace holdfast::statements

@@ -38,9 +38,10 @@ struct OpenCollection {
 OpenCollection open_collection(Stores& stores, CollectionPlace& place, sql::SessionContext& session,
                                const storage::StoreAccess& access = {});
 
+/// Who it is that messages about places are for.
+collection::Viewer viewer_of(sql::SessionContext& session);
+
 /// What find_backup() is to do with layers that `place` does not show.
-inline HiddenLayers hidden_layers(const CollectionPlace& place) {
-  return place.without_hidden ? HiddenLayers::LeaveOut : HiddenLayers::Refuse;
-}
+HiddenLayers hidden_layers(const CollectionPlace& place, sql::SessionContext& session);
 
 }  // namespace holdfast::statements

@@ -4,7 +4,6 @@
 
 #include "base/error.h"
 #include "collection/chain.h"
-#include "collection/incremental_location.h"
 
 namespace holdfast::statements {
 
@@ -51,15 +50,16 @@ FoundBackup find_backup(storage::ObjectStore& store, const sql::Subdirectory& ad
         .detail("A finished backup has a manifest; it is the last object written.")
         .hint("List the finished backups with SHOW BACKUPS IN.");
   }
-  const auto place = collection::hidden_incrementals(store, found.subdirectory, stop);
-  if (place && hidden == HiddenLayers::Refuse) {
+  const auto place =
+      collection::hidden_incrementals(store, found.subdirectory, hidden.viewer, stop);
+  if (place && hidden.what == HiddenLayers::Refuse) {
     throw collection::incremental_location_missing(found.subdirectory, *place)
         .hint(
             "Give that place as option incremental_location. incremental_location = '' leaves its "
             "backups out.");
   }
   if (place) {
-    sink.notice({.message = fmt::format("the incremental backups of \"{}\" in \"{}\" are left out",
+    sink.notice({.message = fmt::format("the incremental backups of \"{}\" in {} are left out",
                                         found.subdirectory, *place)});
   }
   return found;

@@ -5,6 +5,7 @@
 
 #include "base/stop.h"
 #include "collection/collection.h"
+#include "collection/incremental_location.h"
 #include "sql/row_sink.h"
 #include "sql/statements.h"
 #include "storage/object_store.h"
@@ -23,7 +24,10 @@ struct FoundBackup {
 std::string subdirectory_of(const sql::Subdirectory& address);
 
 /// What to do where the chain has layers in a place that the store does not show.
-enum class HiddenLayers { Refuse, LeaveOut };
+struct HiddenLayers {
+  enum What { Refuse, LeaveOut } what = Refuse;
+  collection::Viewer viewer = collection::Viewer::Other;
+};
 
 /// Resolves LATEST or checks the subdirectory, and lists the layers. On storage that cannot be
 /// listed (a plain web server) a backup addressed by its name is the full alone; a notice says so.

@@ -180,8 +180,9 @@ class Resolver {
 };
 
 void check_user_options(const sql::Options& options) {
-  constexpr std::array<std::string_view, 5> kTaken = {"encryption_passphrase", "kms", "detached",
-                                                      "workers", "restore_from_versions_at"};
+  constexpr std::array<std::string_view, 6> kTaken = {
+      "encryption_passphrase", "kms",     "detached",
+      "incremental_location",  "workers", "restore_from_versions_at"};
   if (options.find("into_db")) {
     wrong_option("cannot set into_db option when only restoring system users");
   }

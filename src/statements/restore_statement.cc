@@ -147,7 +147,8 @@ void RestoreStatement::run_as(const sql::Restore& statement, std::string text,
                     "The server that the backup is in would have to be replaced by it.");
   }
   auto store = open_place(stores_, place, spec, session);
-  FoundBackup backup = find_backup(*store, statement.from, hidden_layers(place), sink, stop);
+  FoundBackup backup =
+      find_backup(*store, statement.from, hidden_layers(place, session), sink, stop);
   store = open_keys(key_guard(statement.options, stores_, session).get(), std::move(store), backup,
                     spec, stop);
   const std::string directory =
@@ -182,7 +183,8 @@ void RestoreStatement::run_objects(const sql::Restore& statement, std::string te
   CollectionPlace place = collection_place(statement.in, statement.options, "RESTORE", session);
   spec.set_workers(workers_option(statement.options, restore::kMaxWorkers));
   auto store = open_place(stores_, place, spec, session);
-  const FoundBackup backup = find_backup(*store, statement.from, hidden_layers(place), sink, stop);
+  const FoundBackup backup =
+      find_backup(*store, statement.from, hidden_layers(place, session), sink, stop);
   store = open_keys(key_guard(statement.options, stores_, session).get(), std::move(store), backup,
                     spec, stop);
   const std::string layer =

@@ -268,7 +268,8 @@ void ShowBackupStatement::run(const sql::ShowBackup& statement, sql::SessionCont
   CollectionPlace place = collection_place(statement.in, statement.options, "SHOW BACKUP", session);
   const storage::StoreAccess access{.versions_at = versions_option(statement.options)};
   auto store = std::move(open_collection(stores_, place, session, access).store);
-  FoundBackup backup = find_backup(*store, statement.from, hidden_layers(place), sink, stop);
+  FoundBackup backup =
+      find_backup(*store, statement.from, hidden_layers(place, session), sink, stop);
   auto keys = open_keys(statement, stores_, *store, backup.subdirectory, session, stop);
   store = collection::with_keys(std::move(store), std::move(keys));
   // Every layer is checked on its own branch: a chain may have been continued twice from one layer.

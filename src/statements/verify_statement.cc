@@ -41,7 +41,8 @@ void VerifyStatement::run(const sql::VerifyBackup& statement, sql::SessionContex
   spec.mutable_verify()->set_user(current_user(session));
   spec.mutable_verify()->set_local_administrator(session.local_administrator());
   auto store = open_place(stores_, place, spec, session);
-  const FoundBackup backup = find_backup(*store, statement.from, hidden_layers(place), sink, stop);
+  const FoundBackup backup =
+      find_backup(*store, statement.from, hidden_layers(place, session), sink, stop);
   store = open_keys(key_guard(statement.options, stores_, session).get(), std::move(store), backup,
                     spec, stop);
   const std::string layer = choose_moment(statement.as_of, {}, *store, backup, spec, session, stop);

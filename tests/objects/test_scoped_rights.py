@@ -96,6 +96,45 @@ def test_each_run_of_a_schedule_asks(owned):
     assert daemon.sql(ended).value() == "1" and len(daemon.fulls("archive")) == 1
 
 
+def test_a_refused_layer_leaves_the_chain_where_it_is(owned):
+    """With incremental_location, and what belongs on no such chain or has the wrong key: nothing is tied to that place."""
+    server, daemon = owned
+    daemon.sql("CREATE EXTERNAL CONNECTION elsewhere AS 'nodelocal://self/elsewhere'")
+    daemon.sql("GRANT USAGE ON EXTERNAL CONNECTION elsewhere TO owner")
+    key = secret("right")
+    place = "incremental_location = 'external://elsewhere'"
+    daemon.sql(f"BACKUP INTO '{COLLECTION}'")
+    error = daemon.error(f"BACKUP TABLE shop.mine INTO LATEST IN 'external://prepared' WITH {place}", user="owner", tcp=True)
+    assert "to a cluster backup" in error.message, error
+    assert daemon.sql(f"BACKUP INTO LATEST IN '{COLLECTION}'").one()["status"] == "succeeded"
+    sealed = "nodelocal://self/sealed"
+    daemon.sql(f"BACKUP INTO '{sealed}' WITH {key}")
+    for given, as_of in ((secret("wrong"), ""), (key, "AS OF SYSTEM TIME '2001-01-01'"), ("workers = 1", "")):
+        assert daemon.error(f"BACKUP INTO LATEST IN '{sealed}' {as_of} WITH {given}, {place}").sqlstate
+    assert daemon.sql(f"BACKUP INTO LATEST IN '{sealed}' WITH {key}").one()["status"] == "succeeded"
+    assert not [name for collection in ("archive", "sealed", "elsewhere") for name in daemon.files(collection) if name.endswith("-LOCATION")]
+    daemon.sql(f"SHOW BACKUP FROM LATEST IN '{sealed}' WITH {key}, check_files")
+
+
+def test_where_a_connection_leads_is_for_administrators(owned):
+    """Of a chain whose layers are in a place that another user's connection stands for, or an administrator's URI."""
+    server, daemon = owned
+    daemon.sql("CREATE EXTERNAL CONNECTION elsewhere AS 'nodelocal://self/hidden-place'")
+    daemon.sql("CREATE EXTERNAL CONNECTION third AS 'nodelocal://self/third-place'")
+    daemon.sql("GRANT USAGE ON EXTERNAL CONNECTION third TO owner")
+    for place, shown in (("external://elsewhere", '"external://elsewhere"'), ("nodelocal://self/hidden-place", "a place that is shown to administrators")):
+        daemon.sql(f"BACKUP DATABASE shop INTO '{COLLECTION}'")
+        daemon.sql(f"BACKUP DATABASE shop INTO LATEST IN '{COLLECTION}' WITH incremental_location = '{place}'")
+        for statement in ("SHOW BACKUP FROM LATEST IN 'external://prepared'", "BACKUP DATABASE shop INTO LATEST IN 'external://prepared'",
+                          "BACKUP DATABASE shop INTO LATEST IN 'external://prepared' WITH incremental_location = 'external://third'"):
+            error = daemon.error(statement, user="owner", tcp=True)
+            assert error.detail == f"They are in {shown}.", error
+            assert "-place" not in str(error) + error.message + error.detail, error
+            assert "hidden-place" in daemon.error(statement).detail
+        notices = str(daemon.sql("SHOW BACKUP FROM LATEST IN 'external://prepared' WITH incremental_location = ''", user="owner", tcp=True).notices)
+        assert shown in notices and "-place" not in notices, notices
+
+
 def secret(word):
     return f"encryption_passphrase = '{word} horse battery staple'"
 
@@ -145,11 +184,11 @@ def test_everybody_has_a_key_of_his_own(owned, lab):
     # Another key is added to one of them, and the chain goes on with that.
     daemon.sql(f"ALTER BACKUP '{fulls[0]}' IN '{COLLECTION}' ADD NEW_PASSPHRASE = 'a new one' WITH OLD_PASSPHRASE = 'first horse battery staple'")
     daemon.sql(f"BACKUP DATABASE shop INTO '{fulls[0]}' IN '{COLLECTION}' WITH encryption_passphrase = 'a new one'")
-    # What somebody else's key hides holds no WAL of the cluster back.
+    # What a chain says of itself is believed with its key only: until then it may need the cluster's WAL.
     server.sql("SELECT pg_switch_wal()")
     daemon.sql(f"BACKUP INTO '{COLLECTION}' WITH {secret('third')}, revision_history")
     rows = daemon.sql(f"DELETE BACKUPS KEEP 1 FULLS IN '{COLLECTION}' WITH {secret('third')}").dicts()
-    assert [row["action"] for row in rows if row["subdirectory"].startswith("wal/")] == ["deleted"], rows
+    assert [row for row in rows if row["subdirectory"].startswith("wal/")] == [], rows
     assert {row["subdirectory"] for row in rows if row["action"] == "kept"} >= {*fulls, clear}
 
 

@@ -51,6 +51,17 @@ def test_roles_come_back_as_they_were(backed_up):
     assert leftovers(server, daemon) == []
 
 
+def test_of_a_chain_in_two_places(backed_up):
+    server, daemon, _ = backed_up
+    server.sql("CREATE ROLE late LOGIN")
+    place = "incremental_location = 'nodelocal://self/elsewhere'"
+    daemon.sql(f"BACKUP INTO LATEST IN '{COLLECTION}' WITH {place}")
+    server.sql("DROP ROLE late")
+    assert "in another place" in daemon.error(STATEMENT).message
+    assert daemon.sql(f"{STATEMENT} WITH {place}").one()["rows"] == "1"
+    assert server.value("SELECT rolcanlogin FROM pg_roles WHERE rolname = 'late'") == "t"
+
+
 def test_what_exists_is_kept(backed_up):
     server, daemon, (roles, _) = backed_up
     server.sql("ALTER ROLE kept PASSWORD 'after' NOLOGIN; REVOKE kept_group FROM kept")

@@ -121,7 +121,8 @@ BackupLab::BackupLab(postgres::testing::PrivateInstanceOptions options)
       spool_(server_.scratch() / "spool") {}
 
 std::unique_ptr<storage::ObjectStore> BackupLab::open_store(
-    std::string_view /*collection_uri*/, const storage::StoreAccess& /*access*/) {
+    std::string_view uri, const storage::StoreAccess& /*access*/) {
+  if (uri == elsewhere_.description()) return std::make_unique<BorrowedStore>(elsewhere_);
   return std::make_unique<BorrowedStore>(store_);
 }
 

@@ -77,11 +77,13 @@ class BackupLab : public StoreOpener {
  public:
   explicit BackupLab(postgres::testing::PrivateInstanceOptions options = {});
 
-  std::unique_ptr<storage::ObjectStore> open_store(std::string_view collection_uri,
+  /// Of any URI but elsewhere()'s, "memory://elsewhere", it is store().
+  std::unique_ptr<storage::ObjectStore> open_store(std::string_view uri,
                                                    const storage::StoreAccess& access) override;
 
   postgres::testing::PrivateInstance& server() { return server_; }
   storage::FaultStore& store() { return store_; }
+  storage::MemoryStore& elsewhere() { return elsewhere_; }
   proto::BackupJobSpec spec() const;
   /// One attempt.
   void resume(LabJob& job);
@@ -105,6 +107,7 @@ class BackupLab : public StoreOpener {
 
   postgres::testing::PrivateInstance server_;
   storage::FaultStore store_;
+  storage::MemoryStore elsewhere_{"memory://elsewhere"};
   std::filesystem::path spool_;
 };
 

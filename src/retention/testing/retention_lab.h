@@ -133,7 +133,7 @@ class RetentionLab : public backup::StoreOpener {
   /// Both places, for a test to write into.
   std::unique_ptr<collection::LocatedStore> both() {
     return std::make_unique<collection::LocatedStore>(std::make_unique<SharedStore>(store),
-                                                      std::make_unique<SharedStore>(elsewhere));
+                                                      std::make_unique<SharedStore>(elsewhere), "");
   }
 
   std::unique_ptr<storage::ObjectStore> open_store(std::string_view uri,
