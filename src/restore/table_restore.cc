@@ -381,7 +381,7 @@ class DatabaseTables final : public TableRestore {
     const auto others = target.query(
         "SELECT t.typname, CASE t.typtype WHEN 'd' THEN 'DOMAIN' ELSE 'TYPE' END "
         "FROM pg_catalog.pg_type t LEFT JOIN pg_catalog.pg_class c ON c.oid = t.typrelid "
-        "WHERE t.typnamespace = $1::pg_catalog.oid AND (t.typtype IN ('e', 'd', 'r') "
+        "WHERE t.typnamespace = $1::pg_catalog.oid AND (t.typtype IN ('e', 'd', 'r', 'm') "
         " OR (t.typtype = 'c' AND c.relkind = 'c')) "
         "UNION ALL SELECT stxname, 'STATISTICS' FROM pg_catalog.pg_statistic_ext "
         "WHERE stxnamespace = $1::pg_catalog.oid ORDER BY 2, 1",
@@ -389,6 +389,17 @@ class DatabaseTables final : public TableRestore {
     for (std::size_t row = 0; row < others.rows(); ++row) {
       run(fmt::format("ALTER {} {} SET SCHEMA {}", others.text(row, 1),
                       qualified(staging, others.text(row, 0)), quote_identifier(schema)));
+    }
+    // The constructors of ranges do not go with their types.
+    const auto constructors = target.query(
+        "SELECT p.oid::pg_catalog.regprocedure::text FROM pg_catalog.pg_proc p "
+        "WHERE p.pronamespace = $1::pg_catalog.oid AND EXISTS (SELECT FROM pg_catalog.pg_depend d "
+        " WHERE d.classid = 'pg_catalog.pg_proc'::pg_catalog.regclass AND d.objid = p.oid "
+        " AND d.refclassid = 'pg_catalog.pg_type'::pg_catalog.regclass AND d.deptype = 'i')",
+        {oid}, run_.stop());
+    for (std::size_t row = 0; row < constructors.rows(); ++row) {
+      run(fmt::format("ALTER FUNCTION {} SET SCHEMA {}", constructors.text(row, 0),
+                      quote_identifier(schema)));
     }
     // Without CASCADE: nothing may be left in it.
     run("DROP SCHEMA " + quote_identifier(staging));

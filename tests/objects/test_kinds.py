@@ -38,6 +38,8 @@ CREATE TABLE top (id int, CHECK (id > 0)); CREATE TABLE middle (m text) INHERITS
 INSERT INTO top VALUES (1); INSERT INTO middle VALUES (2, 'm'); INSERT INTO leaf VALUES (3, 'm', 'l');
 CREATE TABLE typed_of (LIKE packed INCLUDING ALL);
 CREATE TYPE row_of AS (x int, y text); CREATE TABLE made_of OF row_of (x WITH OPTIONS PRIMARY KEY); INSERT INTO made_of VALUES (1, 'y');
+CREATE TYPE span AS RANGE (subtype = date, multirange_type_name = spans); CREATE TABLE spanned (s span, m spans);
+INSERT INTO spanned VALUES (span('2026-01-01', '2026-02-01', '[]'), spans(span('2026-01-01', '2026-01-03'), span('2026-01-05', NULL)));
 CREATE TABLE spaced (id int PRIMARY KEY USING INDEX TABLESPACE fast) TABLESPACE fast; INSERT INTO spaced SELECT generate_series(1, 100);
 CREATE TABLE hashed (id int, v text) PARTITION BY HASH (id); CREATE TABLE hashed_0 PARTITION OF hashed FOR VALUES WITH (MODULUS 2, REMAINDER 0);
 CREATE TABLE hashed_1 PARTITION OF hashed FOR VALUES WITH (MODULUS 2, REMAINDER 1); CREATE TABLE hashed_of (id int) PARTITION BY LIST (id);
@@ -52,7 +54,7 @@ GRANT SELECT (id), UPDATE (body) ON packed TO ann WITH GRANT OPTION; GRANT ALL O
 REVOKE DELETE ON spaced FROM postgres;
 CREATE RULE spaced_log AS ON UPDATE TO spaced DO ALSO NOTIFY changed;
 """
-TABLES = ("indexed", "constrained", "packed", "top", "middle", "leaf", "typed_of", "made_of", "spaced", "hashed", "hashed_of")
+TABLES = ("indexed", "constrained", "packed", "top", "middle", "leaf", "typed_of", "made_of", "spanned", "spaced", "hashed", "hashed_of")
 
 
 @pytest.fixture(scope="module")
