@@ -529,5 +529,18 @@ TEST(BackupJob, GoesOnInTheOtherPlaceWhereItBegan) {
   EXPECT_THAT(there, Not(Contains(HasSubstr("BACKUP-LOCK"))));
 }
 
+// Somebody took it for dead, and may have removed its packs.
+TEST(BackupJob, WritesNoManifestWithoutItsLock) {
+  BackupLab lab(quiet());
+  LabJob job(kJob, lab.spec());
+  job.at("backup.before_manifest", [&] {
+    lab.store().remove(collection::lock_key(lab.spec().subdirectory(), kJob), Stop::never());
+  });
+  const Error error = error_of([&] { lab.resume(job); });
+  EXPECT_EQ(error.state(), sqlstate::kObjectNotInPrerequisiteState);
+  EXPECT_THAT(error.message(), HasSubstr("was removed while the backup ran"));
+  EXPECT_THAT(lab.objects(), Not(Contains(EndsWith("BACKUP_MANIFEST"))));
+}
+
 }  // namespace
 }  // namespace holdfast::backup
