@@ -54,8 +54,10 @@ class Lab:
             if isinstance(server, Holdfast):
                 if server.process is not None:
                     server.kill9()
-            elif server.running():
-                server.kill9()
+            else:
+                if server.running():
+                    server.kill9()
+                server.release_memory()
 
 
 @pytest.hookimpl(tryfirst=True, hookwrapper=True)
