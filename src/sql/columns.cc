@@ -110,8 +110,8 @@ constexpr FixedColumn kMilestones[] = {
 constexpr FixedColumn kNewWalArchive[] = {{"job_id", kInt}, {"slot", kText}};
 constexpr FixedColumn kWalArchives[] = {
     {"collection", kText}, {"mode", kText}, {"job_id", kInt}, {"status", kText}, {"slot", kText},
-    {"archived_lsn", kText}, {"archived_time", kTime}, {"lag_bytes", kInt},
-    {"protected_bytes", kInt}, {"protected_since", kTime}, {"message", kText}};
+    {"timeline", kInt}, {"archived_lsn", kText}, {"archived_time", kTime},
+    {"lag_bytes", kInt}, {"protected_bytes", kInt}, {"protected_since", kTime}, {"message", kText}};
 // clang-format on
 
 class Builder {

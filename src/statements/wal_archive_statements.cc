@@ -115,12 +115,12 @@ sql::Row row_of(const WalArchives::Listed& archive) {
                   archive.slot};
   std::string message = archive.job.error ? archive.job.error->message() : std::string();
   if (const auto& state = archive.state) {
-    row.insert(row.end(),
-               {to_string(state->archived), time(state->archived_time),
-                fmt::format("{}", state->lag_bytes), fmt::format("{}", state->protected_bytes)});
+    row.insert(row.end(), {fmt::format("{}", state->timeline), to_string(state->archived),
+                           time(state->archived_time), fmt::format("{}", state->lag_bytes),
+                           fmt::format("{}", state->protected_bytes)});
     if (!state->waiting_for.empty()) message = "waiting: " + state->waiting_for;
   } else {
-    row.insert(row.end(), 4, std::nullopt);
+    row.insert(row.end(), 5, std::nullopt);
   }
   row.push_back(time(archive.protected_since));
   row.push_back(message.empty() ? sql::Value() : sql::Value(message));

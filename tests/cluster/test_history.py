@@ -1,6 +1,7 @@
 """Revision history: RESTORE … AS OF SYSTEM TIME t has exactly the commits up to t."""
 import random
 import threading
+import time
 from datetime import datetime, timedelta, timezone
 
 import pytest
@@ -36,6 +37,7 @@ def transfer(source, seed, transfers):
                 INSERT INTO ledger (source, target, amount) VALUES ({a}, {b}, {amount});
                 INSERT INTO noise SELECT repeat(md5(random()::text), {rng.randint(1, 400)}); COMMIT""")
             session.receive()
+            time.sleep(rng.random() / 500)  # there must be moments with no commit near
 
 
 def work(source, seed, clients=3, transfers=60):

@@ -47,10 +47,12 @@ def archive(daemon):
 
 def wait_archived(daemon, server, lsn=None, timeout=40):
     lsn = lsn or flushed(server)
+    # A timeline that the server has left may reach further.
+    timeline = server.value("SELECT CASE WHEN NOT pg_is_in_recovery() THEN ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::int END")
 
     def caught_up():
         row = archive(daemon)
-        return row["archived_lsn"] and server.value(f"SELECT '{row['archived_lsn']}'::pg_lsn >= '{lsn}'") == "t"
+        return row["archived_lsn"] and timeline in (None, row["timeline"]) and server.value(f"SELECT '{row['archived_lsn']}'::pg_lsn >= '{lsn}'") == "t"
     wait_until(caught_up, timeout, f"archived up to {lsn}")
 
 
