@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""./run bench [name…]: holdfast beside pgBackRest, pg_basebackup and PgBouncer; `KNOWN` has the names.
+"""./run bench [name…]: holdfast beside pgBackRest, WAL-G, pg_basebackup and PgBouncer; `KNOWN` has the names.
 
 One run, interleaved, medians. The tables go to standard output and to bench/results/<benchmark>.md.
 
@@ -20,10 +20,10 @@ sys.path[:0] = [str(HERE), str(HERE.parent / "tests/lib"), str(HERE.parent / "te
 
 import report  # noqa: E402
 from archive import ArchiveBench  # noqa: E402
+from cloud_storage import CloudBench  # noqa: E402
 from cluster import bench_directory, cluster  # noqa: E402
 from harness import environment as env  # noqa: E402
 from harness.daemon import Holdfast  # noqa: E402
-from harness.emulators import BUCKET, Minio, make_certificate  # noqa: E402
 from harness.postgres import Postgres, wait_until  # noqa: E402
 import network  # noqa: E402
 from incremental import ChainBench, IncrementalBench  # noqa: E402
@@ -304,49 +304,12 @@ ignore_startup_parameters = extra_float_digits
             bench.close()
 
     def cloud(self):
-        """Through one MinIO, over TLS, which pgBackRest insists on."""
-        minio = Minio(self.work)
-        minio.start(tls_directory=make_certificate(env.make_directory(self.work / "certificates", 0o755)))
+        bench = CloudBench(self)
         try:
-            self.configurations["s3"] = self.pgbackrest_configuration("s3", f"""repo1-type=s3
-repo1-path=/pgbackrest
-repo1-s3-bucket={BUCKET}
-repo1-s3-endpoint=127.0.0.1
-repo1-storage-port={minio.port}
-repo1-storage-verify-tls=n
-repo1-s3-uri-style=path
-repo1-s3-region=us-east-1
-repo1-s3-key={minio.keys[0]}
-repo1-s3-key-secret={minio.keys[1]}
-repo1-bundle=y""")
-            uri = minio.uri("archive", more="&AWS_SKIP_TLS_VERIFY=true")
-            target = self.work / "target"
             for _ in range(ROUNDS):
-                for name in ("holdfast", "pgbackrest zst bundle"):
-                    settle(self.source.data)
-                    if name == "holdfast":
-                        shutil.rmtree(minio.data / "disk" / BUCKET / "archive", ignore_errors=True)
-                        self.reset_memory()
-                        sample, _ = measure(self.psql(f"BACKUP INTO '{uri}'"), self.source.pid(), self.daemon.process.pid)
-                        sample.memory = self.daemon.peak_memory()
-                        restore = self.psql(f"RESTORE FROM LATEST IN '{uri}' WITH data_directory = '{target}'")
-                    else:
-                        shutil.rmtree(minio.data / "disk" / BUCKET / "pgbackrest", ignore_errors=True)
-                        env.run("pgbackrest", f"--config={self.configurations['s3']}", "--stanza=bench", "stanza-create")
-                        sample = self.backup_pgbackrest("s3")
-                        restore = ["pgbackrest", f"--config={self.configurations['s3']}", "--stanza=bench", f"--pg1-path={target}", "restore"]
-                    self.note("cloud backup", name, sample)
-                    shutil.rmtree(target, ignore_errors=True)
-                    if name != "holdfast":
-                        env.make_directory(target)
-                    settle(minio.data)
-                    self.reset_memory()
-                    daemon = self.daemon.process.pid if name == "holdfast" else None
-                    sample, _ = measure(restore, None, daemon)
-                    self.note("cloud restore", name, sample)
-            shutil.rmtree(target, ignore_errors=True)
+                bench.round()
         finally:
-            minio.stop()
+            bench.close()
 
     def encryption(self):
         network.encryption(self, ROUNDS)
