@@ -22,6 +22,7 @@ import report  # noqa: E402
 from archive import ArchiveBench  # noqa: E402
 from cloud_storage import CloudBench  # noqa: E402
 from cluster import bench_directory, cluster  # noqa: E402
+from database import DatabaseBench  # noqa: E402
 from harness import environment as env  # noqa: E402
 from harness.daemon import Holdfast  # noqa: E402
 from harness.postgres import Postgres, wait_until  # noqa: E402
@@ -29,26 +30,38 @@ import network  # noqa: E402
 from incremental import ChainBench, IncrementalBench  # noqa: E402
 from measure import Sample, measure, settle, stored_bytes  # noqa: E402
 from table import TableBench  # noqa: E402
+from table_large import TableLargeBench  # noqa: E402
+from table_pitr import TablePitrBench  # noqa: E402
 
 SCALE = int(os.environ.get("HOLDFAST_BENCH_SCALE", "200"))
 ROUNDS = int(os.environ.get("HOLDFAST_BENCH_ROUNDS", "5"))
 
 
 class Bench:
-    def __init__(self):
+    def __init__(self, scale=SCALE, work="work"):
         self.directory = bench_directory()
-        self.source = cluster(self.directory, SCALE)
-        self.work = self.directory / "work"
+        self.source = cluster(self.directory, scale)
+        self.work = self.directory / work
         shutil.rmtree(self.work, ignore_errors=True)
         env.make_directory(self.work, 0o755)
         self.daemon = Holdfast(self.source, env.make_directory(self.work / "holdfast", 0o755), log_level="info")
         self.samples = {}
+        self.others = []
 
     def start(self):
         self.daemon.start()
         self.configurations = {name: self.pgbackrest_configuration(name) for name in ("plain", "bundle")}
 
+    def beside(self, scale):
+        """Another cluster with a daemon of its own; close() ends it, too."""
+        other = Bench(scale, f"work-{scale}")
+        self.others.append(other)
+        other.daemon.start()
+        return other
+
     def close(self):
+        for other in self.others:
+            other.close()
         self.daemon.stop()
         self.source.stop()
         (self.directory / "archiving").unlink(missing_ok=True)
@@ -57,6 +70,10 @@ class Bench:
     def note(self, group, name, sample):
         self.samples.setdefault(group, {}).setdefault(name, []).append(sample)
         print(f"  {group:8} {name:28} {sample.wall:7.2f} s  {sample.cpu:7.2f} CPU s", flush=True)
+
+    def note_bytes(self, group, name, size):
+        self.samples.setdefault(group, {})[name] = size
+        print(f"  {group} {name:28} {size / 1e6:9.2f} MB", flush=True)
 
     # -- the tools
 
@@ -295,8 +312,8 @@ ignore_startup_parameters = extra_float_digits
         finally:
             bench.close()
 
-    def table_restore(self):
-        bench = TableBench(self, SCALE)
+    def objects(self, name):
+        bench = OBJECTS[name](self, SCALE)
         try:
             for _ in range(ROUNDS):
                 bench.round()
@@ -318,7 +335,8 @@ ignore_startup_parameters = extra_float_digits
         network.latency(self, ROUNDS)
 
 
-KNOWN = ["backup", "restore", "delta", "proxy", "archive", "cloud", "incremental", "chain", "encryption", "latency", "table"]
+OBJECTS = {"table": TableBench, "database": DatabaseBench, "table-pitr": TablePitrBench, "table-large": TableLargeBench}
+KNOWN = ["backup", "restore", "delta", "proxy", "archive", "cloud", "incremental", "chain", "encryption", "latency", *OBJECTS]
 
 
 def main():
@@ -333,7 +351,10 @@ def main():
         for name in names:
             print(f"{name}:", flush=True)
             bench.samples = {}
-            getattr(bench, {"table": "table_restore"}.get(name, name))()
+            if name in OBJECTS:
+                bench.objects(name)
+            else:
+                getattr(bench, name)()
             report.write(name, report.machine(bench.source, env.run("pgbackrest", "version").stdout.strip(), ROUNDS), bench.samples)
     finally:
         bench.close()

@@ -47,6 +47,12 @@ def server_cpu(postmaster):
     return reaped + sum(own_cpu(pid) for pid in tree(postmaster))
 
 
+def machine_cpu():
+    """Everything that ran, of whomever: what is not idle."""
+    user, nice, system, _, _, irq, softirq = map(int, Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:8])
+    return (user + nice + system + irq + softirq) / TICK
+
+
 def private_memory(pid):
     """Resident anonymous memory in bytes: without shared buffers and program text."""
     try:
@@ -70,9 +76,11 @@ class Sample:
     stored: int = 0
 
 
-def measure(command, postmaster=None, daemon=None, input_text=None):
+def measure(command, postmaster=None, daemon=None, input_text=None, whole_machine=False):
     """Runs `command` as the servers' user. CPU covers it, its children, the daemon and the PostgreSQL server;
-    memory is the largest sum of private memory over the tool's processes (its own or the daemon)."""
+    memory is the largest sum of private memory over the tool's processes (its own or the daemon).
+    `whole_machine`: CPU of everything, for commands that start servers of their own, which are nobody's children."""
+    machine_before = machine_cpu()
     before = (server_cpu(postmaster) if postmaster else 0) + (own_cpu(daemon) if daemon else 0)
     began = time.monotonic()
     process = subprocess.Popen([str(part) for part in command], stdin=subprocess.PIPE if input_text else subprocess.DEVNULL,
@@ -99,6 +107,8 @@ def measure(command, postmaster=None, daemon=None, input_text=None):
     if process.returncode != 0:
         raise SystemExit(f"{' '.join(map(str, command))} failed ({process.returncode}):\n{output[-4000:]}")
     after = (server_cpu(postmaster) if postmaster else 0) + (own_cpu(daemon) if daemon else 0)
+    if whole_machine:
+        return Sample(wall, machine_cpu() - machine_before, peak), output
     return Sample(wall, usage.ru_utime + usage.ru_stime + after - before, peak), output
 
 

@@ -15,6 +15,10 @@ TITLES = {
     "encryption": "Full backup, plain and encrypted", "latency backup": "Full backup into MinIO through a bad network",
     "latency restore": "Restore from MinIO through a bad network",
     "table": "One table out of the cluster, into the running server",
+    "database": "One database out of the cluster, into the running server",
+    "table-pitr": "One table as of a moment behind much WAL of other tables, into the running server",
+    "table-large": "The same table out of two clusters, into the running server",
+    "table-large bytes": "What is fetched for it from the larger one's collection",
     "chain of random rows": "Restore of a full and ten incrementals, each after a change to half of all pages",
 }
 
@@ -33,10 +37,11 @@ def machine(server, tools, rounds):
 
 
 def write(benchmark, machine_line, samples):
-    """`samples`: group -> tool -> list of Sample, or of transactions per second for groups named 'proxy <clients>'."""
+    """`samples`: group -> tool -> list of Sample, or of transactions per second for groups named 'proxy <clients>'; or bytes for '… bytes'."""
     lines = [f"# ./run bench {benchmark}", "", machine_line, ""]
     for group, tools in samples.items():
-        lines += [f"## {title(group)}", "", *(rates(tools) if group.startswith("proxy") else table(tools)), ""]
+        rows = rates if group.startswith("proxy") else sizes if group.endswith(" bytes") else table
+        lines += [f"## {title(group)}", "", *rows(tools), ""]
     RESULTS.mkdir(exist_ok=True)
     text = "\n".join(lines)
     (RESULTS / f"{benchmark}.md").write_text(text)
@@ -70,3 +75,8 @@ def rates(tools):
     medians = {name: statistics.median(values) for name, values in tools.items()}
     return ["| | transactions/s | holdfast / this |", "|---|---:|---:|",
             *(f"| {name} | {rate:.0f} | {medians['holdfast'] / rate:.2f} |" for name, rate in medians.items())]
+
+
+def sizes(tools):
+    fetched = tools["fetched"]
+    return ["| | MB | fetched / this |", "|---|---:|---:|", *(f"| {name} | {size / 1e6:.2f} | {fetched / size:.2f} |" for name, size in tools.items())]

@@ -153,7 +153,7 @@ class Postgres:
     def pgbench_init(self, scale, database="pgbench"):
         self.sql(f"CREATE DATABASE {database}")
         env.run(env.DEBIAN_BIN / "pgbench", "-h", self.sockets, "-p", self.port, "-U", "postgres", "-q", "-i", "-s",
-                scale, database, timeout=600)
+                scale, database, timeout=600 + 3 * scale)
 
     def pgbench_start(self, seconds, clients=4, database="pgbench"):
         """A writer in the background; returns its process."""
