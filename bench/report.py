@@ -15,6 +15,7 @@ TITLES = {
     "encryption": "Full backup, plain and encrypted", "latency backup": "Full backup into MinIO through a bad network",
     "latency restore": "Restore from MinIO through a bad network",
     "table": "One table out of the cluster, into the running server",
+    "reads": "Bytes that an incremental reads",
     "chain of random rows": "Restore of a full and ten incrementals, each after a change to half of all pages",
 }
 
@@ -24,19 +25,20 @@ def cpu_name():
     return match.group(1) if match else os.uname().machine
 
 
-def machine(server, tools, rounds):
-    """What a reader must know of where and on what the figures were taken."""
-    size = stored_bytes(server.data) - stored_bytes(server.data / "pg_wal")
+def machine(server, tools, rounds, larger=None):
+    """What a reader must know of where and on what the figures were taken; `larger`: a second server."""
+    sizes = " and ".join(f"{(stored_bytes(one.data) - stored_bytes(one.data / 'pg_wal')) / 1e9:.2f} GB" for one in (server, larger) if one)
     return (f"{time.strftime('%Y-%m-%d')}: {os.cpu_count()} cores, {cpu_name()}; PostgreSQL {server.value('SHOW server_version')}; {tools}; "
-            f"cluster of {size / 1e9:.2f} GB, page checksums on; {rounds} interleaved rounds, warm cache, medians. CPU seconds are those of every "
+            f"{'clusters' if larger else 'cluster'} of {sizes}, page checksums on; {rounds} interleaved rounds, warm cache, medians. CPU seconds are those of every "
             "process involved, the server's included. Memory: private memory of the tool's processes; for holdfast the daemon's whole resident set (VmHWM).")
 
 
 def write(benchmark, machine_line, samples):
-    """`samples`: group -> tool -> list of Sample, or of transactions per second for groups named 'proxy <clients>'."""
+    """`samples`: group -> tool -> list of Sample, or of transactions per second for groups named 'proxy <clients>'; 'reads' has one Reads each."""
     lines = [f"# ./run bench {benchmark}", "", machine_line, ""]
     for group, tools in samples.items():
-        lines += [f"## {title(group)}", "", *(rates(tools) if group.startswith("proxy") else table(tools)), ""]
+        rows = rates if group.startswith("proxy") else read_rows if group == "reads" else table
+        lines += [f"## {title(group)}", "", *rows(tools), ""]
     RESULTS.mkdir(exist_ok=True)
     text = "\n".join(lines)
     (RESULTS / f"{benchmark}.md").write_text(text)
@@ -46,6 +48,8 @@ def write(benchmark, machine_line, samples):
 def title(group):
     if group.startswith("incremental: "):
         return f"Incremental backup, {group.removeprefix('incremental: ')}"
+    if group.startswith("size: "):
+        return f"The same change in both clusters, percentages of the smaller one's: {group.removeprefix('size: ')}"
     if group.startswith("proxy "):
         return f"pgbench -S, {group.removeprefix('proxy ')} clients"
     if group == "answers":
@@ -70,3 +74,12 @@ def rates(tools):
     medians = {name: statistics.median(values) for name, values in tools.items()}
     return ["| | transactions/s | holdfast / this |", "|---|---:|---:|",
             *(f"| {name} | {rate:.0f} | {medians['holdfast'] / rate:.2f} |" for name, rate in medians.items())]
+
+
+def read_rows(tools):
+    return ["Of the data directory, as the layer's manifest says; beside it what the daemon read meanwhile from all files: manifests, block maps, WAL and its own",
+            "state, too. What it has to read: the pages whose LSN says that they changed, and free space maps, visibility maps, SLRUs and other small files, which are",
+            "copied whole.", "",
+            "| | read MB | changed pages MB | copied whole MB | read / the two | all reads MB | all reads / the two |", "|---|---:|---:|---:|---:|---:|---:|",
+            *(f"| {name} | {one.read / 1e6:.2f} | {one.changed / 1e6:.2f} | {one.whole / 1e6:.2f} | {one.read / one.needed:.2f} | {one.by_daemon / 1e6:.2f} | "
+              f"{one.by_daemon / one.needed:.2f} |" for name, one in tools.items())]
