@@ -9,7 +9,6 @@ import os
 import re
 import shutil
 import signal
-import statistics
 import subprocess
 import sys
 import time
@@ -24,11 +23,14 @@ from cloud_storage import CloudBench  # noqa: E402
 from cluster import bench_directory, cluster  # noqa: E402
 from database import DatabaseBench  # noqa: E402
 from harness import environment as env  # noqa: E402
-from harness.daemon import Holdfast  # noqa: E402
 from harness.postgres import Postgres, wait_until  # noqa: E402
+import incremental  # noqa: E402
+import incremental17  # noqa: E402
 import network  # noqa: E402
 from incremental import ChainBench, IncrementalBench  # noqa: E402
 from measure import Sample, measure, settle, stored_bytes  # noqa: E402
+from pair import Pair  # noqa: E402
+from size import SizeBench  # noqa: E402
 from table import TableBench  # noqa: E402
 from table_large import TableLargeBench  # noqa: E402
 from table_pitr import TablePitrBench  # noqa: E402
@@ -37,35 +39,14 @@ SCALE = int(os.environ.get("HOLDFAST_BENCH_SCALE", "200"))
 ROUNDS = int(os.environ.get("HOLDFAST_BENCH_ROUNDS", "5"))
 
 
-class Bench:
-    def __init__(self, scale=SCALE, work="work"):
-        self.directory = bench_directory()
-        self.source = cluster(self.directory, scale)
-        self.work = self.directory / work
-        shutil.rmtree(self.work, ignore_errors=True)
-        env.make_directory(self.work, 0o755)
-        self.daemon = Holdfast(self.source, env.make_directory(self.work / "holdfast", 0o755), log_level="info")
+class Bench(Pair):
+    def __init__(self):
+        directory = bench_directory()
+        source = cluster(directory, SCALE)
+        work = directory / "work"
+        shutil.rmtree(work, ignore_errors=True)
+        super().__init__(directory, env.make_directory(work, 0o755), source)
         self.samples = {}
-        self.others = []
-
-    def start(self):
-        self.daemon.start()
-        self.configurations = {name: self.pgbackrest_configuration(name) for name in ("plain", "bundle")}
-
-    def beside(self, scale):
-        """Another cluster with a daemon of its own; close() ends it, too."""
-        other = Bench(scale, f"work-{scale}")
-        self.others.append(other)
-        other.daemon.start()
-        return other
-
-    def close(self):
-        for other in self.others:
-            other.close()
-        self.daemon.stop()
-        self.source.stop()
-        (self.directory / "archiving").unlink(missing_ok=True)
-        shutil.rmtree(self.work, ignore_errors=True)
 
     def note(self, group, name, sample):
         self.samples.setdefault(group, {}).setdefault(name, []).append(sample)
@@ -77,71 +58,15 @@ class Bench:
 
     # -- the tools
 
-    def pgbackrest_configuration(self, name, repository=None):
-        root = env.make_directory(self.work / f"pgbackrest-{name}", 0o755)
-        for sub in ("repo", "log", "lock", "spool"):
-            env.make_directory(root / sub)
-        file = root / "pgbackrest.conf"
-        file.write_text(f"""[global]
-{repository or f'repo1-path={root}/repo'}
-repo1-retention-full=20
-{'repo1-bundle=y' if name == 'bundle' else ''}
-log-path={root}/log
-lock-path={root}/lock
-spool-path={root}/spool
-log-level-console=warn
-process-max=2
-compress-type=zst
-compress-level=1
-start-fast=y
-[bench]
-pg1-path={self.source.data}
-pg1-port={self.source.port}
-pg1-socket-path={self.source.sockets}
-pg1-user=postgres
-""")
-        file.chmod(0o644)
-        self.archiving(file)
-        env.run("pgbackrest", f"--config={file}", "--stanza=bench", "stanza-create")
-        return file
-
-    def archiving(self, configuration=None):
-        switch = self.directory / "archiving"
-        if configuration:
-            switch.write_text(str(configuration))
-        else:
-            switch.unlink(missing_ok=True)
-
-    def psql(self, statement):
-        return [env.DEBIAN_BIN / "psql", "-X", "-q", "-h", self.daemon.sockets, "-p", self.daemon.port, "-U", "postgres", "-v",
-                "ON_ERROR_STOP=1", "-c", statement, "postgres"]
-
-    def backup_holdfast(self, collection="archive", options=""):
-        self.reset_memory()
-        sample, _ = measure(self.psql(f"BACKUP INTO 'nodelocal://self/{collection}'{options}"), self.source.pid(),
-                            self.daemon.process.pid)
-        sample.memory = self.daemon.peak_memory()
-        return sample
-
-    def reset_memory(self):
-        try:
-            Path(f"/proc/{self.daemon.process.pid}/clear_refs").write_text("5")
-        except OSError:
-            pass
-
-    def backup_pgbackrest(self, name, kind="full"):
-        self.archiving(self.configurations[name])
-        sample, _ = measure(["pgbackrest", f"--config={self.configurations[name]}", "--stanza=bench", f"--type={kind}", "backup"],
-                            self.source.pid())
-        self.archiving()
-        return sample
-
     def backup_basebackup(self, target, compress):
         sample, _ = measure([env.DEBIAN_BIN / "pg_basebackup", "-h", self.source.sockets, "-p", self.source.port, "-U", "postgres",
                              "-D", target, "-Ft", "-X", "stream", "-c", "fast", f"--compress={compress}"], self.source.pid())
         return sample
 
-    # -- the measurements
+    def machine(self, larger=None):
+        return report.machine(self.source, env.run("pgbackrest", "version").stdout.strip(), ROUNDS, larger)
+
+    # -- the measurements. Each may answer a description of the machine of its own.
 
     def backup(self):
         basebackup = self.work / "basebackup"
@@ -297,10 +222,30 @@ ignore_startup_parameters = extra_float_digits
             bench.close()
 
     def incremental(self):
-        bench = IncrementalBench(self, SCALE)
+        bench = IncrementalBench(self.note, {"holdfast": incremental.holdfast(self), "pgbackrest zst": incremental.pgbackrest(self, "plain"),
+                                             "pgbackrest zst bundle": incremental.pgbackrest(self, "bundle")})
+        try:
+            for _ in range(ROUNDS):
+                bench.round(incremental.changes(SCALE))
+        finally:
+            bench.close()
+
+    def incremental17(self):
+        pair = incremental17.started_pair(self, SCALE)
+        try:
+            incremental17.incrementals(self, pair, SCALE, ROUNDS)
+            incremental17.chains(self, pair, SCALE, ROUNDS)
+            return report.machine(pair.source, "its own pg_basebackup and pg_combinebackup", ROUNDS)
+        finally:
+            pair.close()
+
+    def size(self):
+        bench = SizeBench(self, SCALE)
         try:
             for _ in range(ROUNDS):
                 bench.round()
+            bench.reads()
+            return self.machine(larger=bench.large.source)
         finally:
             bench.close()
 
@@ -336,7 +281,7 @@ ignore_startup_parameters = extra_float_digits
 
 
 OBJECTS = {"table": TableBench, "database": DatabaseBench, "table-pitr": TablePitrBench, "table-large": TableLargeBench}
-KNOWN = ["backup", "restore", "delta", "proxy", "archive", "cloud", "incremental", "chain", "encryption", "latency", *OBJECTS]
+KNOWN = ["backup", "restore", "delta", "proxy", "archive", "cloud", "incremental", "chain", "encryption", "latency", *OBJECTS, "incremental17", "size"]
 
 
 def main():
@@ -347,15 +292,12 @@ def main():
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated"))
     bench = Bench()
     try:
-        bench.start()
+        bench.start(("plain", "bundle"))
         for name in names:
             print(f"{name}:", flush=True)
             bench.samples = {}
-            if name in OBJECTS:
-                bench.objects(name)
-            else:
-                getattr(bench, name)()
-            report.write(name, report.machine(bench.source, env.run("pgbackrest", "version").stdout.strip(), ROUNDS), bench.samples)
+            machine = bench.objects(name) if name in OBJECTS else getattr(bench, name)()
+            report.write(name, machine or bench.machine(), bench.samples)
     finally:
         bench.close()
         env.forget_session()

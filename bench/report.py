@@ -19,6 +19,7 @@ TITLES = {
     "table-pitr": "One table as of a moment behind much WAL of other tables, into the running server",
     "table-large": "The same table out of two clusters, into the running server",
     "table-large bytes": "What is fetched for it from the larger one's collection",
+    "reads": "Bytes that an incremental reads",
     "chain of random rows": "Restore of a full and ten incrementals, each after a change to half of all pages",
 }
 
@@ -28,19 +29,20 @@ def cpu_name():
     return match.group(1) if match else os.uname().machine
 
 
-def machine(server, tools, rounds):
-    """What a reader must know of where and on what the figures were taken."""
-    size = stored_bytes(server.data) - stored_bytes(server.data / "pg_wal")
+def machine(server, tools, rounds, larger=None):
+    """What a reader must know of where and on what the figures were taken; `larger`: a second server."""
+    sizes = " and ".join(f"{(stored_bytes(one.data) - stored_bytes(one.data / 'pg_wal')) / 1e9:.2f} GB" for one in (server, larger) if one)
     return (f"{time.strftime('%Y-%m-%d')}: {os.cpu_count()} cores, {cpu_name()}; PostgreSQL {server.value('SHOW server_version')}; {tools}; "
-            f"cluster of {size / 1e9:.2f} GB, page checksums on; {rounds} interleaved rounds, warm cache, medians. CPU seconds are those of every "
+            f"{'clusters' if larger else 'cluster'} of {sizes}, page checksums on; {rounds} interleaved rounds, warm cache, medians. CPU seconds are those of every "
             "process involved, the server's included. Memory: private memory of the tool's processes; for holdfast the daemon's whole resident set (VmHWM).")
 
 
 def write(benchmark, machine_line, samples):
-    """`samples`: group -> tool -> list of Sample, or of transactions per second for groups named 'proxy <clients>'; or bytes for '… bytes'."""
+    """`samples`: group -> tool -> list of Sample, or of transactions per second for groups named 'proxy <clients>', or bytes for '… bytes'; 'reads' has one
+    Reads each."""
     lines = [f"# ./run bench {benchmark}", "", machine_line, ""]
     for group, tools in samples.items():
-        rows = rates if group.startswith("proxy") else sizes if group.endswith(" bytes") else table
+        rows = rates if group.startswith("proxy") else sizes if group.endswith(" bytes") else read_rows if group == "reads" else table
         lines += [f"## {title(group)}", "", *rows(tools), ""]
     RESULTS.mkdir(exist_ok=True)
     text = "\n".join(lines)
@@ -51,6 +53,8 @@ def write(benchmark, machine_line, samples):
 def title(group):
     if group.startswith("incremental: "):
         return f"Incremental backup, {group.removeprefix('incremental: ')}"
+    if group.startswith("size: "):
+        return f"The same change in both clusters, percentages of the smaller one's: {group.removeprefix('size: ')}"
     if group.startswith("proxy "):
         return f"pgbench -S, {group.removeprefix('proxy ')} clients"
     if group == "answers":
@@ -80,3 +84,12 @@ def rates(tools):
 def sizes(tools):
     fetched = tools["fetched"]
     return ["| | MB | fetched / this |", "|---|---:|---:|", *(f"| {name} | {size / 1e6:.2f} | {fetched / size:.2f} |" for name, size in tools.items())]
+
+
+def read_rows(tools):
+    return ["Of the data directory, as the layer's manifest says; beside it what the daemon read meanwhile from all files: manifests, block maps, WAL and its own",
+            "state, too. What it has to read: the pages whose LSN says that they changed, and free space maps, visibility maps, SLRUs and other small files, which are",
+            "copied whole.", "",
+            "| | read MB | changed pages MB | copied whole MB | read / the two | all reads MB | all reads / the two |", "|---|---:|---:|---:|---:|---:|---:|",
+            *(f"| {name} | {one.read / 1e6:.2f} | {one.changed / 1e6:.2f} | {one.whole / 1e6:.2f} | {one.read / one.needed:.2f} | {one.by_daemon / 1e6:.2f} | "
+              f"{one.by_daemon / one.needed:.2f} |" for name, one in tools.items())]

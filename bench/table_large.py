@@ -1,7 +1,10 @@
 """The same table out of two clusters, of which one is three times as large; and what of the collection is fetched for it."""
 import re
 
+from cluster import cluster
+from harness import environment as env
 from measure import stored_bytes
+from pair import Pair
 from warehouse import Warehouse
 
 TIMES = 3
@@ -12,7 +15,8 @@ class TableLargeBench:
     def __init__(self, bench, scale):
         self.bench = bench
         bench.archiving()
-        self.large = bench.beside(TIMES * scale)
+        self.large = Pair(bench.directory, env.make_directory(bench.work / "large", 0o755), cluster(bench.directory, TIMES * scale))
+        self.large.start()
         self.warehouses = {f"holdfast, a cluster {TIMES} times as large": Warehouse(self.large, scale, "table"),
                            "holdfast": Warehouse(bench, scale, "table")}
         for warehouse in self.warehouses.values():
@@ -53,3 +57,4 @@ class TableLargeBench:
     def close(self):
         for warehouse in self.warehouses.values():
             warehouse.close()
+        self.large.close()

@@ -26,25 +26,26 @@ def bin_directory(version):
     return env.reachable(native) / "bin"
 
 
-def _template(version, checksums):
+def _template(version, checksums, programs):
     """initdb once per kind; instances are copies of it."""
     template = env.session_directory() / f"initdb-{version}-{'on' if checksums else 'off'}"
     if not template.exists():
         flag = ["--data-checksums"] if checksums else []
         if not checksums and version >= 18:
             flag = ["--no-data-checksums"]
-        env.run(bin_directory(version) / "initdb", "-D", template, "-U", "postgres", "--auth=trust", "--no-sync",
+        env.run(programs / "initdb", "-D", template, "-U", "postgres", "--auth=trust", "--no-sync",
                 "--encoding=UTF8", "--locale=C.UTF-8" if version == 15 else "--locale=C", *flag)
     return template
 
 
 class Postgres:
-    """An instance with its own data directory, socket directory, port and log below `root`."""
+    """An instance with its own data directory, socket directory, port and log below `root`. `programs`: a directory of that version's, where it is not
+    the usual one."""
 
-    def __init__(self, root, version=15, checksums=True, conf=None, data=None, port=None):
+    def __init__(self, root, version=15, checksums=True, conf=None, data=None, port=None, programs=None):
         self.root = Path(root)
         self.version = version
-        self.bin = bin_directory(version)
+        self.bin = programs or bin_directory(version)
         self.port = port or env.free_port()
         self.data = Path(data) if data else self.root / "data"
         self.log = self.root / "postgres.log"
@@ -52,7 +53,7 @@ class Postgres:
         if not self.sockets.exists():
             env.make_directory(self.sockets, 0o755)
         if not self.data.exists():
-            env.run("cp", "-a", _template(version, checksums), self.data)
+            env.run("cp", "-a", _template(version, checksums, self.bin), self.data)
             self.configure({**DEFAULTS, "port": str(self.port), "unix_socket_directories": f"'{self.sockets}'",
                             **(conf or {})})
 

@@ -1,0 +1,49 @@
+"""The same change in two clusters, one three times as large as the other: an incremental's cost follows the change, not the size."""
+from cluster import cluster
+from harness import environment as env
+import incremental
+from incremental import IncrementalBench
+from pair import Pair
+import reads
+
+LARGER = 3
+KINDS = ("nothing changed", "1 % of rows, one id range", "1 % of pages, scattered")
+
+
+class SizeBench:
+    """The smaller one is the bench's own cluster, of scale `scale`; percentages are of its rows and pages."""
+
+    def __init__(self, bench, scale):
+        # The servers have one switch for archiving to pgBackRest, which is on only while that takes a backup.
+        bench.archiving()
+        self.large = Pair(bench.directory, env.make_directory(bench.work / "large", 0o755), cluster(bench.directory, LARGER * scale))
+        self.large.start(("bundle",))
+        tools = {}
+        self.changes = {}
+        for pair, larger, size in ((self.large, LARGER, ""), (bench, 1, ", a third of the size")):
+            tools[f"holdfast{size}"] = incremental.holdfast(pair)
+            tools[f"pgbackrest zst bundle{size}"] = incremental.pgbackrest(pair, "bundle")
+            self.changes[pair] = incremental.changes(scale, larger)
+        self.bench = IncrementalBench(bench.note, tools)
+        self.samples = bench.samples
+
+    def statement(self, name, kind):
+        return self.changes[self.bench.tools[name].pair][kind]
+
+    def round(self):
+        for kind in KINDS:
+            for name in self.bench.tools:
+                self.bench.measure(f"size: {kind}", name, self.statement(name, kind))
+
+    def reads(self):
+        """Once: what is read does not vary as times do."""
+        for kind in KINDS:
+            for name, tool in self.bench.tools.items():
+                if name.startswith("holdfast"):
+                    read = reads.measure_reads(tool, lambda: self.bench.change(tool.pair.source, self.statement(name, kind)))
+                    self.samples.setdefault("reads", {})[f"{kind}{name.removeprefix('holdfast')}"] = read
+                    print(f"  reads    {kind}{name.removeprefix('holdfast'):28} {read.read / 1e6:.1f} MB of {read.needed / 1e6:.1f} MB", flush=True)
+
+    def close(self):
+        self.bench.close()
+        self.large.close()
