@@ -21,6 +21,7 @@ sys.path[:0] = [str(HERE), str(HERE.parent / "tests/lib"), str(HERE.parent / "te
 import report  # noqa: E402
 from archive import ArchiveBench  # noqa: E402
 from cluster import bench_directory, cluster  # noqa: E402
+from decoder import DecoderBench  # noqa: E402
 from harness import environment as env  # noqa: E402
 from harness.emulators import BUCKET, Minio, make_certificate  # noqa: E402
 from harness.postgres import Postgres, wait_until  # noqa: E402
@@ -30,6 +31,7 @@ import network  # noqa: E402
 from incremental import ChainBench, IncrementalBench  # noqa: E402
 from measure import Sample, measure, settle, stored_bytes  # noqa: E402
 from pair import Pair  # noqa: E402
+from pitr import PitrBench  # noqa: E402
 from size import SizeBench  # noqa: E402
 from table import TableBench  # noqa: E402
 
@@ -243,6 +245,22 @@ ignore_startup_parameters = extra_float_digits
         finally:
             bench.close()
 
+    def decoder(self):
+        bench = DecoderBench(self, SCALE)
+        try:
+            for _ in range(ROUNDS):
+                bench.round()
+        finally:
+            bench.close()
+
+    def pitr(self):
+        bench = PitrBench(self, SCALE)
+        try:
+            for _ in range(ROUNDS):
+                bench.round()
+        finally:
+            bench.close()
+
     def chain(self):
         bench = ChainBench(self, SCALE)
         try:
@@ -312,7 +330,7 @@ repo1-bundle=y""")
 
 
 KNOWN = ["backup", "restore", "delta", "proxy", "archive", "cloud", "incremental", "chain", "encryption", "latency", "table",
-         "incremental17", "size"]
+         "incremental17", "size", "decoder", "pitr"]
 
 
 def main():

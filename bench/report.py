@@ -15,7 +15,7 @@ TITLES = {
     "encryption": "Full backup, plain and encrypted", "latency backup": "Full backup into MinIO through a bad network",
     "latency restore": "Restore from MinIO through a bad network",
     "table": "One table out of the cluster, into the running server",
-    "reads": "Bytes that an incremental reads",
+    "pitr": "Replay of about 2 GB of WAL up to a moment", "reads": "Bytes that an incremental reads",
     "chain of random rows": "Restore of a full and ten incrementals, each after a change to half of all pages",
 }
 
@@ -37,7 +37,7 @@ def write(benchmark, machine_line, samples):
     """`samples`: group -> tool -> list of Sample, or of transactions per second for groups named 'proxy <clients>'; 'reads' has one Reads each."""
     lines = [f"# ./run bench {benchmark}", "", machine_line, ""]
     for group, tools in samples.items():
-        rows = rates if group.startswith("proxy") else read_rows if group == "reads" else table
+        rows = rates if group.startswith("proxy") else read_rows if group == "reads" else speeds if group.startswith("decoder") else table
         lines += [f"## {title(group)}", "", *rows(tools), ""]
     RESULTS.mkdir(exist_ok=True)
     text = "\n".join(lines)
@@ -52,6 +52,8 @@ def title(group):
         return f"The same change in both clusters, percentages of the smaller one's: {group.removeprefix('size: ')}"
     if group.startswith("proxy "):
         return f"pgbench -S, {group.removeprefix('proxy ')} clients"
+    if group.startswith("decoder: "):
+        return f"Block maps of pgbench's WAL in memory, {group.removeprefix('decoder: ')}"
     if group == "answers":
         return "From starting the restored server until it answers"
     return TITLES[group]
@@ -83,3 +85,13 @@ def read_rows(tools):
             "| | read MB | changed pages MB | copied whole MB | read / the two | all reads MB | all reads / the two |", "|---|---:|---:|---:|---:|---:|---:|",
             *(f"| {name} | {one.read / 1e6:.2f} | {one.changed / 1e6:.2f} | {one.whole / 1e6:.2f} | {one.read / one.needed:.2f} | {one.by_daemon / 1e6:.2f} | "
               f"{one.by_daemon / one.needed:.2f} |" for name, one in tools.items())]
+
+
+def speeds(tools):
+    """Of samples that tell in `stored` how much was read."""
+    rows = ["| | GB per CPU second | wall s | range | CPU s | WAL MB |", "|---|---:|---:|---:|---:|---:|"]
+    for name, samples in tools.items():
+        wall, cpu, size = (statistics.median(getattr(sample, key) for sample in samples) for key in ("wall", "cpu", "stored"))
+        walls = [sample.wall for sample in samples]
+        rows.append(f"| {name} | {size / 1e9 / cpu:.2f} | {wall:.3f} | {min(walls):.3f}–{max(walls):.3f} | {cpu:.3f} | {size / 1e6:.0f} |")
+    return rows
