@@ -22,6 +22,7 @@ from archive import ArchiveBench  # noqa: E402
 from cloud_storage import CloudBench  # noqa: E402
 from cluster import bench_directory, cluster  # noqa: E402
 from database import DatabaseBench  # noqa: E402
+from decoder import DecoderBench  # noqa: E402
 from harness import environment as env  # noqa: E402
 from harness.postgres import Postgres, wait_until  # noqa: E402
 import incremental  # noqa: E402
@@ -30,6 +31,7 @@ import network  # noqa: E402
 from incremental import ChainBench, IncrementalBench  # noqa: E402
 from measure import Sample, measure, settle, stored_bytes  # noqa: E402
 from pair import Pair  # noqa: E402
+from pitr import PitrBench  # noqa: E402
 from size import SizeBench  # noqa: E402
 from table import TableBench  # noqa: E402
 from table_large import TableLargeBench  # noqa: E402
@@ -249,6 +251,22 @@ ignore_startup_parameters = extra_float_digits
         finally:
             bench.close()
 
+    def decoder(self):
+        bench = DecoderBench(self, SCALE)
+        try:
+            for _ in range(ROUNDS):
+                bench.round()
+        finally:
+            bench.close()
+
+    def pitr(self):
+        bench = PitrBench(self, SCALE)
+        try:
+            for _ in range(ROUNDS):
+                bench.round()
+        finally:
+            bench.close()
+
     def chain(self):
         bench = ChainBench(self, SCALE)
         try:
@@ -281,7 +299,8 @@ ignore_startup_parameters = extra_float_digits
 
 
 OBJECTS = {"table": TableBench, "database": DatabaseBench, "table-pitr": TablePitrBench, "table-large": TableLargeBench}
-KNOWN = ["backup", "restore", "delta", "proxy", "archive", "cloud", "incremental", "chain", "encryption", "latency", *OBJECTS, "incremental17", "size"]
+KNOWN = ["backup", "restore", "delta", "proxy", "archive", "cloud", "incremental", "chain", "encryption", "latency", *OBJECTS, "incremental17", "size",
+         "decoder", "pitr"]
 
 
 def main():

@@ -19,7 +19,7 @@ TITLES = {
     "table-pitr": "One table as of a moment behind much WAL of other tables, into the running server",
     "table-large": "The same table out of two clusters, into the running server",
     "table-large bytes": "What is fetched for it from the larger one's collection",
-    "reads": "Bytes that an incremental reads",
+    "reads": "Bytes that an incremental reads", "pitr": "Replay of about 2 GB of WAL up to a moment",
     "chain of random rows": "Restore of a full and ten incrementals, each after a change to half of all pages",
 }
 
@@ -42,8 +42,8 @@ def write(benchmark, machine_line, samples):
     Reads each."""
     lines = [f"# ./run bench {benchmark}", "", machine_line, ""]
     for group, tools in samples.items():
-        rows = rates if group.startswith("proxy") else sizes if group.endswith(" bytes") else read_rows if group == "reads" else table
-        lines += [f"## {title(group)}", "", *rows(tools), ""]
+        kind = group.split()[-1] if group.endswith(" bytes") else re.match(r"\w+", group).group()
+        lines += [f"## {title(group)}", "", *ROWS.get(kind, table)(tools), ""]
     RESULTS.mkdir(exist_ok=True)
     text = "\n".join(lines)
     (RESULTS / f"{benchmark}.md").write_text(text)
@@ -57,6 +57,8 @@ def title(group):
         return f"The same change in both clusters, percentages of the smaller one's: {group.removeprefix('size: ')}"
     if group.startswith("proxy "):
         return f"pgbench -S, {group.removeprefix('proxy ')} clients"
+    if group.startswith("decoder: "):
+        return f"Block maps of pgbench's WAL in memory, {group.removeprefix('decoder: ')}"
     if group == "answers":
         return "From starting the restored server until it answers"
     return TITLES[group]
@@ -93,3 +95,16 @@ def read_rows(tools):
             "| | read MB | changed pages MB | copied whole MB | read / the two | all reads MB | all reads / the two |", "|---|---:|---:|---:|---:|---:|---:|",
             *(f"| {name} | {one.read / 1e6:.2f} | {one.changed / 1e6:.2f} | {one.whole / 1e6:.2f} | {one.read / one.needed:.2f} | {one.by_daemon / 1e6:.2f} | "
               f"{one.by_daemon / one.needed:.2f} |" for name, one in tools.items())]
+
+
+def speeds(tools):
+    """Of samples that tell in `stored` how much was read."""
+    rows = ["| | GB per CPU second | wall s | range | CPU s | WAL MB |", "|---|---:|---:|---:|---:|---:|"]
+    for name, samples in tools.items():
+        wall, cpu, size = (statistics.median(getattr(sample, key) for sample in samples) for key in ("wall", "cpu", "stored"))
+        walls = [sample.wall for sample in samples]
+        rows.append(f"| {name} | {size / 1e9 / cpu:.2f} | {wall:.3f} | {min(walls):.3f}–{max(walls):.3f} | {cpu:.3f} | {size / 1e6:.0f} |")
+    return rows
+
+
+ROWS = {"proxy": rates, "bytes": sizes, "reads": read_rows, "decoder": speeds}

@@ -68,7 +68,13 @@ std::uint64_t BlockMap::changed_blocks() const {
   return blocks;
 }
 
-ForkChanges& BlockMap::changes(const ForkLocator& locator) { return forks_[locator]; }
+ForkChanges& BlockMap::changes(const ForkLocator& locator) {
+  Recent::Entry& recent = recent_.place_of(locator);
+  if (recent.changes == nullptr || recent.locator != locator) {
+    recent = {.locator = locator, .changes = &forks_[locator]};
+  }
+  return *recent.changes;
+}
 
 void BlockMap::add_record(const postgres::WalRecord& record) {
   if (!records_.known()) records_.previous = record.previous;

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <random>
 #include <string>
+#include <utility>
 
 #include "base/error.h"
 #include "collection/envelope_internal.h"
@@ -95,6 +96,38 @@ BlockMap with_records(std::uint64_t start, std::uint64_t end, WalRecordChain rec
   BlockMap map(covering(start, end));
   map.set_records(records);
   return map;
+}
+
+TEST(BlockMap, SharesNothingWithItsCopies) {
+  BlockMap map(covering(100, 200));
+  map.change({kTable, Fork::Main, 1});
+  BlockMap copy = map;
+  copy.change({kTable, Fork::Main, 2});
+  map.change({kTable, Fork::Main, 3});
+  BlockMap moved = std::move(map);
+  map = BlockMap(covering(200, 300));
+  map.change({kTable, Fork::Main, 4});
+  moved.change({kTable, Fork::Main, 5});
+  copy = moved;
+  moved = BlockMap(covering(200, 300));
+  moved.change({kTable, Fork::Main, 6});
+  copy.change({kTable, Fork::Main, 7});
+  EXPECT_EQ(print(map), "16384.0 4+1; ");
+  EXPECT_EQ(print(moved), "16384.0 6+1; ");
+  EXPECT_EQ(print(copy), "16384.0 1+1 3+1 5+1 7+1; ");
+}
+
+// Sixteen relations apart, and another fork.
+TEST(BlockMap, TellsForksApart) {
+  BlockMap map(covering(100, 200));
+  for (const std::uint32_t block : {1U, 2U}) {
+    for (const std::uint32_t other : {0U, 16U, 32U}) {
+      map.change({{1663, 5, kTable.relation + other}, Fork::Main, block + other});
+    }
+    map.change({kTable, Fork::Init, 70 + block});
+    map.change({{1663, 6, kTable.relation}, Fork::Main, 80 + block});
+  }
+  EXPECT_EQ(print(map), "16384.0 1+2; 16384.3 71+2; 16400.0 17+2; 16416.0 33+2; 16384.0 81+2; ");
 }
 
 TEST(BlockMap, IsTiedToTheOneBeforeByTheirRecords) {

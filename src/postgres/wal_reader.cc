@@ -122,6 +122,11 @@ bool WalReader::invalid(std::string_view what) {
 bool WalReader::load_page(std::uint64_t page_start, Page& page) {
   // Written so that positions at the very end of the number range do not wrap around.
   const bool buffered = page_start >= buffer_start_ && page_start - buffer_start_ < buffer_used_;
+  if (buffered && checked_.start == page_start && !checked_.bytes.empty()) {
+    page = checked_;
+    return true;
+  }
+  checked_ = {};
   if (!buffered) {
     const std::uint64_t segment = page_start / options_.wal_segment_bytes;
     const std::uint64_t offset = page_start % options_.wal_segment_bytes;
@@ -141,7 +146,9 @@ bool WalReader::load_page(std::uint64_t page_start, Page& page) {
   }
   page.start = page_start;
   page.bytes = ByteView(buffer_).subspan(page_start - buffer_start_, kWalPageBytes);
-  return check_page(page);
+  if (!check_page(page)) return false;
+  checked_ = page;
+  return true;
 }
 
 // Source: PostgreSQL src/backend/access/transam/xlogreader.c (XLogReaderValidatePageHeader). The
@@ -342,7 +349,9 @@ bool WalReader::decode(ByteView bytes) {
 bool WalReader::decode_block(std::uint8_t id, Cursor& cursor, std::uint64_t& payload) {
   const auto flags = cursor.take<std::uint8_t>();
   const auto data_bytes = cursor.take<std::uint16_t>();
-  WalBlock block;
+  const WalBlock* before = nullptr;
+  WalBlock& block = record_.blocks.emplace_back();
+  if (record_.blocks.size() > 1) before = &record_.blocks[record_.blocks.size() - 2];
   block.will_init = (flags & kWillInit) != 0;
   block.has_image = (flags & kHasImage) != 0;
   if ((flags & kForkMask) > static_cast<std::uint8_t>(Fork::Init)) {
@@ -373,8 +382,8 @@ bool WalReader::decode_block(std::uint8_t id, Cursor& cursor, std::uint64_t& pay
     }
   }
   if ((flags & kSameRelation) != 0) {
-    if (record_.blocks.empty()) return invalid("same relation as no block in record");
-    block.key.relation = record_.blocks.back().key.relation;
+    if (before == nullptr) return invalid("same relation as no block in record");
+    block.key.relation = before->key.relation;
   } else {
     block.key.relation.tablespace = cursor.take<std::uint32_t>();
     block.key.relation.database = cursor.take<std::uint32_t>();
@@ -389,7 +398,6 @@ bool WalReader::decode_block(std::uint8_t id, Cursor& cursor, std::uint64_t& pay
   block.image = ByteView(record_.bytes).first(std::min(image_bytes, record_.bytes.size()));
   block.data =
       ByteView(record_.bytes).first(std::min<std::size_t>(data_bytes, record_.bytes.size()));
-  record_.blocks.push_back(block);
   return true;
 }
 

@@ -119,6 +119,7 @@ class WalReader {
   Bytes buffer_;                    // consecutive pages of one segment
   std::uint64_t buffer_start_ = 0;  // WAL position of its first byte
   std::size_t buffer_used_ = 0;
+  Page checked_;     // the last page found right, while the buffer has it; without bytes: none
   Bytes assembled_;  // a record that crosses pages
   WalRecord record_;
 };
