@@ -11,6 +11,7 @@
 #include "restore/handover.h"
 #include "restore/index_marks.h"
 #include "restore/object_restore.h"
+#include "restore/statistics.h"
 #include "restore/table_views.h"
 #include "restore/untrusted_code.h"
 
@@ -197,8 +198,7 @@ class DatabaseRestore final : public ObjectRestore {
     run_.steps.finished("built indexes and constraints");
     if (!spec_.schema_only()) {
       refresh_views(run_, source, target, {});
-      report("gathering statistics");
-      target.simple_query("ANALYZE", run_.stop());
+      gather_statistics(run_, run_.live(hidden_name(i)), list_analyzed(target, run_.stop()));
       run_.steps.finished("gathered statistics");
     }
     hand_over(workshop, source, target, dump, i);

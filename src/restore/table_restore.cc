@@ -16,6 +16,7 @@
 #include "restore/handover.h"
 #include "restore/index_marks.h"
 #include "restore/row_filter.h"
+#include "restore/statistics.h"
 #include "restore/table_preparation.h"
 #include "restore/table_views.h"
 #include "restore/untrusted_code.h"
@@ -136,8 +137,9 @@ class DatabaseTables final : public TableRestore {
     run_.steps.finished("built indexes and constraints");
     if (!spec_.schema_only()) {
       refresh_views(run_, source, target, dump.schemas);
-      report("gathering statistics");
-      for (const auto& table : copied) target.simple_query("ANALYZE " + table.name, run_.stop());
+      std::vector<std::string> names;
+      for (const auto& table : copied) names.push_back(table.name);
+      gather_statistics(run_, run_.live(spec_.into_db()), names);
       run_.steps.finished("gathered statistics");
     }
     plan_handover(source, target, dump);
