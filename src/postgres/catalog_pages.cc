@@ -1,6 +1,7 @@
 #include "postgres/catalog_pages.h"
 
 #include <algorithm>
+#include <charconv>
 #include <string_view>
 
 #include "base/error.h"
@@ -23,6 +24,12 @@ constexpr std::size_t kTupleHeaderBytes = 23;
 constexpr std::size_t kNameBytes = 64;
 constexpr std::size_t kClassFileOffset = 4 + kNameBytes + 5 * 4;
 constexpr std::size_t kClassBytes = kClassFileOffset + 4;
+constexpr std::size_t kInheritsBytes = 4 + 4;
+
+std::string_view name_at(ByteView row, std::size_t offset) {
+  const std::string_view name = as_text(row.subspan(offset, kNameBytes));
+  return name.substr(0, name.find('\0'));
+}
 
 /// Calls `visit` with the row data of every tuple that is at least `least` bytes long.
 void scan_heap(ByteView pages, std::size_t least, const std::function<void(ByteView)>& visit) {
@@ -67,16 +74,34 @@ std::map<std::uint32_t, std::uint32_t> parse_relation_map(ByteView bytes, int ma
 
 void scan_pg_class(ByteView pages, const std::function<void(const ClassRow&)>& visit) {
   scan_heap(pages, kClassBytes, [&](ByteView row) {
-    visit({.oid = load<std::uint32_t>(row, 0), .file = load<std::uint32_t>(row, kClassFileOffset)});
+    visit({.oid = load<std::uint32_t>(row, 0),
+           .file = load<std::uint32_t>(row, kClassFileOffset),
+           .name = name_at(row, 4)});
+  });
+}
+
+void scan_pg_inherits(ByteView pages, const std::function<void(const InheritsRow&)>& visit) {
+  scan_heap(pages, kInheritsBytes, [&](ByteView row) {
+    visit({.child = load<std::uint32_t>(row, 0), .parent = load<std::uint32_t>(row, 4)});
   });
 }
 
 void scan_pg_authid(ByteView pages, const std::function<void(const RoleRow&)>& visit) {
   scan_heap(pages, 4 + kNameBytes, [&](ByteView row) {
-    const std::string_view name = as_text(row.subspan(4, kNameBytes));
-    visit(
-        {.oid = load<std::uint32_t>(row, 0), .name = std::string(name.substr(0, name.find('\0')))});
+    visit({.oid = load<std::uint32_t>(row, 0), .name = std::string(name_at(row, 4))});
   });
+}
+
+std::optional<std::uint32_t> toasted_table(std::string_view name) {
+  constexpr std::string_view kPrefix = "pg_toast_";
+  constexpr std::string_view kOfIndex = "_index";
+  if (!name.starts_with(kPrefix)) return std::nullopt;
+  name.remove_prefix(kPrefix.size());
+  if (name.ends_with(kOfIndex)) name.remove_suffix(kOfIndex.size());
+  std::uint32_t oid = 0;
+  const auto [end, failure] = std::from_chars(name.data(), name.data() + name.size(), oid);
+  if (failure != std::errc() || end != name.data() + name.size()) return std::nullopt;
+  return oid;
 }
 
 }  // namespace holdfast::postgres

@@ -31,9 +31,10 @@ Bytes page_of(const std::vector<Bytes>& rows) {
   return page;
 }
 
-Bytes class_row(std::uint32_t oid, std::uint32_t file) {
+Bytes class_row(std::uint32_t oid, std::uint32_t file, std::string_view name = "t") {
   Bytes row(112);
   store(row, 0, oid);
+  std::memcpy(row.data() + 4, name.data(), name.size());
   store(row, 88, file);
   return row;
 }
@@ -46,6 +47,34 @@ TEST(CatalogPages, GivesEveryRowOfPgClass) {
   scan_pg_class(pages, [&](const ClassRow& row) { seen.emplace_back(row.oid, row.file); });
   EXPECT_EQ(seen, (std::vector<std::pair<std::uint32_t, std::uint32_t>>{
                       {1259, 0}, {16384, 16390}, {16384, 16399}}));
+}
+
+TEST(CatalogPages, GivesNamesOfRelations) {
+  std::vector<std::string> seen;
+  const Bytes page = page_of(
+      {class_row(16384, 16390, "pg_toast_16380"), class_row(16385, 16391, std::string(63, 'n'))});
+  scan_pg_class(page, [&](const ClassRow& row) { seen.emplace_back(row.name); });
+  EXPECT_EQ(seen, (std::vector<std::string>{"pg_toast_16380", std::string(63, 'n')}));
+}
+
+TEST(CatalogPages, TellsWhichTableIsToasted) {
+  EXPECT_EQ(toasted_table("pg_toast_16380"), 16380U);
+  EXPECT_EQ(toasted_table("pg_toast_16380_index"), 16380U);
+  EXPECT_EQ(toasted_table("pg_toast_4294967295"), 4294967295U);
+  for (const auto name : {"pg_toast_", "pg_toast_4294967296", "pg_toast_1x", "pg_toast__index",
+                          "toast_5", "", "pg_toast_5_index_index"}) {
+    EXPECT_EQ(toasted_table(name), std::nullopt) << name;
+  }
+}
+
+TEST(CatalogPages, GivesWhoInheritsFromWhom) {
+  Bytes row(16);
+  store<std::uint32_t>(row, 0, 16400);
+  store<std::uint32_t>(row, 4, 16390);
+  std::vector<std::pair<std::uint32_t, std::uint32_t>> seen;
+  scan_pg_inherits(page_of({row}),
+                   [&](const InheritsRow& link) { seen.emplace_back(link.child, link.parent); });
+  EXPECT_EQ(seen, (std::vector<std::pair<std::uint32_t, std::uint32_t>>{{16400, 16390}}));
 }
 
 TEST(CatalogPages, GivesNamesOfRoles) {
@@ -65,7 +94,8 @@ TEST(CatalogPages, IsNotHarmedByWhatIsNoPage) {
     Bytes pages = page_of({class_row(1, 2), class_row(3, 4)});
     for (int i = 0; i < 40; ++i) pages[random() % 64] = static_cast<std::byte>(random());
     pages.resize(pages.size() + random() % 100);
-    scan_pg_class(pages, [](const ClassRow&) {});
+    scan_pg_class(pages, [](const ClassRow& row) { toasted_table(row.name); });
+    scan_pg_inherits(pages, [](const InheritsRow&) {});
     scan_pg_authid(pages, [](const RoleRow&) {});
   }
 }

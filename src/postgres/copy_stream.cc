@@ -11,8 +11,9 @@
 namespace holdfast::postgres {
 namespace {
 
-/// What is handed to the target is sent when so much has gathered.
-constexpr std::size_t kFlushBytes = 64U << 10;
+/// Rows are handed to the target when so much has gathered: one message for each row, as they come
+/// from the source, costs both sides more.
+constexpr std::size_t kMessageBytes = 64U << 10;
 
 struct CopyMemory {
   void operator()(char* memory) const { PQfreemem(memory); }
@@ -74,22 +75,24 @@ std::uint64_t copy_between(Connection& from, const std::string& copy_out, Connec
     start(to, copy_in, PGRES_COPY_IN, wake);
     start(from, copy_out, PGRES_COPY_OUT, wake);
     PGconn* target = to.impl().get();
-    std::size_t gathered = 0;
-    const auto send = [&](bool all) {
-      if (gathered < kFlushBytes && !all) return;
+    std::string gathered;
+    const auto send = [&] {
+      if (PQputCopyData(target, gathered.data(), static_cast<int>(gathered.size())) != 1) {
+        throw error_of(target, nullptr);
+      }
       flush_output(target, wake);
       stop.check();
-      progress(gathered);
-      gathered = 0;
+      progress(gathered.size());
+      gathered.clear();
     };
     receive(from, wake, [&](const char* data, int bytes) {
-      if (PQputCopyData(target, data, bytes) != 1) throw error_of(target, nullptr);
-      gathered += static_cast<std::size_t>(bytes);
-      send(false);
+      const auto size = static_cast<std::size_t>(bytes);
+      if (gathered.size() + size > kMessageBytes && !gathered.empty()) send();
+      gathered.append(data, size);
     });
     // The source's own verdict comes after its data: only then may the target keep them.
     finish(from, wake);
-    send(true);
+    send();
     if (PQputCopyEnd(target, nullptr) != 1) throw error_of(target, nullptr);
     flush_output(target, wake);
     return finish(to, wake);

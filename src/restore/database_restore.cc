@@ -11,6 +11,7 @@
 #include "restore/handover.h"
 #include "restore/index_marks.h"
 #include "restore/object_restore.h"
+#include "restore/statistics.h"
 #include "restore/table_views.h"
 #include "restore/untrusted_code.h"
 
@@ -52,6 +53,7 @@ class DatabaseRestore final : public ObjectRestore {
 
   std::int64_t build(Workshop& workshop) override {
     workshop.start(scope_, spec_.databases(0), run_.stop());
+    run_.steps.finished("recovered the databases in a workshop");
     run_.job.pause_point("restore.objects_after_recovery");
     std::int64_t rows = 0;
     for (int i = 0; i < spec_.databases_size(); ++i) rows += build_one(workshop, i);
@@ -174,6 +176,7 @@ class DatabaseRestore final : public ObjectRestore {
       target.simple_query("DROP SCHEMA public", run_.stop());
     }
     restore_definitions(run_, dump, hidden_name(i), DumpSection::PreData);
+    run_.steps.finished("made the definitions");
     run_.job.pause_point("restore.objects_after_definitions");
     std::int64_t rows = 0;
     if (!spec_.schema_only() || spec_.verify_data()) {
@@ -185,18 +188,21 @@ class DatabaseRestore final : public ObjectRestore {
       copy_sequences(run_, source, target, {});
       copy_large_objects(source, target);
     }
+    run_.steps.finished("copied the rows");
     run_.job.pause_point("restore.objects_after_copy");
     report("building indexes");
     give_to_builder(run_, target, {});
     restore_definitions(run_, dump, hidden_name(i), DumpSection::PostData);
     checks.settle(target, {});
     marks.settle(target);
+    run_.steps.finished("built indexes and constraints");
     if (!spec_.schema_only()) {
       refresh_views(run_, source, target, {});
-      report("gathering statistics");
-      target.simple_query("ANALYZE", run_.stop());
+      gather_statistics(run_, run_.live(hidden_name(i)), list_analyzed(target, run_.stop()));
+      run_.steps.finished("gathered statistics");
     }
     hand_over(workshop, source, target, dump, i);
+    run_.steps.finished("prepared owners and privileges");
     return rows;
   }
 

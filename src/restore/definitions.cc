@@ -162,7 +162,7 @@ class Reader {
       : programs_(programs), directory_(directory), workshop_(workshop), stop_(stop) {}
 
   Definitions read(const std::string& database, std::uint32_t oid) {
-    workshop_.start(workshop_.catalogs_of(oid, stop_), database, stop_);
+    workshop_.start(workshop_.catalogs_of(oid, {}, stop_), database, stop_);
     postgres::Connection connection = workshop_.open(database, stop_);
     release_prepared(connection, stop_);
     const auto parts = parts_of_relations(connection, stop_);

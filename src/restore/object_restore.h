@@ -13,6 +13,7 @@
 #include "jobs/job.h"
 #include "manifest.pb.h"
 #include "postgres/connection.h"
+#include "restore/step_log.h"
 #include "restore/workshop.h"
 #include "restore_job.pb.h"
 #include "storage/object_store.h"
@@ -41,6 +42,7 @@ struct ObjectRestoreServices {
 struct ObjectRestoreRun {
   const ObjectRestoreServices& services;
   jobs::JobContext& job;
+  StepLog& steps;
   const proto::ObjectRestoreSpec& spec;
   proto::ObjectRestoreCheckpoint& checkpoint;
   std::size_t workers = 1;

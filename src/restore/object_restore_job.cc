@@ -40,6 +40,7 @@ class Attempt {
         checkpoint_(read_checkpoint(job)),
         run_{.services = services,
              .job = job,
+             .steps = steps_,
              .spec = spec_.objects(),
              .checkpoint = checkpoint_,
              .workers = spec_.workers() != 0 ? std::min<std::size_t>(spec_.workers(), kMaxWorkers)
@@ -62,6 +63,7 @@ class Attempt {
     objects_->check_live();
     check_objects(*store_, chain_, target() != nullptr ? WalBehind::Yes : WalBehind::No,
                   run_.workers, run_.stop());
+    run_.steps.finished("checked the backup and the names");
     job_.pause_point("restore.objects_after_checks");
     enter(proto::OBJECT_RESTORE_PHASE_BUILD);
     objects_->remove_hidden();
@@ -77,11 +79,13 @@ class Attempt {
                          .workers = run_.workers});
       rows = objects_->build(workshop);
     }
+    run_.steps.finished("removed the workshop");
     checkpoint_.set_rows(rows);
     job_.pause_point("restore.objects_before_final");
     enter(proto::OBJECT_RESTORE_PHASE_FINAL);
     run_.stop().check();
     objects_->finish();
+    run_.steps.finished("gave everything its name");
     job_.pause_point("restore.objects_after_final");
     complete();
   }
@@ -186,6 +190,7 @@ class Attempt {
   jobs::JobContext& job_;
   proto::RestoreJobSpec spec_;
   proto::ObjectRestoreCheckpoint checkpoint_;
+  StepLog steps_;
   ObjectRestoreRun run_;
   std::unique_ptr<storage::ObjectStore> store_;
   std::vector<collection::proto::Manifest> chain_;

@@ -4,6 +4,8 @@
 #include <fmt/core.h>
 
 #include <algorithm>
+#include <deque>
+#include <future>
 #include <map>
 #include <set>
 #include <string_view>
@@ -27,6 +29,61 @@ bool wanted(const collection::proto::File& file, const postgres::WalScope& scope
   if (file.kind() == collection::proto::FILE_KIND_EXTERNAL_CONFIG) return false;
   return postgres::file_in_scope(file.path(), scope);
 }
+
+/// The WAL that a manifest lists, in its order: while one segment is looked at, the next ones are
+/// fetched and unpacked.
+class WalAhead {
+ public:
+  /// With a target the archive may have only the beginning of the last segment, of any length.
+  WalAhead(const Manifest& manifest, bool has_target, storage::ObjectStore& store, const Stop& stop)
+      : manifest_(manifest), has_target_(has_target), store_(store), stop_(stop) {}
+
+  bool at_end() const { return ahead_.empty() && next_ == manifest_.wal_size(); }
+
+  /// A whole segment. Throws kUndefinedFile when it is missing.
+  Bytes take() {
+    const std::uint64_t bytes = manifest_.instance().wal_segment_bytes();
+    const auto most = std::clamp<std::uint64_t>(kBytesAhead / bytes, 1, kSegmentsAhead);
+    for (; ahead_.size() < most && next_ < manifest_.wal_size(); ++next_) {
+      ahead_.push_back(
+          std::async(std::launch::async, [this, number = next_, tag = log::thread_tag()] {
+            const log::ThreadTag thread_tag(tag);
+            return fetch(number);
+          }));
+    }
+    Bytes segment = ahead_.front().get();
+    ahead_.pop_front();
+    return segment;
+  }
+
+ private:
+  static constexpr std::uint64_t kBytesAhead = 64ULL << 20;
+  static constexpr std::uint64_t kSegmentsAhead = 4;
+
+  Bytes fetch(int number) const {
+    const auto& wal = manifest_.wal(number);
+    const std::uint64_t bytes = manifest_.instance().wal_segment_bytes();
+    const collection::WalSegmentId id = collection::wal_segment_of(manifest_, wal);
+    Bytes segment(bytes);
+    const auto write = [&](std::uint64_t offset, ByteView content) {
+      std::ranges::copy(content, segment.begin() + static_cast<std::ptrdiff_t>(offset));
+    };
+    const bool found = has_target_ && number + 1 == manifest_.wal_size()
+                           ? collection::get_wal_or_tail(store_, id, write, stop_).has_value()
+                           : collection::get_wal_segment(store_, id, write, stop_);
+    if (found) return segment;
+    throw Error(sqlstate::kUndefinedFile,
+                fmt::format("WAL segment {} is missing in the collection",
+                            postgres::wal_segment_name(wal.timeline(), wal.segment(), bytes)));
+  }
+
+  const Manifest& manifest_;
+  const bool has_target_;
+  storage::ObjectStore& store_;
+  const Stop& stop_;
+  int next_ = 0;
+  std::deque<std::future<Bytes>> ahead_;  // their ends wait for what they fetch
+};
 
 }  // namespace
 
@@ -106,27 +163,10 @@ void restore_scoped_wal(const Manifest& manifest, const proto::RecoveryTarget* t
       position.value += now;
     }
   };
-  for (const auto& wal : manifest.wal()) {
+  WalAhead ahead(manifest, target != nullptr, store, stop);
+  while (!ahead.at_end()) {
     stop.check();
-    const collection::WalSegmentId id = collection::wal_segment_of(manifest, wal);
-    bool found = false;
-    if (target != nullptr && &wal == &*manifest.wal().rbegin()) {
-      // The archive may have only its beginning, of any length.
-      Bytes whole(bytes);
-      const auto take = [&](std::uint64_t offset, ByteView content) {
-        std::ranges::copy(content, whole.begin() + static_cast<std::ptrdiff_t>(offset));
-      };
-      found = collection::get_wal_or_tail(store, id, take, stop).has_value();
-      if (found) filter.push(whole, output);
-    } else {
-      found = collection::get_wal_segment(
-          store, id, [&](std::uint64_t, ByteView content) { filter.push(content, output); }, stop);
-    }
-    if (!found) {
-      throw Error(sqlstate::kUndefinedFile,
-                  fmt::format("WAL segment {} is missing in the collection",
-                              postgres::wal_segment_name(wal.timeline(), wal.segment(), bytes)));
-    }
+    filter.push(ahead.take(), output);
   }
   filter.finish(output);
   log::info("WAL of the objects is ready: records={} replaced={}", filter.records(),

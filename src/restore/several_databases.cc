@@ -111,6 +111,7 @@ class RestoreOfSeveralDatabases final : public ObjectRestore {
     Part(const RestoreOfSeveralDatabases& all, const std::string& database)
         : run{.services = all.run_.services,
               .job = all.run_.job,
+              .steps = all.run_.steps,
               .spec = spec,
               .checkpoint = checkpoint,
               .workers = all.run_.workers,

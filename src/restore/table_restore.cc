@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <map>
 #include <optional>
+#include <set>
 
 #include "base/error.h"
 #include "collection/scope.h"
@@ -15,6 +16,7 @@
 #include "restore/handover.h"
 #include "restore/index_marks.h"
 #include "restore/row_filter.h"
+#include "restore/statistics.h"
 #include "restore/table_preparation.h"
 #include "restore/table_views.h"
 #include "restore/untrusted_code.h"
@@ -44,6 +46,11 @@ class DatabaseTables final : public TableRestore {
         database_(spec_.tables(0).database()),
         database_oid_(database_oid(manifest, database_)) {
     if (const auto* scope = collection::find_scope(manifest, database_oid_)) scope_ = *scope;
+    for (const auto& object : manifest.objects()) {
+      if (object.database_oid() == database_oid_ && is_likely(object)) {
+        likely_relations_.insert(object.oid());
+      }
+    }
   }
 
   void check_live() override {
@@ -65,27 +72,32 @@ class DatabaseTables final : public TableRestore {
   }
 
   std::int64_t build(Workshop& workshop) override {
-    // First the catalogs alone: which files the tables have is known at the moment only.
-    workshop.start(workshop.catalogs_of(database_oid_, run_.stop()), database_, run_.stop());
-    TableSet tables;
-    postgres::WalScope scope;
+    // Which files the tables have is known at the moment only. Most often it is those that they had
+    // in the backup, and one recovery is enough.
+    const postgres::WalScope likely =
+        workshop.catalogs_of(database_oid_, likely_relations_, run_.stop());
+    workshop.start(likely, database_, run_.stop());
+    run_.steps.finished("recovered the catalogs and likely files in a workshop");
     std::optional<RowFilter> filter;
     if (!spec_.where().empty()) filter.emplace(run_, workshop, database_);
-    {
-      Connection catalogs = workshop.open(database_, run_.stop());
-      tables = resolve_tables(run_, catalogs, scope_ ? &*scope_ : nullptr);
-      require_harmless(run_, catalogs, tables.oids);
-      scope.databases[database_oid_] = files_of(run_, catalogs, tables);
-      if (filter) filter->define(catalogs, tables);
-    }
+    Connection source = workshop.open(database_, run_.stop());
+    TableSet tables = resolve_tables(run_, source, scope_ ? &*scope_ : nullptr);
+    require_harmless(run_, source, tables.oids);
+    const auto needed = files_of(run_, source, tables);
+    if (filter) filter->define(source, tables);
     Connection target = run_.open_live(spec_.into_db());
     check_targets(target, tables);
     run_.job.pause_point("restore.objects_after_catalogs");
 
-    workshop.start(scope, database_, run_.stop());
+    if (!std::ranges::all_of(needed.files, [&](std::uint32_t file) {
+          return likely.databases.at(database_oid_).wants(file);
+        })) {
+      workshop.start({.databases = {{database_oid_, needed}}}, database_, run_.stop());
+      run_.steps.finished("recovered the tables in a workshop");
+      source = workshop.open(database_, run_.stop());
+      if (filter) filter->define(source, tables);
+    }
     run_.job.pause_point("restore.objects_after_recovery");
-    Connection source = workshop.open(database_, run_.stop());
-    if (filter) filter->define(source, tables);
     prepare_tables(run_, source, target, tables);
     const DeferredChecks checks(run_, source);
     const IndexMarks marks(run_, source, tables.staging_schemas());
@@ -100,6 +112,7 @@ class DatabaseTables final : public TableRestore {
     dump_definitions(run_, dump, source, target);
     if (filter) filter->allow(source, tables);
     restore_definitions(run_, dump, spec_.into_db(), DumpSection::PreData);
+    run_.steps.finished("made the definitions");
     run_.job.pause_point("restore.objects_after_definitions");
     require_trusted_code(run_, target, target, dump.schemas);
     std::int64_t rows = 0;
@@ -113,6 +126,7 @@ class DatabaseTables final : public TableRestore {
       rows = copy_tables(run_, request);
     }
     if (!spec_.schema_only()) copy_sequences(run_, source, target, dump.schemas);
+    run_.steps.finished("copied the rows");
     run_.job.pause_point("restore.objects_after_copy");
     report("building indexes");
     give_to_builder(run_, target, dump.schemas);
@@ -120,12 +134,16 @@ class DatabaseTables final : public TableRestore {
     checks.settle(target, dump.schemas);
     marks.settle(target);
     validate_foreign_keys(target, tables);
+    run_.steps.finished("built indexes and constraints");
     if (!spec_.schema_only()) {
       refresh_views(run_, source, target, dump.schemas);
-      report("gathering statistics");
-      for (const auto& table : copied) target.simple_query("ANALYZE " + table.name, run_.stop());
+      std::vector<std::string> names;
+      for (const auto& table : copied) names.push_back(table.name);
+      gather_statistics(run_, run_.live(spec_.into_db()), names);
+      run_.steps.finished("gathered statistics");
     }
     plan_handover(source, target, dump);
+    run_.steps.finished("prepared owners and privileges");
     return rows;
   }
 
@@ -183,6 +201,15 @@ class DatabaseTables final : public TableRestore {
   }
 
  private:
+  /// Named, going by what the backup lists; or a sequence, which one of the tables may own.
+  bool is_likely(const collection::proto::CatalogObject& object) const {
+    if (object.type() != "table") return object.type() == "sequence";
+    return std::ranges::any_of(spec_.tables(), [&](const auto& one) {
+      return (one.schema().empty() || one.schema() == object.schema()) &&
+             (one.name().empty() || one.name() == object.name());
+    });
+  }
+
   void report(std::string phase) const {
     run_.job.report({.bytes_done = 0, .bytes_total = 0, .phase = std::move(phase)});
   }
@@ -449,6 +476,7 @@ class DatabaseTables final : public TableRestore {
   std::string database_;
   std::uint32_t database_oid_;
   std::optional<collection::proto::ScopeDatabase> scope_;  // absent: a backup of the cluster
+  std::set<std::uint32_t> likely_relations_;
   std::vector<std::string> notices_;
 };
 

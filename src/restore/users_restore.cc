@@ -126,7 +126,7 @@ class UsersRestore final : public ObjectRestore {
     std::optional<Error> last;
     for (const auto& candidate : candidates_) {
       try {
-        workshop.start(workshop.catalogs_of(candidate.oid, run_.stop()), candidate.name,
+        workshop.start(workshop.catalogs_of(candidate.oid, {}, run_.stop()), candidate.name,
                        run_.stop());
         return workshop.open(candidate.name, run_.stop());
       } catch (const Error& error) {

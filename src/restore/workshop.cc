@@ -30,9 +30,11 @@
 namespace holdfast::restore {
 namespace {
 
-// Source: PostgreSQL src/include/catalog/pg_class.h, pg_authid.h, pg_largeobject.h.
+// Source: PostgreSQL src/include/catalog/pg_class.h, pg_authid.h, pg_inherits.h, pg_largeobject.h.
 constexpr std::uint32_t kClassOid = 1259;
 constexpr std::uint32_t kAuthIdOid = 1260;
+/// Also its relfilenode, unless it was rewritten.
+constexpr std::uint32_t kInheritsOid = 2611;
 constexpr std::uint32_t kLargeObjectOid = 2613;
 constexpr std::uint32_t kLargeObjectIndexOid = 2683;
 constexpr std::uint32_t kBootstrapSuperuser = 10;
@@ -60,6 +62,24 @@ void end_server(const std::string& data_directory) {
   while (postgres::find_postmaster(data_directory)) {
     if (std::chrono::steady_clock::now() >= patience) ::kill(postmaster->pid, SIGKILL);
     std::this_thread::sleep_for(kServerPollPause);
+  }
+}
+
+/// Adds what inherits from the relations, and from that again.
+void add_heirs(const std::vector<std::string>& pg_inherits, std::set<std::uint32_t>& relations) {
+  std::multimap<std::uint32_t, std::uint32_t> children;
+  for (const std::string& pages : pg_inherits) {
+    postgres::scan_pg_inherits(as_bytes(pages), [&](const postgres::InheritsRow& row) {
+      children.emplace(row.parent, row.child);
+    });
+  }
+  std::vector<std::uint32_t> left(relations.begin(), relations.end());
+  while (!left.empty()) {
+    const auto [first, last] = children.equal_range(left.back());
+    left.pop_back();
+    for (auto child = first; child != last; ++child) {
+      if (relations.insert(child->second).second) left.push_back(child->second);
+    }
   }
 }
 
@@ -195,7 +215,23 @@ void Workshop::make_blank_files(const postgres::WalScope& scope) {
   }
 }
 
-postgres::WalScope Workshop::catalogs_of(std::uint32_t database, const Stop& stop) {
+/// The pages of its main fork, file by file; none when it is not there.
+std::vector<std::string> Workshop::read_relation(std::uint32_t database,
+                                                 std::uint32_t relfilenode) const {
+  std::vector<std::string> pages;
+  for (const auto& file : options_.chain.back().files()) {
+    const auto relation = postgres::parse_relation_path(file.path());
+    if (!relation || relation->relation.database != database ||
+        relation->relation.relation != relfilenode || relation->fork != postgres::Fork::Main) {
+      continue;
+    }
+    pages.push_back(read_file(file.path()));
+  }
+  return pages;
+}
+
+postgres::WalScope Workshop::catalogs_of(std::uint32_t database, std::set<std::uint32_t> relations,
+                                         const Stop& stop) {
   clear();
   // The shared files, and the database's map of its own catalogs.
   const postgres::WalScope none = {.databases = {{database, {.all = false, .files = {}}}}};
@@ -211,32 +247,29 @@ postgres::WalScope Workshop::catalogs_of(std::uint32_t database, const Stop& sto
   const auto found = map.find(kClassOid);
   if (found == map.end()) throw Error(sqlstate::kDataCorrupted, "relation map lacks pg_class");
   const postgres::WalScope with_class = {
-      .databases = {{database, {.all = false, .files = {found->second}}}}};
-  const Layout layout = fill(with_class, stop);
+      .databases = {{database, {.all = false, .files = {found->second, kInheritsOid}}}}};
+  fill(with_class, stop);
+  add_heirs(read_relation(database, kInheritsOid), relations);
 
   // What belongs to users' relations, or holds large objects, is left out; what nobody names may be
   // a new file of a catalog that is being rewritten, and stays.
-  postgres::WalScope::Relations relations{.all = true, .files = {}};
-  std::set<std::uint32_t> catalogs;
-  for (const auto& file : options_.chain.back().files()) {
-    const auto relation = postgres::parse_relation_path(file.path());
-    if (!relation || relation->relation.database != database ||
-        relation->relation.relation != found->second || relation->fork != postgres::Fork::Main) {
-      continue;
-    }
-    const std::string pages = read_file(file.path());
+  postgres::WalScope::Relations chosen{.all = true, .files = {}};
+  std::set<std::uint32_t> wanted;
+  for (const std::string& pages : read_relation(database, found->second)) {
     postgres::scan_pg_class(as_bytes(pages), [&](const postgres::ClassRow& row) {
       if (row.file == 0) return;
       const bool unneeded = row.oid == kLargeObjectOid || row.oid == kLargeObjectIndexOid;
-      if (row.oid < kFirstNormalOid && !unneeded) {
-        catalogs.insert(row.file);
+      const bool catalog = row.oid < kFirstNormalOid && !unneeded;
+      const std::uint32_t owner = postgres::toasted_table(row.name).value_or(row.oid);
+      if (catalog || relations.contains(owner)) {
+        wanted.insert(row.file);
       } else {
-        relations.files.insert(row.file);
+        chosen.files.insert(row.file);
       }
     });
   }
-  for (const auto file : catalogs) relations.files.erase(file);
-  return {.databases = {{database, std::move(relations)}}};
+  for (const auto file : wanted) chosen.files.erase(file);
+  return {.databases = {{database, std::move(chosen)}}};
 }
 
 void Workshop::find_superusers(const Stop& stop) {

@@ -53,8 +53,11 @@ class Workshop {
   Workshop& operator=(const Workshop&) = delete;
 
   /// The catalogs of a database (by OID), without the files of users' relations as far as they can
-  /// be told: for a look at which files the relations have at the moment. Call before start().
-  postgres::WalScope catalogs_of(std::uint32_t database, const Stop& stop);
+  /// be told: for a look at which files the relations have at the moment. With those of `relations`
+  /// (OIDs), of their TOAST and of what inherits from them, as far as they can be told. Call before
+  /// start().
+  postgres::WalScope catalogs_of(std::uint32_t database, std::set<std::uint32_t> relations,
+                                 const Stop& stop);
   /// Lays out what is in scope, recovers it, and waits until the server answers in `database`.
   /// May be called again, with another scope.
   void start(const postgres::WalScope& scope, const std::string& database, const Stop& stop) {
@@ -105,6 +108,7 @@ class Workshop {
   Layout fill(const postgres::WalScope& scope, const Stop& stop);
   void make_blank_files(const postgres::WalScope& scope);
   std::vector<std::string> directories_of(std::uint32_t database) const;
+  std::vector<std::string> read_relation(std::uint32_t database, std::uint32_t relfilenode) const;
   void clear();
   void stop_server();
   void configure(const Layout& layout, const Bytes& control) const;
