@@ -1,6 +1,7 @@
 #include "restore/table_restore.h"
 
 #include <fmt/core.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <map>
@@ -14,6 +15,7 @@
 #include "restore/dump_tools.h"
 #include "restore/handover.h"
 #include "restore/index_marks.h"
+#include "restore/known_files.h"
 #include "restore/row_filter.h"
 #include "restore/table_preparation.h"
 #include "restore/table_views.h"
@@ -66,7 +68,7 @@ class DatabaseTables final : public TableRestore {
 
   std::int64_t build(Workshop& workshop) override {
     // First the catalogs alone: which files the tables have is known at the moment only.
-    workshop.start(workshop.catalogs_of(database_oid_, run_.stop()), database_, run_.stop());
+    start_catalogs(workshop);
     TableSet tables;
     postgres::WalScope scope;
     std::optional<RowFilter> filter;
@@ -75,7 +77,10 @@ class DatabaseTables final : public TableRestore {
       Connection catalogs = workshop.open(database_, run_.stop());
       tables = resolve_tables(run_, catalogs, scope_ ? &*scope_ : nullptr);
       require_harmless(run_, catalogs, tables.oids);
-      scope.databases[database_oid_] = files_of(run_, catalogs, tables);
+      auto& files = scope.databases[database_oid_];
+      files = files_of(run_, catalogs, tables);
+      require_known(catalogs, fmt::format("pg_catalog.pg_relation_filenode(c.oid) IN ({})",
+                                          fmt::join(files.files, ", ")));
       if (filter) filter->define(catalogs, tables);
     }
     Connection target = run_.open_live(spec_.into_db());
@@ -185,6 +190,24 @@ class DatabaseTables final : public TableRestore {
  private:
   void report(std::string phase) const {
     run_.job.report({.bytes_done = 0, .bytes_total = 0, .phase = std::move(phase)});
+  }
+
+  void start_catalogs(Workshop& workshop) const {
+    try {
+      workshop.start(workshop.catalogs_of(database_oid_, run_.stop()), database_, run_.stop());
+      Connection catalogs = workshop.open(database_, run_.stop());
+      require_known(catalogs, "false");
+    } catch (const Error& error) {
+      // Of some catalogs it shows before anything can be asked.
+      if (scope_ && lacks_file_of_catalog(error, *scope_, run_.between)) {
+        throw unknown_file(fmt::format("a catalog of database \"{}\"", database_), run_.between);
+      }
+      throw;
+    }
+  }
+
+  void require_known(Connection& catalogs, const std::string& wanted) const {
+    if (scope_) require_known_files(catalogs, *scope_, wanted, run_.between, run_.stop());
   }
 
   void validate_foreign_keys(Connection& target, const TableSet& tables) const {

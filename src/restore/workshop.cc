@@ -236,6 +236,16 @@ postgres::WalScope Workshop::catalogs_of(std::uint32_t database, const Stop& sto
     });
   }
   for (const auto file : catalogs) relations.files.erase(file);
+  const auto* scope = collection::find_scope(options_.chain.back(), database);
+  const bool history = options_.target != nullptr && !options_.target->wal_layer().empty();
+  if (history && scope != nullptr && !scope->tables().empty()) {
+    // Of others the WAL may have what is written into pages that are not there.
+    postgres::WalScope::Relations whole{.all = false, .files = {}};
+    for (const auto file : scope->files()) {
+      if (!relations.files.contains(file)) whole.files.insert(file);
+    }
+    relations = std::move(whole);
+  }
   return {.databases = {{database, std::move(relations)}}};
 }
 
