@@ -1,7 +1,10 @@
 """BACKUP TABLE … WITH revision_history: moments between layers come back, and one at which a file is not known is refused."""
+import random
+
 import pytest
 
 from harness.postgres import wait_until
+from harness.wire import SqlError
 from .scope import MARKERS, change_marked, holding, make_marked
 from .test_scoped_history import back_up, churn, now, windows, with_small_segments
 from .zoo import dump, leftovers
@@ -169,3 +172,96 @@ def test_killed_while_its_history_is_stored(marked):
     wait_until(lambda: int(daemon.sql("SHOW WAL ARCHIVES").one()["protected_bytes"]) < 8_000_000, 90, "the slot moving on")
     assert len(windows(daemon)) == 1
     kept.check(daemon)
+
+
+class Changes:
+    """Random changes of tables in scope, and of one beside them; each is one kind of rewriting, or of not rewriting."""
+
+    def __init__(self, server, seed):
+        self.server, self.random, self.number = server, random.Random(seed), 0
+        server.sql("CREATE TABLE wide (id bigserial PRIMARY KEY, v text, n int); ALTER TABLE wide ALTER v SET STORAGE EXTERNAL;"
+                   "CREATE TABLE parted (id int, at int) PARTITION BY LIST (at); CREATE TABLE parted_d PARTITION OF parted DEFAULT;"
+                   "CREATE TABLE beside AS SELECT g AS id, 0 AS at FROM generate_series(1, 100) g", "shop")
+        for _ in range(4):
+            self.insert()
+
+    def sql(self, *statements):
+        for statement in statements:
+            self.server.sql(statement, "shop")
+
+    def insert(self):
+        self.sql("INSERT INTO wide (v, n) SELECT repeat(md5(random()::text), g % 120), g FROM generate_series(1, 200) g",
+                 "INSERT INTO parted SELECT g, g % 5 FROM generate_series(1, 200) g")
+
+    def update(self):
+        self.sql(f"UPDATE wide SET n = n + 1, v = v || 'x' WHERE id % {self.random.randint(2, 9)} = 0", "DELETE FROM parted WHERE random() < 0.1")
+
+    def vacuum(self):
+        self.sql("DELETE FROM wide WHERE id > (SELECT max(id) - 60 FROM wide)", "VACUUM wide")
+
+    def abort(self):
+        self.sql("BEGIN; TRUNCATE wide; INSERT INTO wide (v) VALUES ('never'); CREATE INDEX never ON wide (n); ROLLBACK")
+
+    def partition(self):
+        self.number += 1
+        self.sql(f"CREATE TABLE parted_{self.number} PARTITION OF parted FOR VALUES IN ({100 + self.number})",
+                 f"INSERT INTO parted SELECT g, {100 + self.number} FROM generate_series(1, 50) g")
+
+    def drop_partition(self):
+        if self.number:
+            self.sql(f"DROP TABLE IF EXISTS parted_{self.random.randint(1, self.number)}")
+
+    def attach(self):
+        self.number += 1
+        self.sql(f"CREATE TABLE joined{self.number} AS SELECT id, {100 + self.number} AS at FROM beside",
+                 f"ALTER TABLE parted ATTACH PARTITION joined{self.number} FOR VALUES IN ({100 + self.number})")
+
+    def rewrite(self):
+        self.sql(self.random.choice(("VACUUM FULL wide", "CLUSTER wide USING wide_pkey", "ALTER TABLE wide ALTER n TYPE bigint USING n + 1",
+                                     "TRUNCATE wide RESTART IDENTITY", "VACUUM FULL parted_d", "TRUNCATE parted_d")))
+        self.insert()
+
+    def index(self):
+        self.sql(self.random.choice(("REINDEX TABLE wide", "DROP INDEX IF EXISTS wide_n; CREATE INDEX wide_n ON wide (n)")))
+
+    def others(self):
+        change_marked_others(self.server)
+
+    def step(self):
+        often = (self.insert, self.update, self.vacuum, self.abort, self.partition, self.drop_partition, self.index, self.others)
+        self.random.choice(often * 2 + (self.rewrite, self.attach))()
+
+
+@pytest.mark.parametrize("seed", (1, 2))
+def test_a_moment_is_right_or_refused(marked, seed):
+    server, daemon = marked
+    changes = Changes(server, seed)
+    targets = "TABLE shop.wide, shop.parted"
+    back_up(daemon, targets, onto="", options=", compression = 'none'")
+    kept = TableMoments(server, "wide", "parted")
+    for _ in range(3):
+        for _ in range(4):
+            for _ in range(changes.random.randint(1, 3)):
+                changes.step()
+            kept.take()
+        if changes.random.random() < 0.3:
+            server.kill9()
+            server.start()
+        assert back_up(daemon, targets, options=", compression = 'none'") == []
+    assert len(windows(daemon)) == 1
+    for marker in ("sibling", "stranger"):
+        assert holding(daemon.collection("archive"), MARKERS[marker]) == []
+    right = 0
+    for moment, content in kept.taken:
+        server.sql("CREATE DATABASE rescue")
+        for table, rows in zip(kept.tables, content):
+            try:
+                daemon.sql(f"RESTORE TABLE shop.{table} FROM LATEST IN '{COLLECTION}' AS OF SYSTEM TIME {moment} WITH into_db = 'rescue'")
+            except SqlError as error:
+                assert error.sqlstate == "22023" and "had a file then" in error.message, error
+                continue
+            assert server.value(ROWS.format(table), "rescue") == rows, (moment, table)
+            right += 1
+        server.sql("DROP DATABASE rescue")
+    assert right > len(kept.taken)
+    assert leftovers(server, daemon) == []
