@@ -236,6 +236,46 @@ def test_beyond_the_limit_there_is_a_gap(lab):
     assert [len(attempts) for attempts in own.values()] == [1, 1, 1], own
 
 
+def test_a_slot_that_may_keep_little(lab):
+    server = lab.postgres(start=False, conf={"max_slot_wal_keep_size": "'12MB'"})
+    with_small_segments(server)
+    make_marked(server)
+    daemon = lab.holdfast(server)
+    kept = Moments(server)
+    back_up(daemon, onto="")
+    for _ in range(12):
+        write_wal(server, 2)
+        wait_archived(daemon, server)
+    wait_until(lambda: int(daemon.sql("SHOW WAL ARCHIVES").one()["protected_bytes"]) < 8_000_000, 90, "the slot moving on")
+    server.sql("CHECKPOINT")
+    notices = back_up(daemon)
+    assert any("cannot be restored: PostgreSQL no longer has WAL segment" in notice for notice in notices), notices
+    assert daemon.sql("SHOW WAL ARCHIVES").one()["status"] == "running"
+    change_marked(server)
+    kept.take()
+    assert back_up(daemon) == []
+    kept.check(daemon)
+
+
+def test_after_the_archive_was_dropped(marked):
+    server, daemon = marked
+    kept = Moments(server)
+    back_up(daemon, onto="")
+    change_marked(server)
+    daemon.sql(f"DROP WAL ARCHIVE IN '{COLLECTION}'")
+    churn(server)
+    notices = back_up(daemon)
+    assert any("reading every page" in notice for notice in notices), notices
+    assert any("cannot be restored: PostgreSQL no longer has WAL segment" in notice for notice in notices), notices
+    change_marked(server)
+    kept.take()
+    churn(server)
+    assert back_up(daemon) == []
+    found = windows(daemon)
+    assert len(found) == 2 and found[1][0] < found[1][1], found
+    kept.check(daemon)
+
+
 def test_nothing_else_is_in_it(marked):
     server, daemon = marked
     root = daemon.collection("archive")
