@@ -130,9 +130,11 @@ void take_now(const BackupEnvironment& environment, proto::BackupJobSpec spec,
     take_backup(run, job);
   } catch (const Stopped& stopped) {
     if (stopped.reason != StopReason::Cancel) keep_progress(run);
+    release_hold(environment, run.specification(), job.id());
     throw;
   } catch (const Error&) {
     keep_progress(run);
+    release_hold(environment, run.specification(), job.id());
     throw;
   }
 }
@@ -212,10 +214,12 @@ void BackupJob::revert(jobs::JobContext& job) {
     if (spec.full().empty()) {
       point_latest_at(*store, *manifest, environment_.clock->now(), stop);
     }
+    hand_over_hold(environment_, spec, job.id(), *manifest);
     collection::remove_checkpoints(*store, spec.subdirectory(), stop);
     collection::release_lock(*store, spec.subdirectory(), job.id(), stop);
     return;
   }
+  release_hold(environment_, spec, job.id());
   // The lock goes last, so while it is there the layer is this job's, and may be in part.
   const auto lock = collection::lock_key(spec.subdirectory(), job.id());
   if (!store->stat(lock, stop)) return;

@@ -290,7 +290,10 @@ void BackupRun::find_changes() {
        .with_archive = !spec_.apart()},
       stop_);
   changes_ = {.map = std::move(found.map), .since = postgres::Lsn{base_->start().position()}};
-  if (!changes_.map) require_page_comparison_allowed(*base_, found, spec_.revision_history());
+  // Of databases and tables the history may have gaps, which store_scoped_wal() tells of.
+  if (!changes_.map) {
+    require_page_comparison_allowed(*base_, found, spec_.revision_history() && !scoped());
+  }
   if (!changes_.map) {
     changes_.changed_databases =
         databases_changed_since(session_->connection(), base_->oldest_transaction(), stop_);
@@ -376,6 +379,7 @@ void BackupRun::stop_backup() {
   if (scoped()) {
     scope_at_end_ = list_scope(connect_options(), spec_.scope(), ScopeMoment::End, stop_);
   }
+  if (has_scoped_history()) mark_end();
   // Before, because what is committed behind the stop LSN is not in the backup.
   manifest_.set_end_time_us(microseconds(environment_.clock->now()));
   const auto stopped = session_->finish(stop_);

@@ -13,6 +13,7 @@
 #include "backup/copy.h"
 #include "backup/incremental_plan.h"
 #include "backup/scope.h"
+#include "backup/scoped_wal.h"
 #include "backup/wal_archiver.h"
 #include "backup/wal_keeper.h"
 #include "base/clock.h"
@@ -82,6 +83,8 @@ class BackupRun final : private CopyObserver {
   /// Keeps what is finished for the next attempt. For an attempt that ends early.
   void save_progress();
 
+  const proto::BackupJobSpec& specification() const { return spec_; }
+
  private:
   void frame_done(std::uint64_t bytes) override;
   void pack_stored() override;
@@ -89,7 +92,14 @@ class BackupRun final : private CopyObserver {
   jobs::JobId ensure_archive(WalArchiveMode mode, postgres::Lsn start);
   void protect_from(postgres::Lsn start);
   bool scoped() const { return !spec_.scope().empty(); }
+  bool has_scoped_history() const { return scoped() && spec_.revision_history(); }
+  void keep_scoped_history();
+  void hand_over_hold();
+  void mark_end();
   void store_scoped_wal(postgres::Lsn end);
+  std::string find_history_gap() const;
+  bool store_history(ScopedWalRequest& request);
+  std::string new_wal_directory() const;
   void check_scope(const postgres::WalRange& range);
   void write_checkpoint(const Stop& stop);
   void report();

@@ -60,6 +60,14 @@ jobs::JobId ensure_archive(const BackupEnvironment& environment, const proto::Ba
 void keep_history(const BackupEnvironment& environment, const proto::BackupJobSpec& spec,
                   jobs::JobContext& job, const storage::ObjectStore& store);
 
+/// What PostgreSQL keeps for the next layer of a chain of databases or tables: for a backup with
+/// revision history that wrote `manifest`, all WAL from its start on; for another one nothing.
+void hand_over_hold(const BackupEnvironment& environment, const proto::BackupJobSpec& spec,
+                    jobs::JobId job, const collection::proto::Manifest& manifest);
+/// Of a backup that ends without one: as before it.
+void release_hold(const BackupEnvironment& environment, const proto::BackupJobSpec& spec,
+                  jobs::JobId job);
+
 /// As manifests have it.
 collection::proto::CatalogObject to_proto(const postgres::CatalogEntry& entry);
 

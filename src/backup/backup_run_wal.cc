@@ -10,7 +10,6 @@
 #include "backup/backup_run_internal.h"
 #include "backup/copied_databases.h"
 #include "backup/corrupt_pages.h"
-#include "backup/scoped_wal.h"
 #include "backup/wal_archives.h"
 #include "backup/wal_cleanup.h"
 #include "base/error.h"
@@ -63,6 +62,7 @@ void keep_history(const BackupEnvironment& environment, const proto::BackupJobSp
 }
 
 void BackupRun::begin_history() {
+  if (has_scoped_history()) return keep_scoped_history();
   if (scoped() && !spec_.unprotected()) protect_from({});
   if (!spec_.revision_history()) return;
   enter("waiting for the WAL archive");
@@ -75,7 +75,7 @@ jobs::JobId BackupRun::ensure_archive(WalArchiveMode mode, postgres::Lsn start) 
 
 void BackupRun::protect_wal() {
   // A layer with WAL of its own needs none of an archive's.
-  if (scoped()) return;
+  if (scoped()) return hand_over_hold();
   if (spec_.unprotected()) return notice_other_lock(environment_, spec_, job_);
   protect_from(postgres::Lsn{manifest_.stop().position()});
 }
@@ -217,35 +217,6 @@ std::optional<Time> BackupRun::last_commit(const postgres::WalRange& range) {
     end = part.reader.start;
   }
   return std::nullopt;
-}
-
-void BackupRun::store_scoped_wal(postgres::Lsn end) {
-  const postgres::WalRange range{.reader = {.major = control_.major,
-                                            .wal_segment_bytes = control_.wal_segment_bytes,
-                                            .start = postgres::Lsn{manifest_.start().position()},
-                                            .system_identifier = control_.system_identifier},
-                                 .end = postgres::Lsn{manifest_.stop().position()}};
-  check_scope(range);
-  enter("storing WAL");
-  // What an earlier attempt put there may be of another scope, and is never overwritten.
-  const std::string directory =
-      fmt::format("{}/{}/{}", spec_.subdirectory(), collection::kWalDirectory, io::random_suffix());
-  const ScopedWalRequest request{.store = *store_,
-                                 .spool = spool_,
-                                 .directory = directory,
-                                 .system_identifier = control_.system_identifier,
-                                 .timeline = manifest_.start().timeline(),
-                                 .compression = compression_of(spec_),
-                                 .histories = wal_->histories(),
-                                 .filter = {.major = control_.major,
-                                            .wal_segment_bytes = control_.wal_segment_bytes,
-                                            .start = range.reader.start,
-                                            .end = end,
-                                            .outside = postgres::WalFilterOptions::Outside::Blank}};
-  auto segments = backup::store_scoped_wal(
-      request, wal_scope(spec_.scope(), scope_at_start_, scope_at_end_), stop_);
-  manifest_.set_wal_directory(directory);
-  for (auto& segment : segments) *manifest_.add_wal() = std::move(segment);
 }
 
 void BackupRun::check_scope(const postgres::WalRange& range) {

@@ -286,6 +286,7 @@ void store_scope(const Scope& scope, const ScopeListing& listing,
     if (found == listing.tables.end()) continue;
     for (const auto& [oid, file] : found->second.relations) {
       if (!found->second.catalogs.contains(oid)) database.add_relations(oid);
+      if (file != 0) database.add_files(file);
     }
     for (const auto file : found->second.blank_files) database.add_blank_files(file);
   }

@@ -1,6 +1,7 @@
 #include "backup/scoped_wal.h"
 
 #include <fcntl.h>
+#include <fmt/format.h>
 
 #include <algorithm>
 #include <optional>
@@ -94,6 +95,17 @@ class HistoryReader final : public postgres::WalChangeVisitor {
 
 }  // namespace
 
+postgres::WalInput scoped_wal_input(const ScopedWalRequest& request) {
+  const std::uint64_t bytes = request.filter.wal_segment_bytes;
+  auto received = postgres::wal_directory_input(request.spool.string(), request.timeline, bytes);
+  if (request.first_received == 0) return received;
+  auto kept = postgres::wal_directory_input(request.server_wal, request.timeline, bytes);
+  return [first = request.first_received, received = std::move(received), kept = std::move(kept)](
+             std::uint64_t segment, std::uint64_t offset, MutableByteView out) {
+    return (segment < first ? kept : received)(segment, offset, out);
+  };
+}
+
 Lsn scoped_wal_end(Lsn stop, std::uint64_t wal_segment_bytes) {
   std::uint64_t next = (stop.value + kRecordAlignment - 1) / kRecordAlignment * kRecordAlignment;
   if (next % wal_segment_bytes == 0) return stop;
@@ -112,7 +124,7 @@ std::vector<collection::proto::WalSegment> store_scoped_wal(const ScopedWalReque
   postgres::WalFilter filter(request.filter, scope);
   SegmentWriter writer(request, stop);
   const auto output = [&](Lsn position, ByteView pages) { writer.take(position, pages); };
-  const auto input = postgres::wal_directory_input(request.spool.string(), request.timeline, bytes);
+  const auto input = scoped_wal_input(request);
   const std::uint64_t last = postgres::segment_of(Lsn{request.filter.end.value - 1}, bytes);
   Bytes piece(kPieceBytes);
   for (auto segment = postgres::segment_of(request.filter.start, bytes); segment <= last;
@@ -121,7 +133,10 @@ std::vector<collection::proto::WalSegment> store_scoped_wal(const ScopedWalReque
       stop.check();
       if (!input(segment, offset, piece)) {
         throw Error(sqlstate::kUndefinedFile,
-                    "WAL of the backup is missing in the spool directory");
+                    segment < request.first_received
+                        ? fmt::format("PostgreSQL no longer has WAL segment {}",
+                                      postgres::wal_segment_name(request.timeline, segment, bytes))
+                        : std::string("WAL of the backup is missing in the spool directory"));
       }
       filter.push(piece, output);
     }
@@ -157,6 +172,23 @@ FileHistory read_file_history(const postgres::WalRange& range, const postgres::W
       },
       stop);
   return history;
+}
+
+DatabaseFiles read_new_files(const postgres::WalRange& range, const postgres::WalInput& input,
+                             const postgres::WalScope& scope, const Stop& stop) {
+  DatabaseFiles files;
+  postgres::scan_wal(
+      range, input,
+      [&](const postgres::WalRecord& record) {
+        const auto created = postgres::parse_file_creation(record);
+        const bool content = created && (created->fork == postgres::Fork::Main ||
+                                         created->fork == postgres::Fork::Init);
+        if (content && scope.wants_database(created->relation.database)) {
+          files.emplace(created->relation.database, created->relation.relation);
+        }
+      },
+      stop);
+  return files;
 }
 
 }  // namespace holdfast::backup

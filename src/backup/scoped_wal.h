@@ -28,18 +28,25 @@ struct ScopedWalRequest {
   collection::Compression compression;
   /// Of the timelines that the WAL is of.
   std::vector<std::pair<postgres::TimelineId, Bytes>> histories;
-  /// From the backup's start to scoped_wal_end().
+  /// From the backup's start, or an earlier one, to scoped_wal_end().
   postgres::WalFilterOptions filter{};
+  /// The segments before this number are not in the spool but in the server's pg_wal, `server_wal`.
+  std::uint64_t first_received = 0;
+  std::string server_wal{};
 };
+
+/// Reads the WAL as it is, from where the request says that it lies.
+postgres::WalInput scoped_wal_input(const ScopedWalRequest& request);
 
 /// Up to where the WAL of a backup that stopped at `stop` is stored: one record more, because
 /// recovery looks whether it is consistent before each record. (Where it stopped at the very end of
 /// a segment, there may be none to come.)
 postgres::Lsn scoped_wal_end(postgres::Lsn stop, std::uint64_t wal_segment_bytes);
 
-/// Filters the segments in the spool, in which records outside the scope become ones that do
-/// nothing, and puts them with the histories. Throws kObjectNotInPrerequisiteState, which another
-/// attempt may do without, when the last record goes on in a segment that is not there.
+/// Filters the segments, in which records outside the scope become ones that do nothing, and puts
+/// them with the histories. Throws kObjectNotInPrerequisiteState, which another attempt may do
+/// without, when the last record goes on in a segment that is not there; kUndefinedFile or
+/// kDataCorrupted when the server has removed one of its own, or is doing so.
 std::vector<collection::proto::WalSegment> store_scoped_wal(const ScopedWalRequest& request,
                                                             const postgres::WalScope& scope,
                                                             const Stop& stop);
@@ -51,5 +58,10 @@ struct FileHistory {
 };
 FileHistory read_file_history(const postgres::WalRange& range, const postgres::WalInput& input,
                               const postgres::WalScope& scope, const Stop& stop);
+
+/// Relations' files in the databases of `scope` that come into being in the WAL. (One that it cuts
+/// to nothing had content before.)
+DatabaseFiles read_new_files(const postgres::WalRange& range, const postgres::WalInput& input,
+                             const postgres::WalScope& scope, const Stop& stop);
 
 }  // namespace holdfast::backup

@@ -8,8 +8,10 @@
 #include <optional>
 #include <utility>
 
+#include "backup/wal_holds.h"
 #include "base/error.h"
 #include "base/log.h"
+#include "collection/collection.h"
 #include "collection/encryption.h"
 #include "collection/object_lock.h"
 #include "collection/wal_time_mark.h"
@@ -90,6 +92,7 @@ class Stay {
                 spec.collection_uri(),
                 collection::locking(spec.object_lock(), spec.retain_for_seconds())),
             collection::parse_keys(spec.keys()))),
+        holds_(*environment.database, spec.slot()),
         connection_(postgres::Connection::open({.conninfo = environment.conninfo()}, stop_)) {}
 
   /// Returns when the server went on to another timeline.
@@ -209,6 +212,8 @@ class Stay {
                   fmt::format("replication slot \"{}\" was lost", spec_.slot()))
           .retry(Retry::Safe);
     }
+    // Also while the storage is away: what is kept has one bound, whoever it is kept for.
+    if (drop_lapsed_holds(position)) advance();
     try {
       put(mode, position);
     } catch (const Error&) {
@@ -276,12 +281,55 @@ class Stay {
 
   void advance() {
     last_touch_ = std::chrono::steady_clock::now();
-    postgres::advance_physical_slot(connection_, spec_.slot(), archiver_->durable(), stop_);
+    postgres::advance_physical_slot(connection_, spec_.slot(), kept_from(), stop_);
+  }
+
+  /// From here on the server keeps WAL: for the archive, and for backups that have asked for more.
+  Lsn kept_from() const {
+    Lsn from = archiver_->durable();
+    for (const WalHold& hold : holds_.list()) {
+      if (path().contains(hold.timeline, hold.from)) from = std::min(from, hold.from);
+    }
+    return from;
+  }
+
+  /// Those that would make the server keep more than it may, or lose the slot with all that the
+  /// archive needs; of another history, which the server has left; and of chains that were deleted.
+  bool drop_lapsed_holds(const postgres::WalPosition& position) {
+    std::uint64_t limit = environment_.keep_limit;
+    if (position.slot_limit && (limit == 0 || *position.slot_limit < limit)) {
+      limit = *position.slot_limit;
+    }
+    const auto now = std::chrono::steady_clock::now();
+    const bool look = now - last_look_ >= kTouchSlot;
+    if (look) last_look_ = now;
+    bool any = false;
+    for (const WalHold& hold : holds_.list()) {
+      const std::uint64_t kept =
+          position.flushed.value - std::min(position.flushed, hold.from).value;
+      if (!path().contains(hold.timeline, hold.from)) {
+        log::info("the server has left the history that \"{}\" is of: no WAL is kept for it",
+                  hold.full);
+      } else if (limit != 0 && kept > limit) {
+        log::warning(
+            "PostgreSQL would have to keep {} of WAL for the next backup onto \"{}\", more than it "
+            "may ({}): the moments since its newest layer cannot be restored",
+            jobs::format_bytes(kept), hold.full, jobs::format_bytes(limit));
+      } else if (look && !hold.owner.starts_with(kHoldOfJob) &&
+                 !store_->stat(collection::manifest_key(hold.full), stop_)) {
+        log::info("backup \"{}\" is gone: no WAL is kept for it", hold.full);
+      } else {
+        continue;
+      }
+      holds_.release(hold.owner);
+      any = true;
+    }
+    return any;
   }
 
   void check_limit(const postgres::WalPosition& position) {
     const std::uint64_t kept =
-        position.flushed.value - std::min(position.flushed, kept_from(position)).value;
+        position.flushed.value - std::min(position.flushed, archiver_->durable()).value;
     if (environment_.keep_limit != 0 && kept > environment_.keep_limit) {
       throw archive_broken(
           fmt::format(
@@ -289,11 +337,6 @@ class Stay {
               jobs::format_bytes(kept), jobs::format_bytes(environment_.keep_limit)),
           archiver_->archived());
     }
-  }
-
-  Lsn kept_from(const postgres::WalPosition& position) const {
-    return position.slot && position.slot->restart.valid() ? position.slot->restart
-                                                           : archiver_->durable();
   }
 
   /// Records must be readable up to what is flushed, but for one that is being written.
@@ -320,14 +363,13 @@ class Stay {
     if (lag == 0 || !caught_up_) caught_up_ = now;
     const double seconds = lag == 0 ? 0 : std::chrono::duration<double>(now - *caught_up_).count();
     environment_.board->set(
-        job_.id(),
-        {.mode = mode,
-         .timeline = path().last(),
-         .archived = archived,
-         .archived_time = caught_up_,
-         .lag_bytes = lag,
-         .protected_bytes = flushed.value - std::min(flushed, archiver_->durable()).value,
-         .waiting_for = {}});
+        job_.id(), {.mode = mode,
+                    .timeline = path().last(),
+                    .archived = archived,
+                    .archived_time = caught_up_,
+                    .lag_bytes = lag,
+                    .protected_bytes = flushed.value - std::min(flushed, kept_from()).value,
+                    .waiting_for = {}});
     job_.report({.phase = fmt::format("archived up to {}, {} and {:.1f} s behind",
                                       to_string(archived), jobs::format_bytes(lag), seconds)});
   }
@@ -342,6 +384,7 @@ class Stay {
   const Stop& stop_;
   std::filesystem::path wal_directory_;
   std::unique_ptr<storage::ObjectStore> store_;
+  WalHolds holds_;
   postgres::Connection connection_;
   std::optional<postgres::TimelinePath> path_;
   std::optional<WalArchiver> archiver_;
@@ -352,6 +395,7 @@ class Stay {
   std::optional<Time> caught_up_;
   std::chrono::steady_clock::time_point last_tail_{};
   std::chrono::steady_clock::time_point last_touch_{};
+  std::chrono::steady_clock::time_point last_look_{};  // whether the chains of holds are there
   std::chrono::steady_clock::time_point last_progress_ = std::chrono::steady_clock::now();
   Lsn last_read_;
 };

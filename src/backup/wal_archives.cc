@@ -136,6 +136,7 @@ jobs::JobId WalArchives::ensure(const Wanted& wanted, const Stop& stop) {
         .hint("Take a full backup with BACKUP INTO.");
   }
   environment_.database->set_setting("wal_archive_mode." + slot, "");
+  WalHolds(*environment_.database, slot).clear();
   proto::WalArchiveJobSpec spec;
   spec.set_collection_uri(wanted.collection_uri);
   spec.set_mode(wanted.mode == WalArchiveMode::Full ? proto::WAL_ARCHIVE_MODE_FULL
@@ -163,6 +164,36 @@ Error WalArchives::does_not_work(jobs::JobId job) const {
                           jobs::name_of(registry_.get(job).status)));
   if (state && !state->waiting_for.empty()) error.detail(state->waiting_for);
   return error.hint("SHOW WAL ARCHIVES and SHOW JOB tell why.");
+}
+
+WalHolds WalArchives::holds(std::string_view collection_uri) const {
+  return WalHolds(*environment_.database, archive_slot_name(collection_uri));
+}
+
+void WalArchives::hold(std::string_view collection_uri, const WalHold& hold) {
+  holds(collection_uri).put(hold);
+}
+
+void WalArchives::release_hold(std::string_view collection_uri, std::string_view owner) {
+  holds(collection_uri).release(owner);
+}
+
+void WalArchives::hold_for_chain(std::string_view collection_uri, const WalHold& hold) {
+  MutexLock lock(changes_);
+  WalHolds holds = this->holds(collection_uri);
+  for (const WalHold& held : holds.list()) {
+    if (held.owner.starts_with(kHoldOfJob) || held.full != hold.full) continue;
+    if (held.timeline == hold.timeline && held.from > hold.from) return;
+    if (held.owner != hold.owner) holds.release(held.owner);
+  }
+  holds.put(hold);
+}
+
+void WalArchives::release_chain(std::string_view collection_uri, std::string_view full) {
+  WalHolds holds = this->holds(collection_uri);
+  for (const WalHold& held : holds.list()) {
+    if (held.full == full && !held.owner.starts_with(kHoldOfJob)) holds.release(held.owner);
+  }
 }
 
 void WalArchives::wait_until_full(jobs::JobId job, std::chrono::seconds patience,
@@ -237,6 +268,7 @@ bool WalArchives::drop(std::string_view collection_uri, const Stop& stop) {
                             archive_slot_name(collection_uri)))
         .hint("Look at SHOW JOBS; drop it with pg_drop_replication_slot() if the job cannot.");
   }
+  holds(collection_uri).clear();
   return true;
 }
 
@@ -253,6 +285,9 @@ std::vector<WalArchives::Listed> WalArchives::list() const {
     if (const auto bytes = registry_.checkpoint(job.id)) {
       checkpoint.ParseFromArray(bytes->data(), static_cast<int>(bytes->size()));
       since = time_from_us(checkpoint.time_us());
+    }
+    for (const WalHold& hold : WalHolds(*environment_.database, spec.slot()).list()) {
+      since = std::min(since.value_or(job.created), hold.since);
     }
     const auto first =
         spec.mode() == proto::WAL_ARCHIVE_MODE_FULL ? WalArchiveMode::Full : WalArchiveMode::Maps;

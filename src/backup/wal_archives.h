@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "backup/wal_archive_job.h"
+#include "backup/wal_holds.h"
 #include "base/error.h"
 #include "base/mutex.h"
 #include "collection/encryption.h"
@@ -49,6 +50,17 @@ class WalArchives {
   /// returns, the slot holds WAL back from `start` on and the job's row is durable. Throws
   /// kObjectNotInPrerequisiteState when PostgreSQL no longer has the WAL from `start` on.
   jobs::JobId ensure(const Wanted& wanted, const Stop& stop);
+
+  /// Makes PostgreSQL keep WAL for the collection's archive from `hold.from` on, as far as it still
+  /// has it, in the place of what the owner had held there. Bounded like all that it keeps: a hold
+  /// that would need more is dropped, and so is one whose chain is deleted.
+  void hold(std::string_view collection_uri, const WalHold& hold);
+  void release_hold(std::string_view collection_uri, std::string_view owner);
+  /// From the newest layer of a chain on, in the place of all that was held for the chain, or for
+  /// another one by the same owner. A hold for a later layer of the chain stays.
+  void hold_for_chain(std::string_view collection_uri, const WalHold& hold);
+  /// Nothing more is held for the chain.
+  void release_chain(std::string_view collection_uri, std::string_view full);
 
   /// Returns when the archive's job keeps all WAL (mode Full) from some moment before this call on.
   /// Throws kObjectNotInPrerequisiteState when it does not within `patience`, or ends.
@@ -94,6 +106,7 @@ class WalArchives {
   std::vector<Listed> list() const;
 
  private:
+  WalHolds holds(std::string_view collection_uri) const;
   Error does_not_work(jobs::JobId job) const;
 
   jobs::Registry& registry_;

@@ -177,14 +177,19 @@ void check_wal(ObjectStore& store, const proto::Manifest& manifest,
   }
 }
 
-/// Recovery needs all WAL from the start to the stop of a backup.
+/// Recovery needs all WAL from the start to the stop of a backup; to a moment before that, from the
+/// start of the layer before.
 void check_wal_range(const proto::Manifest& manifest, Problems& problems) {
   const std::uint64_t bytes = manifest.instance().wal_segment_bytes();
   if (bytes == 0 || manifest.stop().position() == 0) return;
   std::set<std::uint64_t> there;
   for (const proto::WalSegment& segment : manifest.wal()) there.insert(segment.segment());
+  for (const proto::WalSegment& segment : manifest.history().wal()) {
+    there.insert(segment.segment());
+  }
+  const auto start = manifest.has_history() ? manifest.base().start() : manifest.start();
   const std::uint64_t last = (manifest.stop().position() - 1) / bytes;
-  std::uint64_t needed = manifest.start().position() / bytes;
+  std::uint64_t needed = start.position() / bytes;
   while (needed <= last && there.contains(needed)) ++needed;
   if (needed > last) return;
   problems.add(manifest_key(manifest.subdirectory()),
@@ -195,7 +200,10 @@ void check_layer(ObjectStore& store, const proto::Manifest& manifest, Depth dept
                  std::size_t workers, Coverage& coverage, Problems& problems, const Stop& stop) {
   coverage.begin(manifest);
   const auto packs = static_cast<std::size_t>(manifest.packs_size());
-  const std::size_t all = packs + static_cast<std::size_t>(manifest.wal_size());
+  std::vector<const proto::WalSegment*> wal;
+  for (const proto::WalSegment& segment : manifest.history().wal()) wal.push_back(&segment);
+  for (const proto::WalSegment& segment : manifest.wal()) wal.push_back(&segment);
+  const std::size_t all = packs + wal.size();
   std::atomic<std::size_t> next = 0;
   run_workers(std::max<std::size_t>(std::min(workers, all), 1), stop,
               [&](std::size_t, const Stop& worker_stop) {
@@ -205,8 +213,7 @@ void check_layer(ObjectStore& store, const proto::Manifest& manifest, Depth dept
                   if (i < packs) {
                     checker.check(manifest.packs(static_cast<int>(i)), worker_stop);
                   } else {
-                    check_wal(store, manifest, manifest.wal(static_cast<int>(i - packs)), depth,
-                              problems, worker_stop);
+                    check_wal(store, manifest, *wal[i - packs], depth, problems, worker_stop);
                   }
                 }
               });

@@ -62,6 +62,16 @@ std::string find_problem(const proto::Manifest& manifest) {
        manifest.base().backup_uuid().size() != sizeof(BackupUuid))) {
     return "It does not name the layer that it continues.";
   }
+  if (manifest.has_history()) {
+    const proto::Lsn& from = manifest.base().start();
+    if (!is_scoped(manifest) || manifest.wal_directory().empty() || from.position() == 0 ||
+        from.position() > manifest.base().stop().position() ||
+        manifest.base().stop().position() > manifest.stop().position() ||
+        from.timeline() != manifest.stop().timeline() ||
+        manifest.base().stop().timeline() != manifest.stop().timeline()) {
+      return "Its history does not lead from the layer that it continues.";
+    }
+  }
   if (manifest.has_recovery_target()) {
     const proto::RecoveryTarget& target = manifest.recovery_target();
     if (target.timeline() == 0 || target.record() == 0 || target.end() <= target.record() ||

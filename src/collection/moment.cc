@@ -4,12 +4,12 @@
 
 #include <algorithm>
 #include <chrono>
-#include <map>
 
 #include "base/assert.h"
 #include "base/clock.h"
 #include "base/error.h"
 #include "collection/scope.h"
+#include "collection/scoped_moments.h"
 #include "postgres/versions.h"
 
 namespace holdfast::collection {
@@ -52,12 +52,7 @@ MomentFinder::MomentFinder(storage::ObjectStore& store, const std::vector<Manife
   if (is_scoped(layers.front())) {
     // Each such layer has WAL of its own, up to its end. What the archive keeps for others would
     // lead on, but whether it does is no promise of this chain's.
-    std::map<TimelineId, std::string> timelines;
-    for (const Manifest& layer : layers) {
-      timelines[layer.stop().timeline()] = layer.wal_directory();
-    }
-    holdings_ = WalHoldings::without_wal(store, instance.system_identifier(),
-                                         instance.wal_segment_bytes(), timelines, stop);
+    scoped_ = std::make_unique<ScopedMoments>(store, layers, stop);
     return;
   }
   try {
@@ -68,6 +63,8 @@ MomentFinder::MomentFinder(storage::ObjectStore& store, const std::vector<Manife
     if (error.state() != sqlstate::kFeatureNotSupported) throw;
   }
 }
+
+MomentFinder::~MomentFinder() = default;
 
 const Manifest* MomentFinder::last_layer(const postgres::TimelinePath& path,
                                          const std::function<bool(const Manifest&)>& fits) const {
@@ -251,6 +248,11 @@ Moment MomentFinder::at_time(Time moment) const {
   for (const Manifest& layer : layers_) {
     if (end_time(layer) == moment) return collection::end_of(layer);
   }
+  if (scoped_) {
+    auto found = scoped_->at_time(moment);
+    if (!found) throw not_covered(moment);
+    return std::move(*found);
+  }
   std::vector<Found> found;
   for (const ArchivedTimeline& timeline : holdings_.timelines()) {
     if (const auto one = look_for(timeline, moment)) found.push_back(*one);
@@ -261,6 +263,11 @@ Moment MomentFinder::at_time(Time moment) const {
 Moment MomentFinder::at_lsn(Lsn lsn) const {
   for (const Manifest& layer : layers_) {
     if (stop_of(layer) == lsn) return collection::end_of(layer);
+  }
+  if (scoped_) {
+    auto found = scoped_->at_lsn(lsn);
+    if (!found) throw not_covered(std::nullopt);
+    return std::move(*found);
   }
   std::vector<Found> found;
   for (const ArchivedTimeline& timeline : holdings_.timelines()) {
@@ -277,6 +284,13 @@ Moment MomentFinder::behind(TimelineId timeline, Lsn lsn) const {
       return collection::end_of(layer);
     }
   }
+  if (scoped_) {
+    auto found = scoped_->at_lsn(lsn);
+    const bool there =
+        found && found->target && found->target->timeline == timeline && found->target->end == lsn;
+    if (!there) throw not_covered(std::nullopt);
+    return std::move(*found);
+  }
   const auto& timelines = holdings_.timelines();
   const auto archived = std::ranges::find_if(
       timelines, [&](const ArchivedTimeline& one) { return one.path.last() == timeline; });
@@ -291,6 +305,9 @@ Moment MomentFinder::behind(TimelineId timeline, Lsn lsn) const {
 }
 
 Moment MomentFinder::at_restore_point(std::string_view name) const {
+  if (scoped_) {
+    if (auto found = scoped_->at_restore_point(name)) return std::move(*found);
+  }
   const auto& timelines = holdings_.timelines();
   for (auto timeline = timelines.rbegin(); timeline != timelines.rend(); ++timeline) {
     // From the first layer on; a gap behind it may be bridged by a later one.
@@ -319,6 +336,7 @@ Time MomentFinder::last_commit_before(const Moment& moment) const {
   const auto layer = std::ranges::find(layers_, moment.layer, &Manifest::subdirectory);
   HF_ASSERT(layer != layers_.end());
   if (!moment.target || moment.target->end <= stop_of(*layer)) return end_time(*layer);
+  if (scoped_) return scoped_->last_commit_before(moment).value_or(end_time(*layer));
   const auto timeline = std::ranges::find_if(
       holdings_.timelines(),
       [&](const ArchivedTimeline& one) { return one.path.last() == moment.target->timeline; });
@@ -376,6 +394,7 @@ std::vector<RestorableWindow> MomentFinder::windows_of(const ArchivedTimeline& t
 }
 
 std::vector<RestorableWindow> MomentFinder::windows() const {
+  if (scoped_) return scoped_->windows();
   std::vector<RestorableWindow> all;
   for (const ArchivedTimeline& timeline : holdings_.timelines()) {
     const auto windows = windows_of(timeline);

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <functional>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -38,13 +39,17 @@ struct RestorableWindow {
 /// "2026-11-20 22:30:00+00 to 2026-11-20 22:45:10.25+00 (timeline 1)"
 std::string to_string(const RestorableWindow& window);
 
-/// Finds moments in the layers of a full backup and the WAL archive behind them.
+class ScopedMoments;
+
+/// Finds moments in the layers of a full backup and the WAL archive behind them; of databases or
+/// tables, in the layers' own WAL.
 class MomentFinder {
  public:
   /// `layers` as list_layers() names them, at least the full; read_manifests() gives them. They and
   /// the store outlive the finder.
   MomentFinder(storage::ObjectStore& store, const std::vector<proto::Manifest>& layers,
                const Stop& stop, MomentFor purpose = MomentFor::Restore);
+  ~MomentFinder();
 
   /// The last commit at or before `moment`, and whatever else was aborted or prepared by then: none
   /// of what is unfinished before the first commit after it. Throws
@@ -54,7 +59,8 @@ class MomentFinder {
   /// Everything that begins before `lsn`, with the same refusals.
   Moment at_lsn(postgres::Lsn lsn) const;
   /// The same for a position on one timeline, where a record must end: as a restore point of which
-  /// both are known does. Throws kDataCorrupted when none does.
+  /// both are known does. Throws kDataCorrupted when none does (of databases or tables: that it is
+  /// not covered).
   Moment behind(postgres::TimelineId timeline, postgres::Lsn lsn) const;
   /// The last restore point of that name on the newest timeline that has one. Reads all WAL.
   Moment at_restore_point(std::string_view name) const;
@@ -99,6 +105,7 @@ class MomentFinder {
   const Stop& stop_;
   const MomentFor purpose_;
   WalHoldings holdings_;
+  std::unique_ptr<const ScopedMoments> scoped_;  // of databases or tables; then holdings_ is empty
 };
 
 }  // namespace holdfast::collection

@@ -1,14 +1,44 @@
 #include "collection/recovery_target.h"
 
+#include <fmt/format.h>
+
+#include <set>
+
+#include "base/error.h"
+#include "collection/scope.h"
+
 namespace holdfast::collection {
 
 using postgres::Lsn;
 
+namespace {
+
+/// What the layer before and the one whose history is replayed know of a database's tables.
+void join_scope(proto::ScopeDatabase& database, const proto::Manifest& holder) {
+  if (database.tables().empty()) return;
+  if (const proto::ScopeDatabase* later = find_scope(holder, database.oid())) {
+    std::set<std::uint32_t> relations(database.relations().begin(), database.relations().end());
+    relations.insert(later->relations().begin(), later->relations().end());
+    database.mutable_relations()->Assign(relations.begin(), relations.end());
+    std::set<std::uint32_t> blank(database.blank_files().begin(), database.blank_files().end());
+    blank.insert(later->blank_files().begin(), later->blank_files().end());
+    database.mutable_blank_files()->Assign(blank.begin(), blank.end());
+  }
+  database.clear_files();
+  for (const proto::HistoryFiles& files : holder.history().files()) {
+    if (files.database() == database.oid()) *database.mutable_files() = files.files();
+  }
+}
+
+}  // namespace
+
 std::optional<RecoveryTarget> target_of(const proto::Manifest& layer) {
   if (!layer.has_recovery_target()) return std::nullopt;
   const proto::RecoveryTarget& target = layer.recovery_target();
-  return RecoveryTarget{
-      .timeline = target.timeline(), .record = Lsn{target.record()}, .end = Lsn{target.end()}};
+  return RecoveryTarget{.timeline = target.timeline(),
+                        .record = Lsn{target.record()},
+                        .end = Lsn{target.end()},
+                        .wal_layer = {}};
 }
 
 proto::RecoveryTarget to_proto(const RecoveryTarget& target) {
@@ -29,6 +59,30 @@ void extend_wal(proto::Manifest& layer, const postgres::TimelinePath& path, Lsn 
   for (std::uint64_t segment = first; segment <= last; ++segment) {
     auto& added = *wal.Add();
     added.set_timeline(path.of_segment(segment, bytes));
+    added.set_segment(segment);
+  }
+}
+
+void take_history(proto::Manifest& layer, const proto::Manifest& holder, Lsn end) {
+  const bool leads = holder.has_history() && holder.base().backup_uuid() == layer.backup_uuid() &&
+                     holder.base().start().position() == layer.start().position() &&
+                     end <= Lsn{holder.stop().position()};
+  if (!leads) {
+    throw Error(sqlstate::kDataCorrupted,
+                fmt::format("the WAL of layer \"{}\" does not lead from \"{}\" to {}",
+                            holder.subdirectory(), layer.subdirectory(), to_string(end)));
+  }
+  for (proto::ScopeDatabase& database : *layer.mutable_scope_databases()) {
+    join_scope(database, holder);
+  }
+  const std::uint64_t bytes = layer.instance().wal_segment_bytes();
+  const std::uint64_t last = segment_of(Lsn{end.value - 1}, bytes);
+  layer.set_wal_directory(holder.wal_directory());
+  layer.clear_wal();
+  for (std::uint64_t segment = segment_of(Lsn{layer.start().position()}, bytes); segment <= last;
+       ++segment) {
+    auto& added = *layer.add_wal();
+    added.set_timeline(layer.start().timeline());
     added.set_segment(segment);
   }
 }

@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <functional>
+
 #include "base/error.h"
 #include "collection/collection.h"
 #include "collection/format.h"
@@ -109,6 +111,36 @@ TEST(Scope, WalIsInTheLayersOwnDirectory) {
 
 TEST(Scope, ManifestsSayWhichDatabases) {
   EXPECT_THROW(encode_manifest(layer(proto::SCOPE_TABLES, {}), "m"), Error);
+}
+
+TEST(Scope, AHistoryLeadsFromTheLayerBefore) {
+  Manifest manifest = layer(proto::SCOPE_DATABASES, {database(5)});
+  manifest.set_type(proto::BACKUP_TYPE_INCREMENTAL);
+  manifest.set_full("2026/11/20-223000.00");
+  manifest.set_wal_directory("2026/11/20-223000.00/wal/1a2b");
+  manifest.mutable_base()->set_directory("2026/11/20-223000.00");
+  manifest.mutable_base()->set_backup_uuid(std::string(16, 'u'));
+  for (auto* lsn : {manifest.mutable_base()->mutable_start(),
+                    manifest.mutable_base()->mutable_stop(), manifest.mutable_stop()}) {
+    lsn->set_timeline(2);
+    lsn->set_position(1000);
+  }
+  manifest.mutable_history();
+  EXPECT_TRUE(decode_manifest(encode_manifest(manifest, "m"), "m").has_history());
+  const auto wrong = [&](const std::function<void(Manifest&)>& change) {
+    Manifest changed = manifest;
+    change(changed);
+    EXPECT_THROW(encode_manifest(changed, "m"), Error);
+  };
+  wrong([](Manifest& one) { one.clear_wal_directory(); });
+  wrong([](Manifest& one) { one.mutable_base()->mutable_start()->set_timeline(1); });
+  wrong([](Manifest& one) { one.mutable_base()->mutable_start()->set_position(0); });
+  wrong([](Manifest& one) { one.mutable_base()->mutable_start()->set_position(1008); });
+  wrong([](Manifest& one) { one.mutable_stop()->set_position(992); });
+  wrong([](Manifest& one) {
+    one.set_scope(proto::SCOPE_CLUSTER);
+    one.clear_scope_databases();
+  });
 }
 
 }  // namespace

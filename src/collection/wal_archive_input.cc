@@ -145,7 +145,8 @@ class Fetcher {
     const WalSegmentId id{.system_identifier = wal_.system_identifier,
                           .timeline = wal_.path.of_segment(segment, wal_.wal_segment_bytes),
                           .segment = segment,
-                          .segment_bytes = wal_.wal_segment_bytes};
+                          .segment_bytes = wal_.wal_segment_bytes,
+                          .directory = wal_.directory};
     const WalWriter take = [&](std::uint64_t at, ByteView piece) {
       std::copy(piece.begin(), piece.end(),
                 content.bytes.begin() + static_cast<std::ptrdiff_t>(at));

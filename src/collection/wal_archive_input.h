@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 
 #include "base/stop.h"
 #include "postgres/timeline_path.h"
@@ -14,6 +15,8 @@ struct ArchivedWal {
   std::uint64_t system_identifier = 0;
   std::uint64_t wal_segment_bytes = 0;
   postgres::TimelinePath path;  ///< each segment is taken from its timeline on it
+  /// As in WalSegmentId.
+  std::string directory{};
 };
 
 /// Serves segments out of the archive, each fetched whole when it is first asked for; one is kept.

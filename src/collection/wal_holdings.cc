@@ -86,20 +86,6 @@ WalHoldings WalHoldings::read(storage::ObjectStore& store, std::uint64_t system_
   return holdings;
 }
 
-WalHoldings WalHoldings::without_wal(storage::ObjectStore& store, std::uint64_t system_identifier,
-                                     std::uint64_t wal_segment_bytes,
-                                     const std::map<TimelineId, std::string>& timelines,
-                                     const Stop& stop) {
-  WalHoldings holdings;
-  holdings.wal_segment_bytes_ = wal_segment_bytes;
-  for (const auto& [timeline, directory] : timelines) {
-    auto path = get_timeline_path(store, system_identifier, timeline, stop, directory);
-    if (!path) continue;
-    holdings.timelines_.push_back({.path = std::move(*path), .segments = {}, .time_mark = {}});
-  }
-  return holdings;
-}
-
 const ArchivedTimeline* WalHoldings::find(TimelineId timeline) const {
   const auto found = std::ranges::find_if(
       timelines_, [&](const ArchivedTimeline& one) { return one.path.last() == timeline; });

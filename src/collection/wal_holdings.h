@@ -1,7 +1,6 @@
 #pragma once
 
 #include <cstdint>
-#include <map>
 #include <optional>
 #include <string>
 #include <vector>
@@ -29,13 +28,6 @@ class WalHoldings {
   /// missing in the archive is left out.
   static WalHoldings read(storage::ObjectStore& store, std::uint64_t system_identifier,
                           std::uint64_t wal_segment_bytes, const Stop& stop);
-
-  /// Of layers that the archive's WAL does not belong to: these timelines, and no WAL. With each,
-  /// the directory of a layer's own WAL in which its history may be.
-  static WalHoldings without_wal(storage::ObjectStore& store, std::uint64_t system_identifier,
-                                 std::uint64_t wal_segment_bytes,
-                                 const std::map<postgres::TimelineId, std::string>& timelines,
-                                 const Stop& stop);
 
   /// In the order of their numbers.
   const std::vector<ArchivedTimeline>& timelines() const { return timelines_; }

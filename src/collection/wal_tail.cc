@@ -55,6 +55,7 @@ bool put_wal_tail(ObjectStore& store, const WalSegmentId& id, std::uint64_t byte
 
 std::vector<std::uint64_t> list_wal_tails(ObjectStore& store, const WalSegmentId& id,
                                           const Stop& stop) {
+  if (!id.directory.empty()) return {};  // a layer's own WAL has whole segments only
   const std::string directory = wal_timeline_directory(id.system_identifier, id.timeline);
   const std::string prefix = segment_prefix(id) + '.';
   std::vector<std::uint64_t> lengths;

@@ -85,13 +85,8 @@ class Fields {
 void visit_storage(const WalRecord& record, WalChangeVisitor& visitor) {
   Fields fields(record.main_data, "storage");
   const std::uint8_t operation = record.info & kInfoOwnBits;
-  if (operation == kSmgrCreate) {
-    const auto locator = fields.take_locator();
-    const auto fork = fields.take32();
-    if (fork > static_cast<std::uint32_t>(Fork::Init)) {
-      throw Error(sqlstate::kDataCorrupted, fmt::format("storage record names fork {}", fork));
-    }
-    visitor.from({locator, static_cast<Fork>(fork), 0});
+  if (const auto created = parse_file_creation(record)) {
+    visitor.from(*created);
   } else if (operation == kSmgrTruncate) {
     const auto block = fields.take32();
     const auto locator = fields.take_locator();
@@ -142,6 +137,19 @@ void visit_xlog(const WalRecord& record, int major, WalChangeVisitor& visitor) {
 }
 
 }  // namespace
+
+std::optional<BlockKey> parse_file_creation(const WalRecord& record) {
+  if (record.resource_manager != rmgr::kSmgr || (record.info & kInfoOwnBits) != kSmgrCreate) {
+    return std::nullopt;
+  }
+  Fields fields(record.main_data, "storage");
+  const auto locator = fields.take_locator();
+  const auto fork = fields.take32();
+  if (fork > static_cast<std::uint32_t>(Fork::Init)) {
+    throw Error(sqlstate::kDataCorrupted, fmt::format("storage record names fork {}", fork));
+  }
+  return BlockKey{locator, static_cast<Fork>(fork), 0};
+}
 
 std::optional<XactRecord> parse_xact_record(const WalRecord& record, int major) {
   version_facts(major);  // the layout is the same in all supported versions

@@ -44,6 +44,11 @@ std::optional<Time> transaction_time(const WalRecord& record, int major);
 /// Source: PostgreSQL src/include/access/xlog_internal.h (xl_restore_point).
 std::optional<std::string_view> restore_point_name(const WalRecord& record);
 
+/// The fork of a relation that a record makes, empty: its block 0. Absent for all other records.
+/// Throws kDataCorrupted when its content is impossible.
+/// Source: PostgreSQL src/include/catalog/storage_xlog.h (xl_smgr_create).
+std::optional<BlockKey> parse_file_creation(const WalRecord& record);
+
 /// A tablespace that a record makes.
 struct TablespaceCreation {
   std::uint32_t oid = 0;

@@ -76,6 +76,22 @@ TEST(WalChanges, KnowsCreationAndTruncation) {
   EXPECT_THROW(changes(15, rmgr::kSmgr, 0x10, words({1663, 5, 7, 9})), Error);
 }
 
+TEST(WalChanges, TellsCreationFromTruncationToNothing) {
+  const Bytes create = words({1663, 5, 7, 0});
+  WalRecord record;
+  record.resource_manager = rmgr::kSmgr;
+  record.info = 0x10;
+  record.main_data = create;
+  EXPECT_EQ(parse_file_creation(record), (BlockKey{{1663, 5, 7}, Fork::Main, 0}));
+  record.resource_manager = rmgr::kXlog;
+  EXPECT_EQ(parse_file_creation(record), std::nullopt);
+  const Bytes truncate = words({0, 1663, 5, 7, 7});
+  record.resource_manager = rmgr::kSmgr;
+  record.info = 0x20;
+  record.main_data = truncate;
+  EXPECT_EQ(parse_file_creation(record), std::nullopt);
+}
+
 TEST(WalChanges, KnowsDatabasesOfEachVersion) {
   const Bytes create = words({16400, 1663, 1, 1663});
   const Bytes drop = words({16400, 2, 1663, 1700});

@@ -13,6 +13,7 @@
 #include "jobs/job.h"
 #include "manifest.pb.h"
 #include "postgres/connection.h"
+#include "restore/known_files.h"
 #include "restore/step_log.h"
 #include "restore/workshop.h"
 #include "restore_job.pb.h"
@@ -49,6 +50,8 @@ struct ObjectRestoreRun {
   int live_major = 0;
   /// pg_dump and pg_restore are here.
   std::filesystem::path dump_programs{};
+  /// Where the moment lies in a chain of databases or tables.
+  Between between{};
   /// Saves the checkpoint that this one is part of; absent: it is the job's own.
   std::function<void()> save{};
 

@@ -125,6 +125,7 @@ class Attempt {
     adopt_target(chain_.back(), spec_);
     if (target() != nullptr) add_wal_up_to(*target(), *store_, chain_.back(), run_.stop());
     const auto& manifest = chain_.back();
+    run_.between = {.base = spec_.subdirectory(), .wal_layer = spec_.target().wal_layer()};
     run_.live_major = run_.open_live("").server_major();
     if (source_major() > run_.live_major) check_version(manifest, run_.live_major);
     if (run_.spec.system_users()) {

@@ -8,6 +8,7 @@
 #include <set>
 
 #include "base/error.h"
+#include "collection/collection.h"
 #include "collection/wal_archive.h"
 #include "io/file.h"
 #include "io/file_system.h"
@@ -29,7 +30,7 @@ constexpr std::uint64_t kLongestHistory = 1ULL << 20;
 postgres::TimelinePath path_to(const proto::RecoveryTarget& target, storage::ObjectStore& store,
                                const Manifest& layer, const Stop& stop) {
   auto path = collection::get_timeline_path(store, layer.instance().system_identifier(),
-                                            target.timeline(), stop);
+                                            target.timeline(), stop, layer.wal_directory());
   if (!path) {
     throw Error(sqlstate::kUndefinedFile,
                 fmt::format("the history of timeline {} is not in the archive", target.timeline()));
@@ -93,6 +94,14 @@ void check_tablespace(const postgres::TablespaceCreation& created, const Manifes
 
 void add_wal_up_to(const proto::RecoveryTarget& target, storage::ObjectStore& store,
                    Manifest& layer, const Stop& stop) {
+  if (!target.wal_layer().empty()) {
+    const auto holder = collection::read_manifest(store, target.wal_layer(), stop);
+    if (!holder) {
+      throw Error(sqlstate::kUndefinedFile,
+                  fmt::format("backup \"{}\" does not exist any more", target.wal_layer()));
+    }
+    return collection::take_history(layer, *holder, Lsn{target.end()});
+  }
   const auto path = path_to(target, store, layer, stop);
   collection::extend_wal(layer, path, Lsn{target.end()});
 }
@@ -106,6 +115,7 @@ void set_target(const collection::RecoveryTarget& target, proto::RestoreJobSpec&
   spec.mutable_target()->set_timeline(target.timeline);
   spec.mutable_target()->set_record(target.record.value);
   spec.mutable_target()->set_end(target.end.value);
+  spec.mutable_target()->set_wal_layer(target.wal_layer);
 }
 
 void check_wal(const proto::RecoveryTarget* target, const Manifest& layer, const Layout& layout,

@@ -20,8 +20,9 @@ void set_target(const collection::RecoveryTarget& target, proto::RestoreJobSpec&
 void adopt_target(const collection::proto::Manifest& layer, proto::RestoreJobSpec& spec);
 
 /// Adds to the layer's WAL what the archive has of it up to the target, each segment from its
-/// timeline on the way there. The last one may be a beginning only. Throws kUndefinedFile when the
-/// target's timeline is not known.
+/// timeline on the way there. The last one may be a beginning only. Where the target names a layer
+/// whose history leads there, that is taken instead. Throws kUndefinedFile when the target's
+/// timeline is not known, or that layer is gone.
 void add_wal_up_to(const proto::RecoveryTarget& target, storage::ObjectStore& store,
                    collection::proto::Manifest& layer, const Stop& stop);
 

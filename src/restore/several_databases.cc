@@ -116,6 +116,7 @@ class RestoreOfSeveralDatabases final : public ObjectRestore {
               .checkpoint = checkpoint,
               .workers = all.run_.workers,
               .live_major = all.run_.live_major,
+              .between = all.run_.between,
               .dump_programs = {},
               .save = [&all] { all.save(); }} {
       spec = all.run_.spec;

@@ -401,6 +401,9 @@ TableSet resolve_tables(const ObjectRestoreRun& run, Connection& workshop,
     for (std::size_t row = 0; row < found.rows(); ++row) {
       if (!seen.insert(found.text(row, 0)).second) continue;
       if (some && !held.contains(found.integer(row, 0))) {
+        if (!run.between.wal_layer.empty()) {
+          throw unknown_file(fmt::format("partition \"{}\"", found.text(row, 2)), run.between);
+        }
         throw Error(sqlstate::kDataCorrupted,
                     fmt::format("the backup lacks partition \"{}\" of a table that it holds",
                                 found.text(row, 2)))

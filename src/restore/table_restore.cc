@@ -1,6 +1,7 @@
 #include "restore/table_restore.h"
 
 #include <fmt/core.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <map>
@@ -15,6 +16,7 @@
 #include "restore/dump_tools.h"
 #include "restore/handover.h"
 #include "restore/index_marks.h"
+#include "restore/known_files.h"
 #include "restore/row_filter.h"
 #include "restore/statistics.h"
 #include "restore/table_preparation.h"
@@ -76,7 +78,7 @@ class DatabaseTables final : public TableRestore {
     // in the backup, and one recovery is enough.
     const postgres::WalScope likely =
         workshop.catalogs_of(database_oid_, likely_relations_, run_.stop());
-    workshop.start(likely, database_, run_.stop());
+    start_catalogs(workshop, likely);
     run_.steps.finished("recovered the catalogs and likely files in a workshop");
     std::optional<RowFilter> filter;
     if (!spec_.where().empty()) filter.emplace(run_, workshop, database_);
@@ -84,6 +86,9 @@ class DatabaseTables final : public TableRestore {
     TableSet tables = resolve_tables(run_, source, scope_ ? &*scope_ : nullptr);
     require_harmless(run_, source, tables.oids);
     const auto needed = files_of(run_, source, tables);
+    require_known(source, fmt::format("pg_catalog.pg_relation_filenode(c.oid) = ANY "
+                                      "('{{{}}}'::pg_catalog.oid[])",
+                                      fmt::join(needed.files, ",")));
     if (filter) filter->define(source, tables);
     Connection target = run_.open_live(spec_.into_db());
     check_targets(target, tables);
@@ -212,6 +217,24 @@ class DatabaseTables final : public TableRestore {
 
   void report(std::string phase) const {
     run_.job.report({.bytes_done = 0, .bytes_total = 0, .phase = std::move(phase)});
+  }
+
+  void start_catalogs(Workshop& workshop, const postgres::WalScope& scope) const {
+    try {
+      workshop.start(scope, database_, run_.stop());
+      Connection catalogs = workshop.open(database_, run_.stop());
+      require_known(catalogs, "false");
+    } catch (const Error& error) {
+      // Of some catalogs it shows before anything can be asked.
+      if (scope_ && lacks_file_of_catalog(error, *scope_, run_.between)) {
+        throw unknown_file(fmt::format("a catalog of database \"{}\"", database_), run_.between);
+      }
+      throw;
+    }
+  }
+
+  void require_known(Connection& catalogs, const std::string& wanted) const {
+    if (scope_) require_known_files(catalogs, *scope_, wanted, run_.between, run_.stop());
   }
 
   void validate_foreign_keys(Connection& target, const TableSet& tables) const {

@@ -16,6 +16,7 @@
 #include "collection/scope.h"
 #include "restore/checks.h"
 #include "restore/job_records.h"
+#include "restore/known_files.h"
 #include "restore/recovery_target.h"
 #include "restore/relation_checks.h"
 #include "restore/store_access.h"
@@ -109,8 +110,7 @@ class VerifyAttempt {
          .store = *store_,
          .files = *services_.files,
          .workers = workers_});
-    const std::string database =
-        workshop.start(scope_of(chain.back()), databases_to_try(chain.back()), stop());
+    const std::string database = start(workshop, chain.back());
     job_.pause_point("verify.after_recovery");
     const RelationChecks checks =
         check_relations(workshop, database, parts_of(chain.back()), workers_, job_);
@@ -124,6 +124,38 @@ class VerifyAttempt {
     }
     refuse_recorded_damage(chain);
     remember(checks);
+  }
+
+  std::string start(Workshop& workshop, const collection::proto::Manifest& manifest) const {
+    const Between between{.base = spec_.subdirectory(), .wal_layer = spec_.target().wal_layer()};
+    try {
+      std::string database = workshop.start(scope_of(manifest), databases_to_try(manifest), stop());
+      for (const auto& part : manifest.scope_databases()) {
+        if (part.tables().empty() || between.wal_layer.empty()) continue;
+        auto catalogs = workshop.open(name_of(workshop, database, part), stop());
+        require_known_files(catalogs, part,
+                            fmt::format("c.oid IN (0{}{})", part.relations().empty() ? "" : ", ",
+                                        fmt::join(part.relations(), ", ")),
+                            between, stop());
+      }
+      return database;
+    } catch (const Error& error) {
+      for (const auto& part : manifest.scope_databases()) {
+        if (!lacks_file_of_catalog(error, part, between)) continue;
+        throw unknown_file(fmt::format("a catalog of database \"{}\"", part.name()), between);
+      }
+      throw;
+    }
+  }
+
+  /// At the moment that the workshop has recovered.
+  std::string name_of(Workshop& workshop, const std::string& database,
+                      const collection::proto::ScopeDatabase& part) const {
+    const auto found =
+        workshop.open(database, stop())
+            .query("SELECT datname FROM pg_catalog.pg_database WHERE oid = $1::pg_catalog.oid",
+                   {std::to_string(part.oid())}, stop());
+    return found.rows() == 0 ? part.name() : found.text(0, 0);
   }
 
   /// Pages that BACKUP WITH allow_corrupt_pages took as they were. A newer layer may have replaced
@@ -153,9 +185,15 @@ class VerifyAttempt {
   }
 
   /// All that the layer has: its own WAL is of that alone.
-  static postgres::WalScope scope_of(const collection::proto::Manifest& manifest) {
+  postgres::WalScope scope_of(const collection::proto::Manifest& manifest) const {
     postgres::WalScope scope{.databases = {}, .everything = !collection::is_scoped(manifest)};
-    for (const auto& database : manifest.scope_databases()) scope.databases[database.oid()];
+    for (const auto& database : manifest.scope_databases()) {
+      auto& relations = scope.databases[database.oid()];
+      if (database.tables().empty() || spec_.target().wal_layer().empty()) continue;
+      // A history may have WAL of files that are not whole before its end.
+      relations.all = false;
+      relations.files.insert(database.files().begin(), database.files().end());
+    }
     return scope;
   }
 

@@ -94,13 +94,19 @@ void limit_to_rights(bool administrator, backup::proto::BackupJobSpec& spec) {
   if (administrator) return;
   // PostgreSQL keeps WAL for an archive: who is no administrator may not have it do so for good.
   spec.set_unprotected(true);
-  if (spec.max_rate() == 0) return;
-  throw Error(sqlstate::kInsufficientPrivilege,
-              fmt::format("only superusers and members of the role {} are allowed to use option "
-                          "max_rate for a backup of databases or tables",
-                          kAdministratorRole))
-      .detail("The server keeps its WAL as long as such a backup runs.")
-      .hint("Leave max_rate out.");
+  const auto refused = [](std::string_view option) {
+    return Error(sqlstate::kInsufficientPrivilege,
+                 fmt::format("only superusers and members of the role {} are allowed to use option "
+                             "{} for a backup of databases or tables",
+                             kAdministratorRole, option))
+        .hint(fmt::format("Leave {} out.", option));
+  };
+  if (spec.revision_history()) {
+    throw refused("revision_history").detail("The server keeps its WAL until the next backup.");
+  }
+  if (spec.max_rate() != 0) {
+    throw refused("max_rate").detail("The server keeps its WAL as long as such a backup runs.");
+  }
 }
 
 void check_backup_rights(Stores& stores, const LiveServer& live, sql::SessionContext& session,

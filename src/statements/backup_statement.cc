@@ -33,10 +33,6 @@ void refuse_unsupported(const sql::Backup& statement) {
       break;
     case sql::Targets::Kind::Databases:
     case sql::Targets::Kind::Tables:
-      if (statement.options.flag("revision_history")) {
-        refuse_missing("BACKUP of databases or tables with option revision_history",
-                       "a WAL archive of a part of the cluster");
-      }
       if (statement.as_of) {
         refuse_missing("BACKUP of databases or tables AS OF SYSTEM TIME",
                        "a WAL archive of a part of the cluster");
@@ -231,7 +227,8 @@ collection::CollectionKeys choose_scoped_keys(const sql::Backup& statement,
   const std::uint64_t server = system_identifier(session);
   const auto guard = key_guard(statement.options, stores, session);
   const sql::Option* protect = statement.options.find("protect");
-  const bool asked_for = protect != nullptr && protect->enabled && !spec.unprotected();
+  const bool asked_for =
+      ((protect != nullptr && protect->enabled) || spec.revision_history()) && !spec.unprotected();
   collection::CollectionKeys keys;
   if (!guard) {
     const std::string& full = spec.full().empty() ? spec.subdirectory() : spec.full();

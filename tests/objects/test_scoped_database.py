@@ -112,8 +112,8 @@ def test_targets_that_are_not_there(marked):
     error = daemon.error(f"BACKUP DATABASE shop, nowhere INTO '{COLLECTION}'")
     assert (error.sqlstate, error.message) == ("3D000", unresolved + 'database "nowhere" does not exist')
     assert daemon.error(f"BACKUP DATABASE template1 INTO '{COLLECTION}'").sqlstate == "22023"
-    error = daemon.error(f"BACKUP DATABASE shop INTO '{COLLECTION}' WITH revision_history")
-    assert error.sqlstate == "0A000" and "revision_history" in error.message
+    error = daemon.error(f"BACKUP DATABASE shop INTO '{COLLECTION}' AS OF SYSTEM TIME '-1s'")
+    assert error.sqlstate == "0A000" and "AS OF SYSTEM TIME" in error.message
     assert not daemon.collection("archive").exists()
 
 
