@@ -116,8 +116,8 @@ class RestoreOfSeveralDatabases final : public ObjectRestore {
               .checkpoint = checkpoint,
               .workers = all.run_.workers,
               .live_major = all.run_.live_major,
-              .between = all.run_.between,
               .dump_programs = {},
+              .between = all.run_.between,
               .save = [&all] { all.save(); }} {
       spec = all.run_.spec;
       spec.clear_tables();
