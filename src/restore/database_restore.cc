@@ -198,7 +198,8 @@ class DatabaseRestore final : public ObjectRestore {
     run_.steps.finished("built indexes and constraints");
     if (!spec_.schema_only()) {
       refresh_views(run_, source, target, {});
-      gather_statistics(run_, run_.live(hidden_name(i)), list_analyzed(target, run_.stop()));
+      gather_statistics(run_, run_.live(hidden_name(i)), list_analyzed(target, run_.stop()),
+                        run_.stop());
       run_.steps.finished("gathered statistics");
     }
     hand_over(workshop, source, target, dump, i);

@@ -23,16 +23,17 @@ std::vector<std::string> list_analyzed(Connection& target, const Stop& stop) {
 }
 
 void gather_statistics(const ObjectRestoreRun& run, const postgres::ConnectOptions& target,
-                       const std::vector<std::string>& relations) {
+                       const std::vector<std::string>& relations, const Stop& stop) {
+  if (relations.empty()) return;
   run.job.report({.bytes_done = 0, .bytes_total = 0, .phase = "gathering statistics"});
   std::atomic<std::size_t> next = 0;
-  run_workers(std::min(run.workers, relations.size()), run.stop(),
-              [&](std::size_t, const Stop& stop) {
+  run_workers(std::min(run.workers, relations.size()), stop,
+              [&](std::size_t, const Stop& worker_stop) {
                 std::size_t i = next++;
                 if (i >= relations.size()) return;
-                Connection connection = Connection::open(target, stop);
+                Connection connection = Connection::open(target, worker_stop);
                 for (; i < relations.size(); i = next++) {
-                  connection.simple_query("ANALYZE " + relations[i], stop);
+                  connection.simple_query("ANALYZE " + relations[i], worker_stop);
                 }
               });
 }

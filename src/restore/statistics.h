@@ -14,6 +14,6 @@ std::vector<std::string> list_analyzed(postgres::Connection& target, const Stop&
 
 /// ANALYZE of these relations, in this order, with several connections.
 void gather_statistics(const ObjectRestoreRun& run, const postgres::ConnectOptions& target,
-                       const std::vector<std::string>& relations);
+                       const std::vector<std::string>& relations, const Stop& stop);
 
 }  // namespace holdfast::restore

@@ -9,6 +9,7 @@
 #include <set>
 
 #include "base/error.h"
+#include "base/worker_pool.h"
 #include "collection/scope.h"
 #include "restore/catalog_text.h"
 #include "restore/copy_tables.h"
@@ -140,15 +141,21 @@ class DatabaseTables final : public TableRestore {
     marks.settle(target);
     validate_foreign_keys(target, tables);
     run_.steps.finished("built indexes and constraints");
+    std::vector<std::string> analyzed;
     if (!spec_.schema_only()) {
       refresh_views(run_, source, target, dump.schemas);
-      std::vector<std::string> names;
-      for (const auto& table : copied) names.push_back(table.name);
-      gather_statistics(run_, run_.live(spec_.into_db()), names);
-      run_.steps.finished("gathered statistics");
+      for (const auto& table : copied) analyzed.push_back(table.name);
     }
-    plan_handover(source, target, dump);
-    run_.steps.finished("prepared owners and privileges");
+    // What is left to do in the workshop is done beside it, and waits for the disk.
+    run_workers(2, run_.stop(), [&](std::size_t number, const Stop& stop) {
+      if (number == 0) {
+        gather_statistics(run_, run_.live(spec_.into_db()), analyzed, stop);
+      } else {
+        plan_handover(source, target, dump);
+        workshop.close();
+      }
+    });
+    run_.steps.finished("gathered statistics, planned the handover and ended the workshop");
     return rows;
   }
 

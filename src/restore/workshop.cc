@@ -150,7 +150,7 @@ Workshop::~Workshop() {
 
 void Workshop::stop_server() { end_server(data_); }
 
-void Workshop::clear() {
+void Workshop::close() {
   stop_server();
   io::remove_tree(options_.files, data_);
   io::remove_tree(options_.files, tablespaces_);
@@ -232,7 +232,7 @@ std::vector<std::string> Workshop::read_relation(std::uint32_t database,
 
 postgres::WalScope Workshop::catalogs_of(std::uint32_t database, std::set<std::uint32_t> relations,
                                          const Stop& stop) {
-  clear();
+  close();
   // The shared files, and the database's map of its own catalogs.
   const postgres::WalScope none = {.databases = {{database, {.all = false, .files = {}}}}};
   fill(none, stop);
@@ -345,7 +345,7 @@ void Workshop::configure(const Layout& layout, const Bytes& control) const {
 
 std::string Workshop::start(const postgres::WalScope& scope,
                             const std::vector<std::string>& databases, const Stop& stop) {
-  clear();
+  close();
   const auto& manifest = options_.chain.back();
   const Layout layout = fill(scope, stop);
   find_superusers(stop);

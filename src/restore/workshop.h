@@ -69,6 +69,9 @@ class Workshop {
   std::string start(const postgres::WalScope& scope, const std::vector<std::string>& databases,
                     const Stop& stop);
 
+  /// Stops the server and removes its files, which takes a while; start() may follow.
+  void close();
+
   /// How to reach it. Whatever the backup's ALTER ROLE or ALTER DATABASE … SET say does not hold
   /// for libraries, role, search path, event triggers.
   postgres::ConnectOptions connect(const std::string& database) const;
@@ -109,7 +112,6 @@ class Workshop {
   void make_blank_files(const postgres::WalScope& scope);
   std::vector<std::string> directories_of(std::uint32_t database) const;
   std::vector<std::string> read_relation(std::uint32_t database, std::uint32_t relfilenode) const;
-  void clear();
   void stop_server();
   void configure(const Layout& layout, const Bytes& control) const;
   void start_server(const Stop& stop);

@@ -127,7 +127,7 @@ void Workshop::wait_stopped(const Stop& stop) {
 }
 
 void Workshop::recover_and_stop(const std::function<void(std::string)>& report, const Stop& stop) {
-  clear();
+  close();
   const auto& manifest = options_.chain.back();
   report("laying out the layer before the moment");
   fill_whole(stop);

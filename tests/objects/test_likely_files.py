@@ -90,3 +90,20 @@ def test_all_of_them_at_once_and_some_rows(backed_up):
         assert server.sql(ROWS.format(f'"some".{table}'), "rescue").rows == \
             server.sql(ROWS.format(f'(SELECT * FROM "all".{table} WHERE id % 5 = 1)'), "rescue").rows
     assert leftovers(server, daemon) == []
+
+
+def test_damaged_wal_is_told(backed_up):
+    server, daemon, moment, rows = backed_up
+    segments = {path: path.read_bytes() for path in (daemon.collection("archive") / "wal").rglob("*.wal")}
+    for path, whole in segments.items():
+        path.write_bytes(whole[:len(whole) // 2] + bytes([whole[len(whole) // 2] ^ 1]) + whole[len(whole) // 2 + 1:])
+    try:
+        error = daemon.error(f"RESTORE TABLE steady FROM LATEST IN '{COLLECTION}' AS OF SYSTEM TIME '{moment}' WITH into_db = 'rescue', into_schema = 'told'",
+                             database="shop")
+        assert error.sqlstate == "XX001" and any(path.name in str(error) for path in segments), error
+    finally:
+        for path, whole in segments.items():
+            path.write_bytes(whole)
+    assert leftovers(server, daemon) == []
+    assert restore(daemon, "steady", moment, ", into_schema = 'told'") == 0
+    assert server.sql(ROWS.format("told.steady"), "rescue").rows == rows["steady"]
