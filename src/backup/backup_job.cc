@@ -130,11 +130,11 @@ void take_now(const BackupEnvironment& environment, proto::BackupJobSpec spec,
     take_backup(run, job);
   } catch (const Stopped& stopped) {
     if (stopped.reason != StopReason::Cancel) keep_progress(run);
-    release_hold(environment, run.specification(), job.id());
+    if (!run.manifest_written()) release_hold(environment, run.specification(), job.id());
     throw;
   } catch (const Error&) {
     keep_progress(run);
-    release_hold(environment, run.specification(), job.id());
+    if (!run.manifest_written()) release_hold(environment, run.specification(), job.id());
     throw;
   }
 }

@@ -84,6 +84,8 @@ class BackupRun final : private CopyObserver {
   void save_progress();
 
   const proto::BackupJobSpec& specification() const { return spec_; }
+  /// From then on the backup is good, and what it holds is for the next layer.
+  bool manifest_written() const { return written_; }
 
  private:
   void frame_done(std::uint64_t bytes) override;

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <set>
 #include <string>
+#include <utility>
 
 #include "backup/backup_run.h"
 #include "backup/backup_run_internal.h"
@@ -25,13 +26,14 @@ std::string hold_of_job(jobs::JobId job) { return fmt::format("{}{}", kHoldOfJob
 
 /// A new full of the same takes the hold over: nobody extends the chain before any more.
 std::string hold_of_scope(const Scope& scope) {
-  std::set<std::uint32_t> oids;
+  // Databases made of one template have tables of the same OIDs.
+  std::set<std::pair<std::uint32_t, std::uint32_t>> objects;
   for (const auto& database : scope) {
-    if (database.tables().empty()) oids.insert(database.oid());
-    for (const auto& table : database.tables()) oids.insert(table.oid());
+    if (database.tables().empty()) objects.emplace(database.oid(), 0);
+    for (const auto& table : database.tables()) objects.emplace(database.oid(), table.oid());
   }
   std::string owner = "scope";
-  for (const auto oid : oids) owner += fmt::format(" {}", oid);
+  for (const auto& [database, table] : objects) owner += fmt::format(" {}/{}", database, table);
   return owner;
 }
 

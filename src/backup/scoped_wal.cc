@@ -183,7 +183,7 @@ DatabaseFiles read_new_files(const postgres::WalRange& range, const postgres::Wa
         const auto created = postgres::parse_file_creation(record);
         const bool content = created && (created->fork == postgres::Fork::Main ||
                                          created->fork == postgres::Fork::Init);
-        if (content && scope.wants_database(created->relation.database)) {
+        if (content && scope.wants(created->relation)) {
           files.emplace(created->relation.database, created->relation.relation);
         }
       },

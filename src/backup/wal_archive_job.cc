@@ -216,6 +216,7 @@ class Stay {
     if (drop_lapsed_holds(position)) advance();
     try {
       put(mode, position);
+      drop_holds_of_deleted_chains();
     } catch (const Error&) {
       check_limit(position);
       throw;
@@ -293,16 +294,15 @@ class Stay {
     return from;
   }
 
-  /// Those that would make the server keep more than it may, or lose the slot with all that the
-  /// archive needs; of another history, which the server has left; and of chains that were deleted.
+  /// Those that would make the server keep more than it may; and of another history, which the
+  /// server has left.
   bool drop_lapsed_holds(const postgres::WalPosition& position) {
     std::uint64_t limit = environment_.keep_limit;
-    if (position.slot_limit && (limit == 0 || *position.slot_limit < limit)) {
-      limit = *position.slot_limit;
+    // Of what the slot may keep, half stays for the archive itself: while the daemon is away
+    // nobody can let a hold go, and with the slot all would be lost that the archive lacks.
+    if (position.slot_limit && (limit == 0 || *position.slot_limit / 2 < limit)) {
+      limit = *position.slot_limit / 2;
     }
-    const auto now = std::chrono::steady_clock::now();
-    const bool look = now - last_look_ >= kTouchSlot;
-    if (look) last_look_ = now;
     bool any = false;
     for (const WalHold& hold : holds_.list()) {
       const std::uint64_t kept =
@@ -315,16 +315,32 @@ class Stay {
             "PostgreSQL would have to keep {} of WAL for the next backup onto \"{}\", more than it "
             "may ({}): the moments since its newest layer cannot be restored",
             jobs::format_bytes(kept), hold.full, jobs::format_bytes(limit));
-      } else if (look && !hold.owner.starts_with(kHoldOfJob) &&
-                 !store_->stat(collection::manifest_key(hold.full), stop_)) {
-        log::info("backup \"{}\" is gone: no WAL is kept for it", hold.full);
       } else {
         continue;
       }
-      holds_.release(hold.owner);
+      holds_.release(hold);
       any = true;
     }
     return any;
+  }
+
+  void drop_holds_of_deleted_chains() {
+    const auto now = std::chrono::steady_clock::now();
+    if (now - last_look_ < kTouchSlot) return;
+    last_look_ = now;
+    try {
+      for (const WalHold& hold : holds_.list()) {
+        if (hold.owner.starts_with(kHoldOfJob) ||
+            store_->stat(collection::manifest_key(hold.full), stop_)) {
+          continue;
+        }
+        log::info("backup \"{}\" is gone: no WAL is kept for it", hold.full);
+        holds_.release(hold);
+      }
+    } catch (const Error& error) {
+      // The archive's keys may be good for the WAL only; a limit has every hold in the end.
+      log::debug("whether chains with history are still there is not known: {}", error.message());
+    }
   }
 
   void check_limit(const postgres::WalPosition& position) {

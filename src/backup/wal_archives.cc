@@ -182,7 +182,10 @@ void WalArchives::hold_for_chain(std::string_view collection_uri, const WalHold&
   MutexLock lock(changes_);
   WalHolds holds = this->holds(collection_uri);
   for (const WalHold& held : holds.list()) {
-    if (held.owner.starts_with(kHoldOfJob) || held.full != hold.full) continue;
+    if (held.owner.starts_with(kHoldOfJob)) continue;
+    // A newer full of the same has taken this chain's place: names sort by time.
+    if (held.owner == hold.owner && held.full > hold.full) return;
+    if (held.full != hold.full) continue;
     if (held.timeline == hold.timeline && held.from > hold.from) return;
     if (held.owner != hold.owner) holds.release(held.owner);
   }

@@ -78,6 +78,17 @@ void WalHolds::release(std::string_view owner) {
   change(database_, name_, [&](proto::WalHolds& holds) { erase(holds, owner); });
 }
 
+void WalHolds::release(const WalHold& listed) {
+  change(database_, name_, [&](proto::WalHolds& holds) {
+    for (const proto::WalHold& hold : holds.holds()) {
+      if (hold.owner() != listed.owner) continue;
+      const bool same = hold.full() == listed.full && hold.position() == listed.from.value;
+      if (same) erase(holds, listed.owner);
+      return;
+    }
+  });
+}
+
 void WalHolds::clear() {
   change(database_, name_, [](proto::WalHolds& holds) { holds.Clear(); });
 }

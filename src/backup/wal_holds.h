@@ -35,6 +35,8 @@ class WalHolds {
   void put(const WalHold& hold);
   /// One that is not there is fine.
   void release(std::string_view owner);
+  /// The one that was listed, and not what its owner has put in its place meanwhile.
+  void release(const WalHold& listed);
   void clear();
 
  private:

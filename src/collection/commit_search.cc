@@ -143,6 +143,7 @@ std::optional<WalPlace> CommitSearch::restore_point(std::string_view name) {
   WalReader reader = reader_at(stretch_.begin);
   while (const WalRecord* record = reader.next()) {
     stop_.check();
+    if (record->start >= stretch_.end) break;
     if (const auto commit = commit_of(*record, stretch_.major)) last = commit;
     if (postgres::restore_point_name(*record) == name) {
       found = WalPlace{.record = record->start,

@@ -17,9 +17,7 @@ namespace {
 void join_scope(proto::ScopeDatabase& database, const proto::Manifest& holder) {
   if (database.tables().empty()) return;
   if (const proto::ScopeDatabase* later = find_scope(holder, database.oid())) {
-    std::set<std::uint32_t> relations(database.relations().begin(), database.relations().end());
-    relations.insert(later->relations().begin(), later->relations().end());
-    database.mutable_relations()->Assign(relations.begin(), relations.end());
+    *database.mutable_later_relations() = later->relations();
     std::set<std::uint32_t> blank(database.blank_files().begin(), database.blank_files().end());
     blank.insert(later->blank_files().begin(), later->blank_files().end());
     database.mutable_blank_files()->Assign(blank.begin(), blank.end());

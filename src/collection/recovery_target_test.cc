@@ -110,7 +110,8 @@ TEST(RecoveryTargetTest, AHistoryTakesThePlaceOfTheLayersWal) {
   ASSERT_EQ(base.wal_size(), 4);
   EXPECT_EQ(base.wal(0).segment(), 2U);
   EXPECT_EQ(base.wal(3).segment(), 5U);
-  EXPECT_EQ(base.scope_databases(0).relations_size(), 3);
+  EXPECT_EQ(base.scope_databases(0).relations_size(), 2);
+  EXPECT_EQ(base.scope_databases(0).later_relations_size(), 3);
   EXPECT_EQ(base.scope_databases(0).blank_files_size(), 2);
   ASSERT_EQ(base.scope_databases(0).files_size(), 2);
   EXPECT_EQ(base.scope_databases(0).files(1), 200U);

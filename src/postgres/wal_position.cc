@@ -60,8 +60,8 @@ std::optional<WalPosition> wal_position(Connection& connection, const std::strin
 void advance_physical_slot(Connection& connection, const std::string& name, Lsn lsn,
                            const Stop& stop) {
   connection.query(
-      "SELECT pg_catalog.pg_replication_slot_advance(slot_name, $2::pg_lsn)"
-      " FROM pg_catalog.pg_replication_slots WHERE slot_name = $1 AND restart_lsn < $2::pg_lsn",
+      "SELECT pg_catalog.pg_replication_slot_advance(slot_name, GREATEST(restart_lsn, $2::pg_lsn))"
+      " FROM pg_catalog.pg_replication_slots WHERE slot_name = $1 AND restart_lsn IS NOT NULL",
       {name, to_string(lsn)}, stop);
 }
 

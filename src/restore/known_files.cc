@@ -56,7 +56,8 @@ Error unknown_file(std::string_view relation, const Between& between) {
                            relation))
       .detail(fmt::format(
           "The moment lies between \"{}\" and \"{}\", and the file was made and replaced between "
-          "them: TRUNCATE, VACUUM FULL, REINDEX, CLUSTER and some forms of ALTER TABLE rewrite.",
+          "them, or was being made while the first of them was taken: TRUNCATE, VACUUM FULL, "
+          "REINDEX, CLUSTER and some forms of ALTER TABLE rewrite.",
           between.base, between.wal_layer))
       .hint(
           "Choose a moment before the first of these, or after the last; incremental backups at "

@@ -366,6 +366,8 @@ TableSet resolve_tables(const ObjectRestoreRun& run, Connection& workshop,
   if (some) {
     held.insert(scope->relations().begin(), scope->relations().end());
     in_scope = fmt::format("c.oid IN (0{}{})", held.empty() ? "" : ", ", fmt::join(held, ", "));
+    // As parts of what is named, and not by themselves.
+    held.insert(scope->later_relations().begin(), scope->later_relations().end());
   }
   TableSet tables;
   std::set<std::string> seen;

@@ -189,8 +189,9 @@ class VerifyAttempt {
     postgres::WalScope scope{.databases = {}, .everything = !collection::is_scoped(manifest)};
     for (const auto& database : manifest.scope_databases()) {
       auto& relations = scope.databases[database.oid()];
-      if (database.tables().empty() || spec_.target().wal_layer().empty()) continue;
-      // A history may have WAL of files that are not whole before its end.
+      const bool history = manifest.has_history() || !spec_.target().wal_layer().empty();
+      if (database.tables().empty() || !history) continue;
+      // A history has WAL of files, too, that are not whole, or not the layer's any more.
       relations.all = false;
       relations.files.insert(database.files().begin(), database.files().end());
     }
