@@ -68,6 +68,7 @@ std::string find_problem(const proto::Manifest& manifest) {
         from.position() > manifest.base().stop().position() ||
         manifest.base().stop().position() > manifest.stop().position() ||
         from.timeline() != manifest.stop().timeline() ||
+        manifest.instance().wal_segment_bytes() == 0 ||
         manifest.base().stop().timeline() != manifest.stop().timeline()) {
       return "Its history does not lead from the layer that it continues.";
     }

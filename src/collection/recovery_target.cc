@@ -62,27 +62,32 @@ void extend_wal(proto::Manifest& layer, const postgres::TimelinePath& path, Lsn 
 }
 
 void take_history(proto::Manifest& layer, const proto::Manifest& holder, Lsn end) {
+  const std::uint64_t bytes = layer.instance().wal_segment_bytes();
+  const Lsn start{layer.start().position()};
   const bool leads = holder.has_history() && holder.base().backup_uuid() == layer.backup_uuid() &&
-                     holder.base().start().position() == layer.start().position() &&
-                     end <= Lsn{holder.stop().position()};
-  if (!leads) {
-    throw Error(sqlstate::kDataCorrupted,
-                fmt::format("the WAL of layer \"{}\" does not lead from \"{}\" to {}",
-                            holder.subdirectory(), layer.subdirectory(), to_string(end)));
-  }
+                     holder.base().start().position() == start.value && start < end &&
+                     end <= Lsn{holder.stop().position()} && bytes != 0;
+  const auto refuse = [&] {
+    return Error(sqlstate::kDataCorrupted,
+                 fmt::format("the WAL of layer \"{}\" does not lead from \"{}\" to {}",
+                             holder.subdirectory(), layer.subdirectory(), to_string(end)));
+  };
+  if (!leads) throw refuse();
   for (proto::ScopeDatabase& database : *layer.mutable_scope_databases()) {
     join_scope(database, holder);
   }
-  const std::uint64_t bytes = layer.instance().wal_segment_bytes();
-  const std::uint64_t last = segment_of(Lsn{end.value - 1}, bytes);
   layer.set_wal_directory(holder.wal_directory());
   layer.clear_wal();
-  for (std::uint64_t segment = segment_of(Lsn{layer.start().position()}, bytes); segment <= last;
-       ++segment) {
-    auto& added = *layer.add_wal();
-    added.set_timeline(layer.start().timeline());
-    added.set_segment(segment);
+  std::uint64_t next = segment_of(start, bytes);
+  const std::uint64_t last = segment_of(Lsn{end.value - 1}, bytes);
+  for (const auto* list : {&holder.history().wal(), &holder.wal()}) {
+    for (const proto::WalSegment& segment : *list) {
+      if (next > last) return;
+      if (segment.segment() != next++) throw refuse();
+      *layer.add_wal() = segment;
+    }
   }
+  if (next <= last) throw refuse();
 }
 
 }  // namespace holdfast::collection

@@ -84,7 +84,12 @@ proto::Manifest layer_with_history(const proto::Manifest& base) {
   *manifest.mutable_base()->mutable_start() = base.start();
   *manifest.mutable_base()->mutable_stop() = base.stop();
   manifest.mutable_stop()->set_position(9 * kSmallSegment);
-  manifest.mutable_history();
+  manifest.clear_wal();
+  for (std::uint64_t segment = 2; segment < 9; ++segment) {
+    auto& wal = segment < 8 ? *manifest.mutable_history()->add_wal() : *manifest.add_wal();
+    wal.set_timeline(1);
+    wal.set_segment(segment);
+  }
   return manifest;
 }
 

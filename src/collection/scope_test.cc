@@ -125,6 +125,7 @@ TEST(Scope, AHistoryLeadsFromTheLayerBefore) {
     lsn->set_timeline(2);
     lsn->set_position(1000);
   }
+  manifest.mutable_instance()->set_wal_segment_bytes(16U << 20);
   manifest.mutable_history();
   EXPECT_TRUE(decode_manifest(encode_manifest(manifest, "m"), "m").has_history());
   const auto wrong = [&](const std::function<void(Manifest&)>& change) {
@@ -133,6 +134,7 @@ TEST(Scope, AHistoryLeadsFromTheLayerBefore) {
     EXPECT_THROW(encode_manifest(changed, "m"), Error);
   };
   wrong([](Manifest& one) { one.clear_wal_directory(); });
+  wrong([](Manifest& one) { one.clear_instance(); });
   wrong([](Manifest& one) { one.mutable_base()->mutable_start()->set_timeline(1); });
   wrong([](Manifest& one) { one.mutable_base()->mutable_start()->set_position(0); });
   wrong([](Manifest& one) { one.mutable_base()->mutable_start()->set_position(1008); });

@@ -265,3 +265,22 @@ def test_a_moment_is_right_or_refused(marked, seed):
         server.sql("DROP DATABASE rescue")
     assert right > len(kept.taken)
     assert leftovers(server, daemon) == []
+
+
+def test_tables_beside_a_whole_database(marked):
+    server, daemon = marked
+    targets = "TABLE shop.mine, other.*"
+    back_up(daemon, targets, onto="")
+    kept = TableMoments(server, "mine")
+    # Of the whole database every file is kept.
+    server.sql("VACUUM FULL stranger", "other")
+    change_marked_others(server)
+    stranger = server.value(ROWS.format("stranger"), "other")
+    kept.take()
+    change_marked_others(server)
+    assert back_up(daemon, targets) == []
+    kept.check(daemon)
+    server.sql("CREATE DATABASE rescue")
+    daemon.sql(f"RESTORE TABLE other.stranger FROM LATEST IN '{COLLECTION}' AS OF SYSTEM TIME {kept.taken[0][0]} WITH into_db = 'rescue'")
+    assert server.value(ROWS.format("stranger"), "rescue") == stranger
+    assert daemon.sql(f"VERIFY BACKUP FROM LATEST IN '{COLLECTION}' AS OF SYSTEM TIME {kept.taken[0][0]}").one()["status"] == SUCCEEDED
