@@ -65,7 +65,7 @@ run_pytest() { # arguments
   count_junit "$LOGS/$part.xml"
 }
 
-check_structure() { /usr/bin/python3 tools/check_layers.py && /usr/bin/python3 tools/check_unnamed.py; }
+check_structure() { /usr/bin/python3 tools/check_layers.py && /usr/bin/python3 tools/check_unnamed.py && /usr/bin/python3 tools/check_includes.py; }
 part_layers() { count_one check_structure; }
 
 check_format() { sources | xargs -0 clang-format-14 --dry-run -Werror; }
