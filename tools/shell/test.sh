@@ -73,7 +73,7 @@ part_format() { count_one check_format; }
 
 # The unit tests run once, where they see the most: behind AddressSanitizer and UndefinedBehaviorSanitizer.
 part_unit() {
-  need build_preset asan || return 0
+  need build_preset asan checks || return 0
   ASAN_OPTIONS=detect_leaks=1 UBSAN_OPTIONS=print_stacktrace=1 run_ctest asan
 }
 
@@ -138,7 +138,7 @@ run_fuzz() { # target…
 }
 
 part_fuzz() {
-  need build_preset asan || return 0
+  need build_preset asan checks || return 0
   local targets target
   mapfile -t targets < <(find build/asan -maxdepth 1 -name '*_fuzz' -type f -executable -printf '%f\n' | sort)
   [ ${#targets[@]} -gt 0 ] || { part_failed=1 && return 0; }
@@ -157,7 +157,7 @@ part_fuzz() {
 }
 
 part_tidy() {
-  need build_preset asan || return 0
+  need build_preset asan checks || return 0
   rm -f "$LOGS/$part.xml"
   step test-tidy "  running clang-tidy" /usr/bin/python3 tools/tidy.py --junit "$LOGS/$part.xml" --jobs "$JOBS" || true
   count_junit "$LOGS/$part.xml"
