@@ -10,7 +10,7 @@
 #   HOLDFAST_UNITY     so many files of a module are compiled as one. A name in an unnamed namespace is therefore used once in a
 #                      module's sources, and once in its unit tests.
 #   HOLDFAST_PCH       behind a precompiled header of what most files include.
-#   HOLDFAST_OPTIMISE  these modules; the others, and all unit tests, without (-O0).
+#   HOLDFAST_OPTIMISE  these modules and targets; the others, and with them the unit tests, without (-O0).
 # The first two hide a missing #include, which the `layers` test looks for.
 function(holdfast_precompile target)
   file(CONFIGURE OUTPUT ${CMAKE_BINARY_DIR}/pch/empty.cc CONTENT "")
@@ -39,7 +39,7 @@ endif()
 
 # holdfast_compiled(<target> [<module>]): as the options say for the module; without one, for unit tests and what they share.
 function(holdfast_compiled target)
-  if(HOLDFAST_OPTIMISE STREQUAL "all" OR "${ARGV1}" IN_LIST HOLDFAST_OPTIMISE)
+  if(HOLDFAST_OPTIMISE STREQUAL "all" OR "${ARGV1}" IN_LIST HOLDFAST_OPTIMISE OR "${target}" IN_LIST HOLDFAST_OPTIMISE)
     set(pch holdfast_pch)
   else()
     set(pch holdfast_unoptimised_pch)
