@@ -6,31 +6,50 @@
 #   *_bench.cc  linked into <name>_bench (Google Benchmark, HOLDFAST_BENCH).
 # USES is the module's row of the layer table (docs/architecture.md); the `layers` test compares the three.
 #
-# With HOLDFAST_PCH everything is compiled behind one precompiled header of what most files include. It hides a missing
-# #include, so that the release build goes without.
-if(HOLDFAST_PCH)
-  file(WRITE ${CMAKE_BINARY_DIR}/pch/empty.cc "")
-  add_library(holdfast_pch STATIC ${CMAKE_BINARY_DIR}/pch/empty.cc)
-  target_link_libraries(holdfast_pch PRIVATE fmt::fmt spdlog::spdlog Threads::Threads)
+# How fast that goes, beside what comes out, is three options (CMakePresets.json):
+#   HOLDFAST_UNITY     so many files of a module are compiled as one. A name in an unnamed namespace is therefore used once in a
+#                      module's sources, and once in its unit tests.
+#   HOLDFAST_PCH       behind a precompiled header of what most files include.
+#   HOLDFAST_OPTIMISE  these modules and targets; the others, and with them the unit tests, without (-O0).
+# The first two hide a missing #include, which the `layers` test looks for.
+function(holdfast_precompile target)
+  file(CONFIGURE OUTPUT ${CMAKE_BINARY_DIR}/pch/empty.cc CONTENT "")
+  add_library(${target} STATIC ${CMAKE_BINARY_DIR}/pch/empty.cc)
+  target_link_libraries(${target} PRIVATE fmt::fmt spdlog::spdlog Threads::Threads)
   # Of protobuf: what generated headers include.
-  set(precompiled <google/protobuf/generated_message_reflection.h> <google/protobuf/message.h> <google/protobuf/repeated_field.h>
-      <google/protobuf/unknown_field_set.h> <fmt/format.h> <algorithm> <chrono> <condition_variable> <filesystem> <functional> <fstream> <map>
-      <memory> <optional> <set> <span> <string> <string_view> <thread> <utility> <vector>)
+  target_precompile_headers(${target} PRIVATE
+    <google/protobuf/generated_message_reflection.h> <google/protobuf/message.h> <google/protobuf/repeated_field.h>
+    <google/protobuf/unknown_field_set.h> <fmt/format.h> <algorithm> <chrono> <condition_variable> <filesystem> <functional> <fstream>
+    <map> <memory> <optional> <set> <span> <string> <string_view> <thread> <utility> <vector> ${ARGN})
+endfunction()
+
+set(HOLDFAST_UNOPTIMISED "")
+if(NOT HOLDFAST_OPTIMISE STREQUAL "all")
+  set(HOLDFAST_UNOPTIMISED -O0)
+endif()
+if(HOLDFAST_PCH)
+  holdfast_precompile(holdfast_pch)
   if(HOLDFAST_TESTS)
-    target_link_libraries(holdfast_pch PRIVATE GTest::gmock)
-    list(APPEND precompiled <gmock/gmock.h> <gtest/gtest.h>)
+    # One of its own: whether the optimiser runs is a part of a precompiled header.
+    holdfast_precompile(holdfast_unoptimised_pch <gmock/gmock.h> <gtest/gtest.h>)
+    target_link_libraries(holdfast_unoptimised_pch PRIVATE GTest::gmock)
+    target_compile_options(holdfast_unoptimised_pch PRIVATE ${HOLDFAST_UNOPTIMISED})
   endif()
-  target_precompile_headers(holdfast_pch PRIVATE ${precompiled})
 endif()
 
-# With HOLDFAST_UNITY some files of a module are compiled as one, which saves most of the time. A name in an unnamed
-# namespace is therefore used once in a module's sources, and once in its unit tests. The release build compiles each alone.
-function(holdfast_compiled_faster target)
+# holdfast_compiled(<target> [<module>]): as the options say for the module; without one, for unit tests and what they share.
+function(holdfast_compiled target)
+  if(HOLDFAST_OPTIMISE STREQUAL "all" OR "${ARGV1}" IN_LIST HOLDFAST_OPTIMISE OR "${target}" IN_LIST HOLDFAST_OPTIMISE)
+    set(pch holdfast_pch)
+  else()
+    set(pch holdfast_unoptimised_pch)
+    target_compile_options(${target} PRIVATE ${HOLDFAST_UNOPTIMISED})
+  endif()
   if(HOLDFAST_PCH)
-    target_precompile_headers(${target} REUSE_FROM holdfast_pch)
+    target_precompile_headers(${target} REUSE_FROM ${pch})
   endif()
   if(HOLDFAST_UNITY)
-    set_target_properties(${target} PROPERTIES UNITY_BUILD ON UNITY_BUILD_BATCH_SIZE 8)
+    set_target_properties(${target} PROPERTIES UNITY_BUILD ON UNITY_BUILD_BATCH_SIZE ${HOLDFAST_UNITY})
   endif()
 endfunction()
 
@@ -51,7 +70,7 @@ function(holdfast_module name)
     add_library(${target} STATIC ${sources})
     target_include_directories(${target} PUBLIC ${CMAKE_SOURCE_DIR}/src)
     target_link_libraries(${target} PUBLIC ${uses} ${ARG_LINK})
-    holdfast_compiled_faster(${target})
+    holdfast_compiled(${target} ${name})
     if(ARG_PROTO)
       # The generated code is not ours to warn about.
       protobuf_generate_cpp(proto_sources proto_headers ${ARG_PROTO})
@@ -69,7 +88,8 @@ function(holdfast_module name)
 
   if(HOLDFAST_TESTS AND tests)
     add_executable(${name}_test ${tests})
-    holdfast_compiled_faster(${name}_test)
+    holdfast_compiled(${name}_test)
+    add_dependencies(checks ${name}_test)
     target_link_libraries(${name}_test PRIVATE ${target} ${ARG_TEST_LINK} GTest::gmock GTest::gtest_main)
     gtest_discover_tests(${name}_test TEST_PREFIX ${name}. DISCOVERY_TIMEOUT 60 PROPERTIES TIMEOUT 300)
   endif()
@@ -77,6 +97,8 @@ function(holdfast_module name)
     foreach(fuzzer ${fuzzers})
       get_filename_component(fuzzer_name ${fuzzer} NAME_WE)
       add_executable(${fuzzer_name} ${fuzzer})
+      holdfast_compiled(${fuzzer_name} ${name})
+      add_dependencies(checks ${fuzzer_name})
       target_link_libraries(${fuzzer_name} PRIVATE ${target})
       target_link_options(${fuzzer_name} PRIVATE -fsanitize=fuzzer)
     endforeach()

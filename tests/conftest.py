@@ -9,6 +9,7 @@ sys.path.insert(0, str(Path(__file__).parent / "lib"))
 
 from harness import environment as env  # noqa: E402
 from harness.daemon import Holdfast  # noqa: E402
+from harness.order import FileByFile, long_ones_first  # noqa: E402
 from harness.postgres import Postgres  # noqa: E402
 
 _numbers = itertools.count(1)
@@ -16,7 +17,17 @@ _numbers = itertools.count(1)
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "versions: runs on every supported PostgreSQL version")
+    config.addinivalue_line("markers", "long: takes longer than most, so it begins first")
     assert env.BUILT_BINARY.exists(), f"{env.BUILT_BINARY} does not exist; ./run build makes it"
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    return FileByFile(config, log)
+
+
+def pytest_collection_modifyitems(items):
+    long_ones_first(items)
 
 
 def pytest_sessionfinish():

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Checks that a module uses a name in unnamed namespaces once, and none that a constant of its headers has.
+"""Checks that a module uses a name in unnamed namespaces once, and none that a constant of its headers or of a function has.
 
 With HOLDFAST_UNITY (cmake/HoldfastModule.cmake) several files of a module, or several of its unit tests, are compiled as
 one; which ones shifts with every new file. Functions may share a name as long as their parameters differ.
@@ -15,6 +15,7 @@ NAMED = (
     re.compile(r"using (\w+) ="),
     re.compile(r"(?:static )?(?:constexpr|const) [\w:<>,\s*&]+? (\w+)(?:\[.*?\])?\s*(?:=|\{|;)"),
 )
+LOCAL = re.compile(r"^ +(?:(?:static )?constexpr [^=({;]*?|using (?=\w+ =))(\w+)(?:\[.*?\])?(?: =|\{|;)", re.MULTILINE)
 FUNCTION = re.compile(r"[A-Za-z_][\w:<>,\s*&\[\]]*?[ *&](\w+\(.*)")
 
 
@@ -41,7 +42,7 @@ def main():
     problems = []
     for module in sorted(path for path in SOURCES.iterdir() if path.is_dir()):
         for tests in (False, True):
-            users = collections.defaultdict(set)
+            users, locals_of = collections.defaultdict(set), {}
             for path in module.glob("*.h"):
                 for constant in re.findall(r"^inline constexpr .*?(\w+)(?:\[.*?\])?(?: =|\{|;)", path.read_text(), re.MULTILINE):
                     users[constant].add(path.name)
@@ -50,6 +51,16 @@ def main():
                     continue
                 for name in names(path):
                     users[name].add(path.name)
+                locals_of[path.name] = set(LOCAL.findall(path.read_text()))
+            unnamed = set(users)
+            for name, files in users.items():
+                # Of the files as one, in the order of their names, a later one would hide it.
+                users[name] = files | {file for file, local in locals_of.items() if name in local and file > min(files)}
+            # What everybody says without a module's name.
+            for path in (SOURCES / "base").glob("*.h"):
+                for name in re.findall(r"^(?:struct|class|enum class) (?:\w+\(.*?\) )?(\w+)[^;]*$", path.read_text(), re.MULTILINE):
+                    if name in unnamed:
+                        users[name].add(f"base/{path.name}")
             problems += [f"src/{module.name}: {name} is declared in {' and '.join(sorted(files))}"
                          for name, files in users.items() if len(files) > 1]
     if problems:

@@ -40,7 +40,7 @@ proto::BackupJobCheckpoint parse_row(const std::optional<Bytes>& bytes) {
   return row;
 }
 
-manifest::Lsn to_proto(postgres::Lsn lsn, postgres::TimelineId timeline) {
+manifest::Lsn proto_lsn(postgres::Lsn lsn, postgres::TimelineId timeline) {
   manifest::Lsn out;
   out.set_timeline(timeline);
   out.set_position(lsn.value);
@@ -261,7 +261,7 @@ void BackupRun::start_backup() {
        .fast_checkpoint = true},
       stop_);
   wal_->start(session_->start_lsn(), session_->timeline(), stop_);
-  *manifest_.mutable_start() = to_proto(session_->start_lsn(), session_->timeline());
+  *manifest_.mutable_start() = proto_lsn(session_->start_lsn(), session_->timeline());
   manifest_.set_start_time_us(microseconds(environment_.clock->now()));
   describe_instance();
   log::info("backup started, start_lsn={} timeline={}", to_string(session_->start_lsn()),
@@ -383,7 +383,7 @@ void BackupRun::stop_backup() {
   // Before, because what is committed behind the stop LSN is not in the backup.
   manifest_.set_end_time_us(microseconds(environment_.clock->now()));
   const auto stopped = session_->finish(stop_);
-  *manifest_.mutable_stop() = to_proto(stopped.stop, stopped.timeline);
+  *manifest_.mutable_stop() = proto_lsn(stopped.stop, stopped.timeline);
   manifest_.set_backup_label(stopped.backup_label);
   manifest_.set_tablespace_map(stopped.tablespace_map);
   if (scoped()) {

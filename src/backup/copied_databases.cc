@@ -7,12 +7,12 @@ namespace holdfast::backup {
 namespace {
 
 using postgres::DatabaseCopy;
-using postgres::DatabaseFiles;
 
 /// Watches the sources of copies while records go by.
 class Copies final : public postgres::WalChangeVisitor {
  public:
-  explicit Copies(const std::function<bool(const DatabaseFiles&)>& has_all) : has_all_(has_all) {}
+  explicit Copies(const std::function<bool(const postgres::DatabaseFiles&)>& has_all)
+      : has_all_(has_all) {}
 
   void add(const DatabaseCopy& copy) { by_source_.insert_or_assign(copy.source, copy); }
   bool any() const { return !by_source_.empty(); }
@@ -22,7 +22,7 @@ class Copies final : public postgres::WalChangeVisitor {
   void from(const postgres::BlockKey& first) override { changed(files_of(first.relation)); }
   void relation(const postgres::RelationLocator& relation) override { changed(files_of(relation)); }
   void database(std::uint32_t database, std::uint32_t tablespace) override {
-    const DatabaseFiles files{.database = database, .tablespace = tablespace};
+    const postgres::DatabaseFiles files{.database = database, .tablespace = tablespace};
     const auto copy = by_source_.find(files);
     if (copy == by_source_.end()) return;
     if (!has_all_(files)) unsound_ = copy->second;
@@ -30,16 +30,16 @@ class Copies final : public postgres::WalChangeVisitor {
   }
 
  private:
-  static DatabaseFiles files_of(const postgres::RelationLocator& relation) {
+  static postgres::DatabaseFiles files_of(const postgres::RelationLocator& relation) {
     return {.database = relation.database, .tablespace = relation.tablespace};
   }
-  void changed(const DatabaseFiles& files) {
+  void changed(const postgres::DatabaseFiles& files) {
     const auto copy = by_source_.find(files);
     if (copy != by_source_.end()) unsound_ = copy->second;
   }
 
-  const std::function<bool(const DatabaseFiles&)>& has_all_;
-  std::map<DatabaseFiles, DatabaseCopy> by_source_;
+  const std::function<bool(const postgres::DatabaseFiles&)>& has_all_;
+  std::map<postgres::DatabaseFiles, DatabaseCopy> by_source_;
   std::optional<DatabaseCopy> unsound_;
 };
 
@@ -47,7 +47,7 @@ class Copies final : public postgres::WalChangeVisitor {
 
 std::optional<DatabaseCopy> find_unsound_copy(
     const postgres::WalRange& wal, const postgres::WalInput& input,
-    const std::function<bool(const DatabaseFiles&)>& has_all,
+    const std::function<bool(const postgres::DatabaseFiles&)>& has_all,
     const std::function<bool(std::uint32_t)>& wanted, const Stop& stop) {
   Copies copies(has_all);
   postgres::scan_wal(

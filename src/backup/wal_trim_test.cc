@@ -191,14 +191,14 @@ TEST_F(WalTrimTest, AScopedChainHoldsBackNothingButTheMapsOfItsNextLayer) {
 }
 
 TEST_F(WalTrimTest, WhatAChainWithAnUnknownKeySaysOfItselfIsNotBelieved) {
-  constexpr std::string_view kFull = "2026/11/20-223000.00";
+  constexpr std::string_view kUnknown = "2026/11/20-223000.00";
   collection::mark_wal_archive(store_, kTrimSystem, stop_);
   chain(17, 18);
-  survey_.chains.emplace_back().full = kFull;
+  survey_.chains.emplace_back().full = kUnknown;
   survey_.chains.back().unreadable = "file appears encrypted";
   collection::PassphraseGuard guard("somebody else's");
-  collection::make_scoped_chain(store_, kFull, kTrimSystem, guard, stop_);
-  ASSERT_TRUE(collection::read_chain_mark(store_, kFull, stop_)->own_wal);
+  collection::make_scoped_chain(store_, kUnknown, kTrimSystem, guard, stop_);
+  ASSERT_TRUE(collection::read_chain_mark(store_, kUnknown, stop_)->own_wal);
   EXPECT_THAT(trim(), IsEmpty());
   EXPECT_THAT(segments(), SizeIs(11));
 }

@@ -2,6 +2,8 @@
 // anew: a change that these tests notice is a new format version, with a directory of its own.
 // HOLDFAST_WRITE_GOLDEN=<directory> writes those of this build.
 
+#include <algorithm>
+
 #include <gtest/gtest.h>
 #include <stdlib.h>
 

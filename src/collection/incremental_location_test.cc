@@ -1,5 +1,7 @@
 #include "collection/incremental_location.h"
 
+#include <algorithm>
+
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 

@@ -124,15 +124,15 @@ std::string incremental_directory(std::string_view full, Time time) {
 
 std::optional<IncrementalName> parse_incremental_directory(std::string_view text) {
   // incrementals/2026/11/20-223000.00/20261120/223000.00
-  constexpr std::size_t kFullBytes = 20;
+  constexpr std::size_t kFullNameBytes = 20;
   constexpr std::size_t kNameBytes = 18;
   const std::size_t prefix = kIncrementalsDirectory.size() + 1;
-  if (text.size() != prefix + kFullBytes + 1 + kNameBytes ||
+  if (text.size() != prefix + kFullNameBytes + 1 + kNameBytes ||
       !text.starts_with(kIncrementalsDirectory)) {
     return std::nullopt;
   }
-  const std::string full(text.substr(prefix, kFullBytes));
-  const std::string_view name = text.substr(prefix + kFullBytes + 1);
+  const std::string full(text.substr(prefix, kFullNameBytes));
+  const std::string_view name = text.substr(prefix + kFullNameBytes + 1);
   const auto time = parse_subdirectory(fmt::format(
       "{}/{}/{}-{}", name.substr(0, 4), name.substr(4, 2), name.substr(6, 2), name.substr(9)));
   if (!time || !parse_subdirectory(full) || incremental_directory(full, *time) != text) {

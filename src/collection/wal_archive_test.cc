@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 #include <stdlib.h>
 
+#include <algorithm>
 #include <filesystem>
 
 #include "base/error.h"
@@ -172,11 +173,11 @@ TEST_F(WalArchiveTest, KeepsTimelineHistories) {
   EXPECT_EQ(as_text(*get_timeline_history(store_, 42, 2, stop_)), history);
   EXPECT_THROW(put_timeline_history(store_, 42, 2, as_bytes("other"), stop_), Error);
   // A layer has its own, or that of the archive.
-  constexpr std::string_view kLayer = "2026/11/20-223000.00/wal/x";
-  EXPECT_EQ(as_text(*get_timeline_history(store_, 42, 2, stop_, kLayer)), history);
-  put_timeline_history(store_, 42, 2, as_bytes("other"), stop_, kLayer);
-  EXPECT_EQ(as_text(*get_timeline_history(store_, 42, 2, stop_, kLayer)), "other");
-  EXPECT_TRUE(store_.stat(std::string(kLayer) + "/wal/42/00000002.history", stop_));
+  constexpr std::string_view kOfLayer = "2026/11/20-223000.00/wal/x";
+  EXPECT_EQ(as_text(*get_timeline_history(store_, 42, 2, stop_, kOfLayer)), history);
+  put_timeline_history(store_, 42, 2, as_bytes("other"), stop_, kOfLayer);
+  EXPECT_EQ(as_text(*get_timeline_history(store_, 42, 2, stop_, kOfLayer)), "other");
+  EXPECT_TRUE(store_.stat(std::string(kOfLayer) + "/wal/42/00000002.history", stop_));
   EXPECT_EQ(as_text(*get_timeline_history(store_, 42, 2, stop_)), history);
 }
 

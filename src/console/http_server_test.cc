@@ -57,7 +57,7 @@ TEST(HttpServer, APageThatThrowsIsA500AndTheServerGoesOn) {
   EXPECT_EQ(health->status, 200);
 }
 
-using Clock = std::chrono::steady_clock;
+using SteadyClock = std::chrono::steady_clock;
 using std::chrono::milliseconds;
 
 /// A connection that a test drips bytes into.
@@ -84,15 +84,15 @@ std::string read_all(const UniqueFd& fd) {
 TEST(HttpServer, AClientThatDripsItsRequestIsCutOffInTime) {
   HttpServer server({.host = "127.0.0.1", .longest_request = milliseconds(400)}, pages());
   const UniqueFd slow = connect_to(server);
-  const auto start = Clock::now();
+  const auto start = SteadyClock::now();
   // Each byte comes well before any timeout of a single read.
   bool open = true;
-  while (open && Clock::now() - start < std::chrono::seconds(10)) {
+  while (open && SteadyClock::now() - start < std::chrono::seconds(10)) {
     open = ::send(slow.get(), "G", 1, MSG_NOSIGNAL) == 1;
     std::this_thread::sleep_for(milliseconds(20));
   }
   EXPECT_FALSE(open);
-  EXPECT_LT(Clock::now() - start, std::chrono::seconds(5));
+  EXPECT_LT(SteadyClock::now() - start, std::chrono::seconds(5));
 }
 
 TEST(HttpServer, ManySlowClientsKeepNobodyFromTheFiguresForLong) {
@@ -102,13 +102,13 @@ TEST(HttpServer, ManySlowClientsKeepNobodyFromTheFiguresForLong) {
     slow.push_back(connect_to(server));
     EXPECT_EQ(::send(slow.back().get(), "GET /metrics HTTP/1.1\r\nX: ", 26, MSG_NOSIGNAL), 26);
   }
-  const auto start = Clock::now();
+  const auto start = SteadyClock::now();
   httplib::Client client("127.0.0.1", server.port());
   client.set_read_timeout(std::chrono::seconds(20));
   const auto metrics = client.Get("/metrics");
   ASSERT_TRUE(metrics);
   EXPECT_EQ(metrics->body, "holdfast_up 1\n");
-  EXPECT_LT(Clock::now() - start, std::chrono::seconds(15));
+  EXPECT_LT(SteadyClock::now() - start, std::chrono::seconds(15));
 }
 
 TEST(HttpServer, ClosesConnectionsThatFindNoRoom) {
@@ -155,14 +155,14 @@ TEST(HttpServer, ALongAnswerArrivesWhole) {
 }
 
 TEST(HttpServer, EndsAtOnceThoughAClientIsSlow) {
-  const auto start = Clock::now();
+  const auto start = SteadyClock::now();
   UniqueFd slow;
   {
     HttpServer server({.host = "127.0.0.1", .longest_request = std::chrono::seconds(60)}, pages());
     slow = connect_to(server);
     std::this_thread::sleep_for(milliseconds(50));
   }
-  EXPECT_LT(Clock::now() - start, std::chrono::seconds(2));
+  EXPECT_LT(SteadyClock::now() - start, std::chrono::seconds(2));
 }
 
 TEST(HttpServer, RefusesAPortThatIsTaken) {

@@ -1,5 +1,7 @@
 #include "daemon/userfile_store.h"
 
+#include <algorithm>
+
 #include "base/error.h"
 #include "postgres/testing/private_instance.h"
 #include "storage/testing/object_store_contract.h"

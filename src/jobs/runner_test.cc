@@ -8,6 +8,7 @@
 #include <fstream>
 #include <functional>
 #include <set>
+#include <stdexcept>
 
 namespace holdfast::jobs {
 namespace {

@@ -13,7 +13,7 @@ namespace {
 /// A directory with a "postgres" that says it is of this version.
 std::filesystem::path programs_of(int major) {
   std::filesystem::path directory =
-      std::filesystem::path(testing::TempDir()) /
+      std::filesystem::path(::testing::TempDir()) /
       ("programs-" + std::to_string(::getpid()) + "-" + std::to_string(major));
   std::filesystem::create_directories(directory);
   const std::filesystem::path server = directory / "postgres";

@@ -1,5 +1,7 @@
 #include "schedule/recurrence.h"
 
+#include <vector>
+
 #include <gtest/gtest.h>
 
 #include "base/error.h"

@@ -1,5 +1,7 @@
 #include "sql/split.h"
 
+#include <string>
+
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 

@@ -15,7 +15,7 @@ namespace holdfast::statements {
 
 namespace {
 
-using Clock = std::chrono::steady_clock;
+using SteadyClock = std::chrono::steady_clock;
 
 constexpr std::uint64_t kMiB = 1024 * 1024;
 // Source: CockroachDB 25.4, CHECK EXTERNAL CONNECTION.
@@ -62,13 +62,13 @@ std::uint64_t parse_amount(std::string_view option, const std::string& text, con
 /// What the workers share.
 class Meter {
  public:
-  explicit Meter(const CheckLimits& limits) : limits_(limits), started_(Clock::now()) {}
+  explicit Meter(const CheckLimits& limits) : limits_(limits), started_(SteadyClock::now()) {}
 
   /// How large the next object may be; 0 when it is enough.
   std::uint64_t claim() {
     MutexLock lock(mutex_);
     // However short the time: without one object there would be no answer.
-    const bool time_is_over = limits_.time && Clock::now() - started_ >= *limits_.time;
+    const bool time_is_over = limits_.time && SteadyClock::now() - started_ >= *limits_.time;
     if (claimed_ > 0 && time_is_over) return 0;
     const std::uint64_t left =
         limits_.bytes ? *limits_.bytes - claimed_ : std::numeric_limits<std::uint64_t>::max();
@@ -76,12 +76,12 @@ class Meter {
     claimed_ += size;
     return size;
   }
-  void written(std::uint64_t bytes, Clock::duration took) {
+  void written(std::uint64_t bytes, SteadyClock::duration took) {
     MutexLock lock(mutex_);
     written_ += bytes;
     writing_ += took;
   }
-  void read(std::uint64_t bytes, Clock::duration took) {
+  void read(std::uint64_t bytes, SteadyClock::duration took) {
     MutexLock lock(mutex_);
     read_ += bytes;
     reading_ += took;
@@ -93,7 +93,7 @@ class Meter {
 
   CheckResult result(std::size_t workers) {
     MutexLock lock(mutex_);
-    const auto speed = [&](std::uint64_t bytes, Clock::duration took) {
+    const auto speed = [&](std::uint64_t bytes, SteadyClock::duration took) {
       // Workers work at the same time, so their times count once.
       const double seconds =
           std::chrono::duration<double>(took).count() / static_cast<double>(workers);
@@ -108,13 +108,13 @@ class Meter {
 
  private:
   const CheckLimits limits_;
-  const Clock::time_point started_;
+  const SteadyClock::time_point started_;
   Mutex mutex_;
   std::uint64_t claimed_ HF_GUARDED_BY(mutex_) = 0;
   std::uint64_t written_ HF_GUARDED_BY(mutex_) = 0;
   std::uint64_t read_ HF_GUARDED_BY(mutex_) = 0;
-  Clock::duration writing_ HF_GUARDED_BY(mutex_){};
-  Clock::duration reading_ HF_GUARDED_BY(mutex_){};
+  SteadyClock::duration writing_ HF_GUARDED_BY(mutex_){};
+  SteadyClock::duration reading_ HF_GUARDED_BY(mutex_){};
   bool can_delete_ HF_GUARDED_BY(mutex_) = true;
 };
 
@@ -127,14 +127,14 @@ void work(storage::ObjectStore& store, const std::string& directory, std::size_t
     // Random, so that nothing on the way can compress it or answer from elsewhere.
     const Bytes bytes = crypto::random_bytes(size);
     const storage::ObjectKey key = fmt::format("{}/{}-{}", directory, worker, number);
-    Clock::time_point start = Clock::now();
+    SteadyClock::time_point start = SteadyClock::now();
     store.put(key, bytes, storage::PutMode::OnlyIfAbsent, stop);
-    meter.written(size, Clock::now() - start);
+    meter.written(size, SteadyClock::now() - start);
 
     back.resize(size);
-    start = Clock::now();
+    start = SteadyClock::now();
     const bool found = store.get_into(key, 0, back, stop);
-    const Clock::duration took = Clock::now() - start;
+    const SteadyClock::duration took = SteadyClock::now() - start;
     if (!found || back != bytes) {
       throw Error(sqlstate::kDataCorrupted,
                   fmt::format("object \"{}\" does not read back as it was written", key));

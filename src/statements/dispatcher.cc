@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <typeinfo>
 #include <utility>
 
 #include "base/error.h"

@@ -13,17 +13,17 @@ namespace holdfast::statements {
 
 namespace {
 
-using Kind = sql::Expression::Kind;
-
 std::optional<Time> read(const sql::Expression& expression, Time now) {
   sql::Expression moment = expression;
-  if (expression.kind == Kind::Interval || expression.kind == Kind::String) {
-    if (expression.kind == Kind::String) {
+  if (expression.kind == sql::Expression::Kind::Interval ||
+      expression.kind == sql::Expression::Kind::String) {
+    if (expression.kind == sql::Expression::Kind::String) {
       if (const auto time = parse_timestamp(expression.value)) return time;
     }
     if (!moment.value.starts_with('-')) moment.value = fmt::format("-{}", moment.value);
-    moment.kind = Kind::Interval;
-  } else if (expression.kind != Kind::Integer && expression.kind != Kind::Decimal) {
+    moment.kind = sql::Expression::Kind::Interval;
+  } else if (expression.kind != sql::Expression::Kind::Integer &&
+             expression.kind != sql::Expression::Kind::Decimal) {
     return std::nullopt;
   }
   try {
@@ -37,13 +37,15 @@ std::optional<Time> read(const sql::Expression& expression, Time now) {
 
 Time older_than_time(const sql::Expression& expression, sql::SessionContext& session, Time now) {
   if (const auto time = read(expression, now)) return *time;
-  const bool number = expression.kind == Kind::Integer || expression.kind == Kind::Decimal;
+  const bool number = expression.kind == sql::Expression::Kind::Integer ||
+                      expression.kind == sql::Expression::Kind::Decimal;
   if (number || !session.server_available()) {
     throw Error(sqlstate::kInvalidParameterValue,
                 fmt::format("invalid value for OLDER THAN: {}", expression.source))
         .hint("Give an age such as '30 days', or a timestamp.");
   }
-  const bool age = expression.kind == Kind::Interval || expression.kind == Kind::String;
+  const bool age = expression.kind == sql::Expression::Kind::Interval ||
+                   expression.kind == sql::Expression::Kind::String;
   const std::string moment =
       age ? fmt::format("pg_catalog.now() OPERATOR(pg_catalog.-) {}::pg_catalog.interval",
                         sql::quote_literal(expression.value))

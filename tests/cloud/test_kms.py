@@ -39,6 +39,7 @@ def bank(lab):
     return source
 
 
+@pytest.mark.long
 def test_several_keys_and_rotation(lab, bank, moto):
     daemon = lab.holdfast(bank)
     one, two, three = make_key(moto, "one"), make_key(moto), make_key(moto)

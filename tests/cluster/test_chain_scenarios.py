@@ -294,6 +294,7 @@ def make_sparse(source, table, segments, blocks, database="postgres"):
 
 
 @BOTH
+@pytest.mark.long
 def test_tables_over_one_segment_shrink_and_grow(lab, checksums):
     """t/011 with PostgreSQL's real segment size: cut within the second file, to within the first one, to nothing, and grown
     again; the visibility map's limit is counted in pages of the map."""

@@ -185,6 +185,7 @@ def test_restore_in_place_and_back_to_the_old_future(lab):
     server.stop()
 
 
+@pytest.mark.long
 def test_an_idle_server_can_be_restored_to_a_moment_without_commits(lab):
     source = make_ledger(lab)
     daemon = lab.holdfast(source)

@@ -183,6 +183,7 @@ def test_follows_the_history_of_the_server_and_nothing_else(lab):
     assert len(layers(daemon)) == 2
 
 
+@pytest.mark.long
 def test_a_standby_that_is_behind_is_waited_for(lab):
     """Pages of a standby may be older than the base that was taken on the primary: its layer must not end before it."""
     source = lab.postgres(conf={"max_replication_slots": "4", "autovacuum": "off"})

@@ -52,6 +52,7 @@ def clean(server, daemon):
     return leftovers(server, daemon)
 
 
+@pytest.mark.long
 def test_killed_anywhere_it_goes_on(bank):
     server, daemon = bank
     daemon.sql(f"BACKUP INTO '{COLLECTION}'")

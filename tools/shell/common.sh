@@ -17,9 +17,10 @@ die() {
 }
 
 # step <log name> <text> <command…>: runs the command with its output in build/logs/<log name>.log and
-# says how long it took. A failure shows the end of the log; the function then returns 1.
+# says how long it took. A failure shows the end of the log; the function then returns 1. STEP_LOG is the log.
 step() {
   local log=$LOGS/$1.log text=$2 began=$SECONDS
+  STEP_LOG=$log
   shift 2
   printf '%s ' "$text …"
   if "$@" >"$log" 2>&1 </dev/null; then

@@ -13,23 +13,37 @@ JOBS=$(nproc)
 # Each part_* fills these; a part that could not run at all is one failure.
 part_passed=0 part_failed=0
 
+# What failed is said once more at the very end: where a run is recorded, often only the end of its output is kept.
+FAILED=$LOGS/failed
+
+# say_failed <name> <log>: lines that begin with "failed:", with what the log tells of it.
+say_failed() { /usr/bin/python3 tools/failed.py log "$1" "$2" 2>&1 | tee -a "$FAILED"; }
+
 count_one() { # command…
-  if step "test-$part" "  $part" "$@"; then part_passed=1; else part_failed=1; fi
+  if step "test-$part" "  $part" "$@"; then
+    part_passed=1
+  else
+    part_failed=1
+    say_failed "$part" "$STEP_LOG"
+  fi
 }
 
 # count_junit <file>: adds up what ctest or pytest wrote. A skipped test counts as failed: nothing here may be skipped.
 count_junit() {
   local counts
-  if counts=$(/usr/bin/python3 tools/junit_counts.py "$1"); then
+  if [ -s "$1" ] && counts=$(/usr/bin/python3 tools/failed.py junit "$part" "$1" 2>"$FAILED.part"); then
     read -r part_passed part_failed <<<"$counts"
+    tee -a "$FAILED" <"$FAILED.part"
   else
     part_failed=$((part_failed + 1))
+    say_failed "$part: no results" "$STEP_LOG"
   fi
 }
 
 need() { # build step…: a failure of it fails the part
   "$@" || {
     part_failed=1
+    say_failed "$part: ${STEP_LOG##*/}" "$STEP_LOG"
     return 1
   }
 }
@@ -51,7 +65,7 @@ run_pytest() { # arguments
   count_junit "$LOGS/$part.xml"
 }
 
-check_structure() { /usr/bin/python3 tools/check_layers.py && /usr/bin/python3 tools/check_unnamed.py; }
+check_structure() { /usr/bin/python3 tools/check_layers.py && /usr/bin/python3 tools/check_unnamed.py && /usr/bin/python3 tools/check_includes.py; }
 part_layers() { count_one check_structure; }
 
 check_format() { sources | xargs -0 clang-format-14 --dry-run -Werror; }
@@ -59,7 +73,7 @@ part_format() { count_one check_format; }
 
 # The unit tests run once, where they see the most: behind AddressSanitizer and UndefinedBehaviorSanitizer.
 part_unit() {
-  need build_preset asan || return 0
+  need build_preset asan checks || return 0
   ASAN_OPTIONS=detect_leaks=1 UBSAN_OPTIONS=print_stacktrace=1 run_ctest asan
 }
 
@@ -78,8 +92,8 @@ part_tsan() {
 # The personality is inherited, so a shell that has it runs everything without randomisation.
 run_in_setarch() {
   local output
-  export -f step run_ctest count_junit
-  export part LOGS JOBS RED GREEN DIM PLAIN
+  export -f step run_ctest count_junit say_failed
+  export part LOGS FAILED JOBS RED GREEN DIM PLAIN
   output=$LOGS/$part.counts
   setarch -R bash -c 'part_passed=0 part_failed=0; "$@"; echo "$part_passed $part_failed" >"'"$output"'"' _ "$@" || true
   read -r part_passed part_failed <"$output"
@@ -124,7 +138,7 @@ run_fuzz() { # target…
 }
 
 part_fuzz() {
-  need build_preset asan || return 0
+  need build_preset asan checks || return 0
   local targets target
   mapfile -t targets < <(find build/asan -maxdepth 1 -name '*_fuzz' -type f -executable -printf '%f\n' | sort)
   [ ${#targets[@]} -gt 0 ] || { part_failed=1 && return 0; }
@@ -137,14 +151,13 @@ part_fuzz() {
       part_passed=$((part_passed + 1))
     else
       part_failed=$((part_failed + 1))
-      echo "  $target failed; the end of $LOGS/fuzz-$target.log:"
-      tail -n 20 "$LOGS/fuzz-$target.log" | sed 's/^/    /'
+      say_failed "fuzz: $target" "$LOGS/fuzz-$target.log"
     fi
   done
 }
 
 part_tidy() {
-  need build_preset asan || return 0
+  need build_preset asan checks || return 0
   rm -f "$LOGS/$part.xml"
   step test-tidy "  running clang-tidy" /usr/bin/python3 tools/tidy.py --junit "$LOGS/$part.xml" --jobs "$JOBS" || true
   count_junit "$LOGS/$part.xml"
@@ -176,6 +189,7 @@ test_main() {
     [[ " ${TEST_PARTS[*]} " == *" $part "* ]] || die "no such part: $part (there are: ${TEST_PARTS[*]})"
   done
   packages_need build demo test
+  : >"$FAILED"
 
   for part in "${parts[@]}"; do
     echo "${BOLD}$part${PLAIN}"
@@ -187,6 +201,7 @@ test_main() {
   echo
   printf '%s\n' "${summary[@]}"
   printf '%-40s %6d s\n\n' "all" $((SECONDS - all_began))
+  head -n 60 "$FAILED"
   echo "$total_passed passed, $total_failed failed"
   [ "$total_failed" -eq 0 ]
 }
