@@ -298,6 +298,8 @@ def test_on_a_new_timeline(marked):
         server.sql(f"DROP DATABASE {database}")
     daemon.sql(f"RESTORE FROM LATEST IN '{cluster}'")
     wait_until(server.ready, 60, "the restored server answering")
+    # With segments as small as these a backup's checkpoint could remove what the archives have not seen.
+    wait_until(lambda: {row["timeline"] for row in daemon.sql("SHOW WAL ARCHIVES").dicts()} == {"2"}, 90, "the archives following")
     change_marked(server)
     notices = back_up(daemon)
     assert any("gone on from timeline 1 to 2" in notice for notice in notices), notices
