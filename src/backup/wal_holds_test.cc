@@ -63,5 +63,17 @@ TEST_F(WalHoldsTest, AreOneForEachOwnerAndSlot) {
   EXPECT_EQ(other.list().size(), 1U);
 }
 
+TEST_F(WalHoldsTest, ReleasesOnlyWhatWasListed) {
+  state::Database database(directory_);
+  WalHolds holds(database, "slot");
+  holds.put(hold("scope 5", 1));
+  const WalHold listed = holds.list().at(0);
+  holds.put(hold("scope 5", 2));
+  holds.release(listed);
+  ASSERT_EQ(holds.list().size(), 1U);
+  holds.release(holds.list().at(0));
+  EXPECT_TRUE(holds.list().empty());
+}
+
 }  // namespace
 }  // namespace holdfast::backup

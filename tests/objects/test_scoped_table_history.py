@@ -135,24 +135,36 @@ def test_what_joined_or_left_the_tables(marked):
     server, daemon = marked
     server.sql("CREATE TABLE parted (id int, at int) PARTITION BY RANGE (at);"
                "CREATE TABLE outside AS SELECT g AS id, g % 100 AS at FROM generate_series(1, 5000) g", "shop")
-    back_up(daemon, "TABLE shop.mine, shop.parted", onto="")
+    server.sql("CREATE TABLE beside AS SELECT generate_series(1, 10) AS id", "other")
+    tables = "TABLE shop.mine, shop.parted, other.beside"
+    back_up(daemon, tables, onto="")
     kept = TableMoments(server, "mine", "parted")
     kept.take()
+    before, _ = kept.taken[-1]
     # Most of it was there before the first layer, which did not hold it.
     server.sql("ALTER TABLE parted ATTACH PARTITION outside FOR VALUES FROM (0) TO (100); UPDATE outside SET id = -id WHERE id < 10", "shop")
     joined = now(server)
     server.sql("DELETE FROM outside WHERE id > 4000", "shop")
-    assert back_up(daemon, "TABLE shop.mine, shop.parted") == []
-    error = daemon.error(f"RESTORE TABLE shop.parted FROM LATEST IN '{COLLECTION}' AS OF SYSTEM TIME '{joined}' WITH new_table_name = 'never'")
-    assert error.sqlstate == "22023" and "outside" in error.message, error
+    assert back_up(daemon, tables) == []
+    server.sql("CREATE DATABASE united")
+    for named, option in (("shop.parted", "new_table_name = 'never'"), ("shop.parted, other.beside", "into_db = 'united'")):
+        error = daemon.error(f"RESTORE TABLE {named} FROM LATEST IN '{COLLECTION}' AS OF SYSTEM TIME '{joined}' WITH {option}")
+        assert error.sqlstate == "22023" and "outside" in error.message, error
+    assert server.value("SELECT count(*) FROM pg_class WHERE relname IN ('parted', 'beside', 'outside')", "united") == "0"
+    # Before it joined it was a stranger, and no pattern means it.
+    daemon.sql(f"RESTORE TABLE shop.public.*, other.beside FROM LATEST IN '{COLLECTION}' AS OF SYSTEM TIME {before} WITH into_db = 'united'")
+    assert server.value("SELECT string_agg(relname, ' ' ORDER BY relname) FROM pg_class WHERE relkind IN ('r', 'p') AND oid >= 16384 "
+                        "AND relnamespace = 'public'::regnamespace", "united") == "beside mine parted"
+    daemon.sql(f"VERIFY BACKUP LATEST IN '{COLLECTION}' AS OF SYSTEM TIME {before}")
     # From the layer on that holds it, it comes back; and a table that is dropped, up to there.
     kept.take()
     server.sql("UPDATE mine SET t = 'last'", "shop")
     kept.take()
     server.sql("DROP TABLE mine", "shop")
-    assert back_up(daemon, "TABLE shop.parted") == []
+    assert back_up(daemon, "TABLE shop.parted, other.beside") == []
     assert len(windows(daemon)) == 1
     kept.check(daemon)
+    daemon.sql(f"VERIFY BACKUP LATEST IN '{COLLECTION}'")
 
 
 def test_killed_while_its_history_is_stored(marked):

@@ -68,6 +68,30 @@ def test_each_chain_has_its_own(marked):
     wait_until(lambda: int(daemon.sql("SHOW WAL ARCHIVES").one()["protected_bytes"] or 1 << 30) < 8_000_000, 90, "the slot moving on")
 
 
+def test_tables_of_databases_of_one_template_are_not_the_same(marked):
+    server, daemon = marked
+    server.sql("CREATE DATABASE twin TEMPLATE shop")
+    for database in ("shop", "twin"):
+        back_up(daemon, f"TABLE {database}.mine", onto="")
+    fulls = daemon.fulls("archive")
+    churn(server)
+    for database, full in zip(("shop", "twin"), fulls):
+        assert back_up(daemon, f"TABLE {database}.mine", onto=f"'{full}' IN ") == []
+
+
+def test_a_late_layer_of_the_chain_before_does_not_let_go(marked):
+    server, daemon = marked
+    back_up(daemon, onto="")
+    (before,) = daemon.fulls("archive")
+    back_up(daemon, onto="")
+    back_up(daemon, onto=f"'{before}' IN ")
+    kept = Moments(server)
+    kept.take()
+    churn(server)
+    assert back_up(daemon) == []
+    kept.check(daemon)
+
+
 def test_beyond_the_limit_there_is_a_gap(lab):
     server = with_small_segments(lab.postgres(start=False))
     make_marked(server)
