@@ -22,7 +22,7 @@ constexpr std::uint64_t kChainSystem = 0;  // which WalBuilder writes
 constexpr int kChainMajor = 15;
 constexpr std::int64_t kEpochSeconds = 946'684'800;
 
-Time at(std::int64_t seconds) { return time_from_us(seconds * 1'000'000); }
+Time at_second(std::int64_t seconds) { return time_from_us(seconds * 1'000'000); }
 
 /// A chain of a database: layers, commits between them, and the WAL that each layer has.
 class ScopedMomentsTest : public ::testing::Test {
@@ -98,21 +98,21 @@ TEST_F(ScopedMomentsTest, FindsEveryMomentBetweenTwoLayers) {
   const Lsn second = commit(120);
   layer(130, 0);
   const MomentFinder finder(store_, layers_, stop_);
-  EXPECT_EQ(finder.at_time(at(105)).layer, "layer0");
-  EXPECT_FALSE(finder.at_time(at(105)).target);
-  const Moment middle = finder.at_time(at(115));
+  EXPECT_EQ(finder.at_time(at_second(105)).layer, "layer0");
+  EXPECT_FALSE(finder.at_time(at_second(105)).target);
+  const Moment middle = finder.at_time(at_second(115));
   EXPECT_EQ(middle.layer, "layer0");
   ASSERT_TRUE(middle.target);
   EXPECT_EQ(middle.target->record, first);
   EXPECT_EQ(middle.target->wal_layer, "layer1");
   EXPECT_EQ(middle.target->timeline, 1U);
-  EXPECT_EQ(finder.at_time(at(120)).target->record, second);
-  EXPECT_EQ(finder.at_time(at(129)).target->record, second);
-  EXPECT_EQ(finder.at_time(at(130)).layer, "layer1");
-  EXPECT_FALSE(finder.at_time(at(130)).target);
-  EXPECT_THROW(finder.at_time(at(99)), Error);
-  EXPECT_THROW(finder.at_time(at(131)), Error);
-  EXPECT_EQ(finder.last_commit_before(middle), at(110));
+  EXPECT_EQ(finder.at_time(at_second(120)).target->record, second);
+  EXPECT_EQ(finder.at_time(at_second(129)).target->record, second);
+  EXPECT_EQ(finder.at_time(at_second(130)).layer, "layer1");
+  EXPECT_FALSE(finder.at_time(at_second(130)).target);
+  EXPECT_THROW(finder.at_time(at_second(99)), Error);
+  EXPECT_THROW(finder.at_time(at_second(131)), Error);
+  EXPECT_EQ(finder.last_commit_before(middle), at_second(110));
 }
 
 TEST_F(ScopedMomentsTest, FindsPositionsAndRestorePoints) {
@@ -147,14 +147,14 @@ TEST_F(ScopedMomentsTest, WindowsEndAtGaps) {
   const MomentFinder finder(store_, layers_, stop_);
   const auto windows = finder.windows();
   ASSERT_EQ(windows.size(), 2U);
-  EXPECT_EQ(windows[0].begin, at(100));
-  EXPECT_EQ(windows[0].end, at(120));
+  EXPECT_EQ(windows[0].begin, at_second(100));
+  EXPECT_EQ(windows[0].end, at_second(120));
   EXPECT_EQ(windows[0].end_lsn, Lsn{layers_[1].stop().position()});
-  EXPECT_EQ(windows[1].begin, at(140));
-  EXPECT_EQ(windows[1].end, at(160));
-  EXPECT_EQ(finder.at_time(at(155)).layer, "layer2");
+  EXPECT_EQ(windows[1].begin, at_second(140));
+  EXPECT_EQ(windows[1].end, at_second(160));
+  EXPECT_EQ(finder.at_time(at_second(155)).layer, "layer2");
   try {
-    finder.at_time(at(130));
+    finder.at_time(at_second(130));
     FAIL() << "a moment in the gap was found";
   } catch (const Error& error) {
     EXPECT_NE(error.detail().find(to_string(windows[0])), std::string::npos);
@@ -171,9 +171,9 @@ TEST_F(ScopedMomentsTest, TwoLayersMayContinueOne) {
   layer(140, 0);
   const MomentFinder finder(store_, layers_, stop_);
   ASSERT_EQ(finder.windows().size(), 1U);
-  EXPECT_EQ(finder.windows()[0].end, at(140));
-  EXPECT_EQ(finder.at_time(at(135)).layer, "layer0");
-  EXPECT_EQ(finder.at_time(at(135)).target->wal_layer, "layer2");
+  EXPECT_EQ(finder.windows()[0].end, at_second(140));
+  EXPECT_EQ(finder.at_time(at_second(135)).layer, "layer0");
+  EXPECT_EQ(finder.at_time(at_second(135)).target->wal_layer, "layer2");
 }
 
 TEST_F(ScopedMomentsTest, LayersWithoutHistoryAreTheirEnds) {
@@ -184,7 +184,7 @@ TEST_F(ScopedMomentsTest, LayersWithoutHistoryAreTheirEnds) {
   ASSERT_EQ(finder.windows().size(), 2U);
   EXPECT_EQ(finder.windows()[1].begin, finder.windows()[1].end);
   try {
-    finder.at_time(at(110));
+    finder.at_time(at_second(110));
     FAIL() << "a moment without WAL was found";
   } catch (const Error& error) {
     EXPECT_NE(error.message().find("nearest BACKUP times"), std::string::npos) << error.message();
