@@ -120,7 +120,7 @@ class ChainBench:
             sample = self.bench.run_holdfast(f"RESTORE FROM LATEST IN 'nodelocal://self/{collection}' WITH data_directory = '{target}'", server=False)
         else:
             env.make_directory(target)
-            settle()
+            settle(self.bench.configurations["bundle"].parent / "repo")
             sample, _ = measure(["pgbackrest", f"--config={self.bench.configurations['bundle']}", "--stanza=bench", f"--set={self.newest[group]}",
                                  f"--pg1-path={target}", "restore"])
         shutil.rmtree(target, ignore_errors=True)

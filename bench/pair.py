@@ -22,6 +22,8 @@ class Pair:
 
     def close(self):
         self.daemon.stop()
+        # The cluster is kept: a slot would have it keep WAL for good.
+        self.source.sql("SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE NOT active")
         self.source.stop()
         self.archiving()
         shutil.rmtree(self.work, ignore_errors=True)
@@ -76,6 +78,7 @@ pg1-user=postgres
         file.chmod(0o644)
         self.archiving(file)
         env.run("pgbackrest", f"--config={file}", "--stanza=bench", "stanza-create")
+        self.archiving()
         return file
 
     def archiving(self, configuration=None):

@@ -20,7 +20,7 @@ class SizeBench:
         self.large.start(("bundle",))
         tools = {}
         self.changes = {}
-        for pair, larger, size in ((self.large, LARGER, ""), (bench, 1, ", a third of the size")):
+        for pair, larger, size in ((bench, 1, ""), (self.large, LARGER, f", a cluster {LARGER} times as large")):
             tools[f"holdfast{size}"] = incremental.holdfast(pair)
             tools[f"pgbackrest zst bundle{size}"] = incremental.pgbackrest(pair, "bundle")
             self.changes[pair] = incremental.changes(scale, larger)

@@ -20,9 +20,9 @@ class TableBench:
 
     def by_pgbackrest(self):
         """As one script, so that all of it is measured."""
-        target, port, log = self.bench.work / "table-target", env.free_port(), self.bench.work / "table-dump2"
+        target, port, dump = self.bench.work / "table-target", env.free_port(), self.bench.work / "table-dump2"
         shutil.rmtree(target, ignore_errors=True)
-        shutil.rmtree(log, ignore_errors=True)
+        shutil.rmtree(dump, ignore_errors=True)
         env.make_directory(target)
         live = " ".join(connection(self.server))
         script = self.bench.work / "table-pgbackrest.sh"
@@ -36,8 +36,8 @@ listen_addresses = ''
 archive_mode = off
 END
 {env.DEBIAN_BIN}/pg_ctl -D {target} -s -w -t 300 -l {target}/log start
-{env.DEBIAN_BIN}/pg_dump -h {target} -p {port} -U postgres -Fd -j2 --compress=0 -t items -f {log} warehouse
-{env.DEBIAN_BIN}/pg_restore {live} -d rescue -j2 {log}
+{env.DEBIAN_BIN}/pg_dump -h {target} -p {port} -U postgres -Fd -j2 --compress=0 -t items -f {dump} warehouse
+{env.DEBIAN_BIN}/pg_restore {live} -d rescue -j2 {dump}
 {env.DEBIAN_BIN}/pg_ctl -D {target} -s -m immediate stop
 """)
         script.chmod(0o644)
@@ -46,8 +46,9 @@ END
     def round(self):
         self.bench.note("table", "holdfast", self.warehouse.restore())
         self.bench.note("table", "pg_restore -j2", self.warehouse.bring_back(
-            [env.DEBIAN_BIN / "pg_restore", *connection(self.server), "-d", "rescue", "-j2", self.dump]))
-        self.bench.note("table", "pgbackrest --db-include", self.warehouse.bring_back(self.by_pgbackrest()))
+            [env.DEBIAN_BIN / "pg_restore", *connection(self.server), "-d", "rescue", "-j2", self.dump], warm=(self.dump,)))
+        self.bench.note("table", "pgbackrest --db-include", self.warehouse.bring_back(
+            self.by_pgbackrest(), warm=(self.bench.configurations["bundle"].parent / "repo",)))
 
     def close(self):
         self.warehouse.close()

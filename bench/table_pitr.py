@@ -9,7 +9,7 @@ from warehouse import CONTENT, Warehouse
 
 WAL_AT_SCALE_200 = 4_000_000_000
 TRANSACTIONS = 5000  # of each of pgbench's clients between two changes to the table
-# One page in a hundred, others each time.
+# One page in 65, others each time.
 CHANGE = "UPDATE items SET price = price + 1 WHERE id % 4000 = {number}"
 
 

@@ -41,9 +41,10 @@ class Warehouse:
         return self.bring_back(self.bench.psql(f"RESTORE TABLE warehouse.public.items FROM LATEST IN '{self.uri}'{moment} WITH into_db = 'rescue'"),
                                self.bench.daemon)
 
-    def bring_back(self, command, daemon=None):
-        """Measures what restores the table into `rescue`, looks at what it has brought, and takes that away again."""
-        settle(self.directory)
+    def bring_back(self, command, daemon=None, warm=()):
+        """Measures what restores the table into `rescue` from the directories `warm` (the collection, where there are none), looks at what it has brought, and takes
+        that away again."""
+        settle(*warm or (self.directory,))
         self.bench.reset_memory()
         sample, _ = measure(command, daemon=daemon and daemon.process.pid, whole_machine=True)
         if daemon:

@@ -100,7 +100,7 @@ class WalArchives {
     std::optional<storage::ObjectLock> lock;  ///< that its objects are put with
     WalArchiveMode mode = WalArchiveMode::Maps;
     std::optional<WalArchiveState> state;  ///< absent when it does not run
-    std::optional<Time> protected_since;   ///< when the slot was last moved on
+    std::optional<Time> protected_since;   ///< when the slot last moved, or WAL has been held
   };
   /// The newest job of every collection, ended ones that gave up included.
   std::vector<Listed> list() const;

@@ -35,7 +35,7 @@ void refuse_unsupported(const sql::Backup& statement) {
     case sql::Targets::Kind::Tables:
       if (statement.as_of) {
         refuse_missing("BACKUP of databases or tables AS OF SYSTEM TIME",
-                       "a WAL archive of a part of the cluster");
+                       "a full backup of the past made of a chain of databases or tables");
       }
       break;
     case sql::Targets::Kind::SystemUsers:

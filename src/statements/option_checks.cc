@@ -42,7 +42,7 @@ constexpr Unsupported kUnsupported[] = {
     {"experimental deferred copy", "online restore"},
     {"experimental copy", "online restore"},
     {"index", "the backup index"},
-    {"revision start time", "revision history"},
+    {"revision start time", "a column for the start of the revision history"},
 };
 
 }  // namespace

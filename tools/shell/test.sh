@@ -28,12 +28,16 @@ count_one() { # command…
   fi
 }
 
-# count_junit <file>: adds up what ctest or pytest wrote. A skipped test counts as failed: nothing here may be skipped.
+# count_junit <file> <status>: adds up what ctest or pytest wrote before it ended with this status. A skipped test counts as failed: nothing here may be skipped.
 count_junit() {
   local counts
   if [ -s "$1" ] && counts=$(/usr/bin/python3 tools/failed.py junit "$part" "$1" 2>"$FAILED.part"); then
     read -r part_passed part_failed <<<"$counts"
     tee -a "$FAILED" <"$FAILED.part"
+    if [ "$2" != 0 ] && [ "$part_failed" = 0 ]; then
+      part_failed=1
+      say_failed "$part: failed without a failed test" "$LOGS/test-$part.log"
+    fi
   else
     part_failed=$((part_failed + 1))
     say_failed "$part: no results" "$STEP_LOG"
@@ -52,17 +56,19 @@ run_ctest() { # preset, further ctest arguments
   local preset=$1
   shift
   rm -f "$LOGS/$part.xml"
+  local status=0
   step "test-$part" "  running" ctest --test-dir "build/$preset" -j "$JOBS" --output-on-failure \
-    --output-junit "$LOGS/$part.xml" "$@" || true
-  count_junit "$LOGS/$part.xml"
+    --output-junit "$LOGS/$part.xml" "$@" || status=1
+  count_junit "$LOGS/$part.xml" "$status"
 }
 
 # Servers mostly wait (for each other, for the disk), so that one test more than there are cores runs at a time.
 run_pytest() { # arguments
+  local status=0
   rm -f "$LOGS/$part.xml"
   step "test-$part" "  running" /usr/bin/python3 -m pytest -p no:cacheprovider -q -ra --tb=short \
-    -n $((JOBS + 1)) --junitxml="$LOGS/$part.xml" "$@" || true
-  count_junit "$LOGS/$part.xml"
+    -n $((JOBS + 1)) --junitxml="$LOGS/$part.xml" "$@" || status=1
+  count_junit "$LOGS/$part.xml" "$status"
 }
 
 check_structure() { /usr/bin/python3 tools/check_layers.py && /usr/bin/python3 tools/check_unnamed.py && /usr/bin/python3 tools/check_includes.py; }
@@ -95,8 +101,14 @@ run_in_setarch() {
   export -f step run_ctest count_junit say_failed
   export part LOGS FAILED JOBS RED GREEN DIM PLAIN
   output=$LOGS/$part.counts
+  rm -f "$output"
   setarch -R bash -c 'part_passed=0 part_failed=0; "$@"; echo "$part_passed $part_failed" >"'"$output"'"' _ "$@" || true
-  read -r part_passed part_failed <"$output"
+  if [ -s "$output" ]; then
+    read -r part_passed part_failed <"$output"
+  else
+    part_failed=1
+    say_failed "$part: no results" "$LOGS/test-$part.log"
+  fi
 }
 
 # Where the kept seeds of a target are: src/<module>/fuzz_seeds, or <name> in it for the target <…name…>_fuzz.
@@ -140,8 +152,7 @@ run_fuzz() { # target…
 part_fuzz() {
   need build_preset asan checks || return 0
   local targets target
-  mapfile -t targets < <(find build/asan -maxdepth 1 -name '*_fuzz' -type f -executable -printf '%f\n' | sort)
-  [ ${#targets[@]} -gt 0 ] || { part_failed=1 && return 0; }
+  mapfile -t targets < <(find src -name '*_fuzz.cc' -printf '%f\n' | sed 's/\.cc$//' | sort)
   # As many at once as there are cores; each says how it went in a file of its own.
   rm -f build/fuzz/outcome/*
   mkdir -p build/fuzz/outcome
@@ -158,9 +169,10 @@ part_fuzz() {
 
 part_tidy() {
   need build_preset asan checks || return 0
+  local status=0
   rm -f "$LOGS/$part.xml"
-  step test-tidy "  running clang-tidy" /usr/bin/python3 tools/tidy.py --junit "$LOGS/$part.xml" --jobs "$JOBS" || true
-  count_junit "$LOGS/$part.xml"
+  step test-tidy "  running clang-tidy" /usr/bin/python3 tools/tidy.py --junit "$LOGS/$part.xml" --jobs "$JOBS" || status=1
+  count_junit "$LOGS/$part.xml" "$status"
 }
 
 # Without the unit tests, which only the sanitizers' builds need.
@@ -202,6 +214,7 @@ test_main() {
   printf '%s\n' "${summary[@]}"
   printf '%-40s %6d s\n\n' "all" $((SECONDS - all_began))
   head -n 60 "$FAILED"
+  [ "$(wc -l <"$FAILED")" -le 60 ] || echo "failed: more in $FAILED"
   echo "$total_passed passed, $total_failed failed"
   [ "$total_failed" -eq 0 ]
 }
