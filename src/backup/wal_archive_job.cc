@@ -300,8 +300,9 @@ class Stay {
     std::uint64_t limit = environment_.keep_limit;
     // Of what the slot may keep, half stays for the archive itself: while the daemon is away
     // nobody can let a hold go, and with the slot all would be lost that the archive lacks.
-    if (position.slot_limit && (limit == 0 || *position.slot_limit / 2 < limit)) {
-      limit = *position.slot_limit / 2;
+    if (position.slot_limit) {
+      const auto half = std::max<std::uint64_t>(*position.slot_limit / 2, 1);
+      if (limit == 0 || half < limit) limit = half;
     }
     bool any = false;
     for (const WalHold& hold : holds_.list()) {

@@ -66,7 +66,9 @@ std::vector<std::uint64_t> list_wal_tails(ObjectStore& store, const WalSegmentId
         if (!name.starts_with(prefix) || !name.ends_with(kWalTailSuffix)) return;
         name.remove_prefix(prefix.size());
         name.remove_suffix(kWalTailSuffix.size());
-        if (const auto length = parse_inverted_hex(name)) lengths.push_back(*length);
+        const auto length = parse_inverted_hex(name);
+        // Anybody may have made up the name; who reads one has room for a segment.
+        if (length && *length <= id.segment_bytes) lengths.push_back(*length);
       },
       stop);
   std::sort(lengths.rbegin(), lengths.rend());

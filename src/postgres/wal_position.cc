@@ -61,7 +61,10 @@ void advance_physical_slot(Connection& connection, const std::string& name, Lsn 
                            const Stop& stop) {
   connection.query(
       "SELECT pg_catalog.pg_replication_slot_advance(slot_name, GREATEST(restart_lsn, $2::pg_lsn))"
-      " FROM pg_catalog.pg_replication_slots WHERE slot_name = $1 AND restart_lsn IS NOT NULL",
+      // A slot is made at the last checkpoint's start, up to where not all may be flushed yet.
+      " FROM pg_catalog.pg_replication_slots WHERE slot_name = $1 AND restart_lsn <= CASE"
+      " WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_last_wal_replay_lsn()"
+      " ELSE pg_catalog.pg_current_wal_flush_lsn() END",
       {name, to_string(lsn)}, stop);
 }
 

@@ -9,6 +9,7 @@
 #include <set>
 
 #include "base/error.h"
+#include "base/log.h"
 #include "base/worker_pool.h"
 #include "collection/scope.h"
 #include "restore/catalog_text.h"
@@ -95,9 +96,7 @@ class DatabaseTables final : public TableRestore {
     check_targets(target, tables);
     run_.job.pause_point("restore.objects_after_catalogs");
 
-    if (!std::ranges::all_of(needed.files, [&](std::uint32_t file) {
-          return likely.databases.at(database_oid_).wants(file);
-        })) {
+    if (!recovered(likely.databases.at(database_oid_), needed)) {
       workshop.start({.databases = {{database_oid_, needed}}}, database_, run_.stop());
       run_.steps.finished("recovered the tables in a workshop");
       source = workshop.open(database_, run_.stop());
@@ -152,7 +151,7 @@ class DatabaseTables final : public TableRestore {
         gather_statistics(run_, run_.live(spec_.into_db()), analyzed, stop);
       } else {
         plan_handover(source, target, dump);
-        workshop.close();
+        end_workshop(workshop);
       }
     });
     run_.steps.finished("gathered statistics, planned the handover and ended the workshop");
@@ -238,6 +237,26 @@ class DatabaseTables final : public TableRestore {
       }
       throw;
     }
+  }
+
+  /// Nothing of it is needed any more; what cannot be removed is tried again at its end.
+  static void end_workshop(Workshop& workshop) {
+    try {
+      workshop.close();
+    } catch (const Error& error) {
+      log::warning("could not end the workshop yet: {}", error.message());
+    }
+  }
+
+  /// Whether the first recovery has had the files that are needed. Shared catalogs, and statistics
+  /// that a backup of tables leaves out, are never among those that a history lists.
+  bool recovered(const postgres::WalScope::Relations& had,
+                 const postgres::WalScope::Relations& needed) const {
+    std::set<std::uint32_t> listed;
+    if (scope_) listed.insert(scope_->files().begin(), scope_->files().end());
+    return std::ranges::all_of(needed.files, [&](std::uint32_t file) {
+      return had.wants(file) || (!had.all && !listed.contains(file));
+    });
   }
 
   void require_known(Connection& catalogs, const std::string& wanted) const {

@@ -270,7 +270,9 @@ postgres::WalScope Workshop::catalogs_of(std::uint32_t database, std::set<std::u
   }
   for (const auto file : wanted) chosen.files.erase(file);
   const auto* scope = collection::find_scope(options_.chain.back(), database);
-  const bool history = options_.target != nullptr && !options_.target->wal_layer().empty();
+  // A layer's own WAL has its history's before it, and so what joined or left meanwhile.
+  const bool history = options_.chain.back().has_history() ||
+                       (options_.target != nullptr && !options_.target->wal_layer().empty());
   if (history && scope != nullptr && !scope->tables().empty()) {
     // Of others the WAL may have what is written into pages that are not there.
     postgres::WalScope::Relations whole{.all = false, .files = {}};

@@ -167,6 +167,28 @@ def test_what_joined_or_left_the_tables(marked):
     daemon.sql(f"VERIFY BACKUP LATEST IN '{COLLECTION}'")
 
 
+def test_a_partition_that_left_and_is_vacuumed_while_the_layer_is_taken(lab):
+    """Without checksums that names its pages without their content. A layer with history has WAL of what was its own before."""
+    server = with_small_segments(lab.postgres(start=False, checksums=False, conf={"autovacuum": "off"}))
+    make_marked(server)
+    daemon = lab.holdfast(server)
+    server.sql("CREATE TABLE parted (id int, at int) PARTITION BY RANGE (at); CREATE TABLE stays PARTITION OF parted FOR VALUES FROM (0) TO (100);"
+               "CREATE TABLE leaves PARTITION OF parted FOR VALUES FROM (100) TO (200); INSERT INTO parted SELECT g, g % 200 FROM generate_series(1, 20000) g", "shop")
+    back_up(daemon, "TABLE shop.parted", onto="")
+    server.sql("ALTER TABLE parted DETACH PARTITION leaves", "shop")
+    go = lab.root / "go"
+    daemon.restart(f"backup.after_start=stall:{go}")
+    job = daemon.detached(f"BACKUP TABLE shop.parted INTO LATEST IN '{COLLECTION}' WITH revision_history, detached")
+    wait_until(lambda: f"job={job} backup started" in daemon.log_text(), 60, "the backup's start")
+    server.sql("VACUUM leaves", "shop")
+    go.touch()
+    daemon.wait_job(job)
+    server.sql("CREATE DATABASE rescue")
+    daemon.sql(f"RESTORE TABLE shop.parted FROM LATEST IN '{COLLECTION}' WITH into_db = 'rescue'")
+    assert server.value(ROWS.format("parted"), "rescue") == server.value(ROWS.format("parted"), "shop")
+    daemon.sql(f"VERIFY BACKUP LATEST IN '{COLLECTION}'")
+
+
 def test_killed_while_its_history_is_stored(marked):
     server, daemon = marked
     back_up(daemon, "TABLE shop.mine", onto="")
