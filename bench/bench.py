@@ -215,22 +215,22 @@ ignore_startup_parameters = extra_float_digits
             process.terminate()
             process.wait(20)
 
-    def archive(self):
-        bench = ArchiveBench(self.work)
+    def rounds(self, bench, *arguments):
+        """Closes `bench` at the end, whatever happens; what it says of its machine counts."""
         try:
             for _ in range(ROUNDS):
-                bench.round(self.note)
+                bench.round(*arguments)
+            return bench.finish() if hasattr(bench, "finish") else None
         finally:
             bench.close()
 
+    def archive(self):
+        return self.rounds(ArchiveBench(self.work), self.note)
+
     def incremental(self):
-        bench = IncrementalBench(self.note, {"holdfast": incremental.holdfast(self), "pgbackrest zst": incremental.pgbackrest(self, "plain"),
-                                             "pgbackrest zst bundle": incremental.pgbackrest(self, "bundle")})
-        try:
-            for _ in range(ROUNDS):
-                bench.round(incremental.changes(SCALE))
-        finally:
-            bench.close()
+        tools = {"holdfast": incremental.holdfast(self), "pgbackrest zst": incremental.pgbackrest(self, "plain"),
+                 "pgbackrest zst bundle": incremental.pgbackrest(self, "bundle")}
+        return self.rounds(IncrementalBench(self.note, tools), incremental.changes(SCALE))
 
     def incremental17(self):
         pair = incremental17.started_pair(self, SCALE)
@@ -241,56 +241,6 @@ ignore_startup_parameters = extra_float_digits
         finally:
             pair.close()
 
-    def size(self):
-        bench = SizeBench(self, SCALE)
-        try:
-            for _ in range(ROUNDS):
-                bench.round()
-            bench.reads()
-            return self.machine(larger=bench.large.source)
-        finally:
-            bench.close()
-
-    def decoder(self):
-        bench = DecoderBench(self, SCALE)
-        try:
-            for _ in range(ROUNDS):
-                bench.round()
-        finally:
-            bench.close()
-
-    def pitr(self):
-        bench = PitrBench(self, SCALE)
-        try:
-            for _ in range(ROUNDS):
-                bench.round()
-        finally:
-            bench.close()
-
-    def chain(self):
-        bench = ChainBench(self, SCALE)
-        try:
-            for _ in range(ROUNDS):
-                bench.round()
-        finally:
-            bench.close()
-
-    def objects(self, name):
-        bench = OBJECTS[name](self, SCALE)
-        try:
-            for _ in range(ROUNDS):
-                bench.round()
-        finally:
-            bench.close()
-
-    def cloud(self):
-        bench = CloudBench(self)
-        try:
-            for _ in range(ROUNDS):
-                bench.round()
-        finally:
-            bench.close()
-
     def encryption(self):
         network.encryption(self, ROUNDS)
 
@@ -298,9 +248,9 @@ ignore_startup_parameters = extra_float_digits
         network.latency(self, ROUNDS)
 
 
-OBJECTS = {"table": TableBench, "database": DatabaseBench, "table-pitr": TablePitrBench, "table-large": TableLargeBench}
-KNOWN = ["backup", "restore", "delta", "proxy", "archive", "cloud", "incremental", "chain", "encryption", "latency", *OBJECTS, "incremental17", "size",
-         "decoder", "pitr"]
+CLASSES = {"cloud": CloudBench, "chain": ChainBench, "table": TableBench, "database": DatabaseBench, "table-pitr": TablePitrBench,
+           "table-large": TableLargeBench, "size": SizeBench, "decoder": DecoderBench, "pitr": PitrBench}
+KNOWN = ["backup", "restore", "delta", "proxy", "archive", "incremental", "incremental17", "encryption", "latency", *CLASSES]
 
 
 def main():
@@ -315,7 +265,7 @@ def main():
         for name in names:
             print(f"{name}:", flush=True)
             bench.samples = {}
-            machine = bench.objects(name) if name in OBJECTS else getattr(bench, name)()
+            machine = bench.rounds(CLASSES[name](bench, SCALE)) if name in CLASSES else getattr(bench, name)()
             report.write(name, machine or bench.machine(), bench.samples)
     finally:
         bench.close()

@@ -7,7 +7,7 @@ from measure import measure, settle
 
 
 class CloudBench:
-    def __init__(self, bench):
+    def __init__(self, bench, _scale):
         self.bench = bench
         self.target = bench.work / "target"
         certificates = make_certificate(env.make_directory(bench.work / "certificates", 0o755))
@@ -45,10 +45,7 @@ repo1-bundle=y""")
             return self.bench.backup_pgbackrest("s3")
         if tool.startswith("wal-g"):
             return measure([*self.wal_g, "backup-push", self.bench.source.data], self.bench.source.pid())[0]
-        self.bench.reset_memory()
-        sample, _ = measure(self.bench.psql(f"BACKUP INTO '{self.uri}'"), self.bench.source.pid(), self.bench.daemon.process.pid)
-        sample.memory = self.bench.daemon.peak_memory()
-        return sample
+        return self.bench.run_holdfast(f"BACKUP INTO '{self.uri}'")
 
     def restore(self, tool):
         shutil.rmtree(self.target, ignore_errors=True)
@@ -57,11 +54,7 @@ repo1-bundle=y""")
             command = [*self.wal_g, "backup-fetch", self.target, "LATEST"] if tool.startswith("wal-g") else \
                 [*self.pgbackrest, f"--pg1-path={self.target}", "restore"]
             return measure(command)[0]
-        self.bench.reset_memory()
-        sample, _ = measure(self.bench.psql(f"RESTORE FROM LATEST IN '{self.uri}' WITH data_directory = '{self.target}'"), None,
-                            self.bench.daemon.process.pid)
-        sample.memory = self.bench.daemon.peak_memory()
-        return sample
+        return self.bench.run_holdfast(f"RESTORE FROM LATEST IN '{self.uri}' WITH data_directory = '{self.target}'", server=False)
 
     def round(self):
         for tool in self.tools:

@@ -16,6 +16,7 @@ class SizeBench:
     def __init__(self, bench, scale):
         # The servers have one switch for archiving to pgBackRest, which is on only while that takes a backup.
         bench.archiving()
+        self.of = bench
         self.large = Pair(bench.directory, env.make_directory(bench.work / "large", 0o755), cluster(bench.directory, LARGER * scale))
         self.large.start(("bundle",))
         tools = {}
@@ -34,6 +35,10 @@ class SizeBench:
         for kind in KINDS:
             for name in self.bench.tools:
                 self.bench.measure(f"size: {kind}", name, self.statement(name, kind))
+
+    def finish(self):
+        self.reads()
+        return self.of.machine(larger=self.large.source)
 
     def reads(self):
         """Once: what is read does not vary as times do."""

@@ -54,6 +54,9 @@ class TableLargeBench:
         for name, warehouse in self.warehouses.items():
             self.bench.note("table-large", name, warehouse.restore())
 
+    def finish(self):
+        return self.bench.machine(larger=self.large.source)
+
     def close(self):
         for warehouse in self.warehouses.values():
             warehouse.close()
