@@ -19,6 +19,10 @@ SYNTHETIC_POINTS = (
     "backup.after_catalog", "backup.after_verify", "backup.before_manifest", "backup.after_manifest", "backup.after_latest")
 
 
+# What a layer of databases with revision history comes to behind the others; tests/objects/test_scoped_history.py kills at each.
+HISTORY_POINTS = ("backup.after_history", "backup.before_manifest", "backup.after_manifest")
+
+
 # Those of the WAL archive; tests/cluster/test_wal_archive.py kills at each.
 ARCHIVE_POINTS = ("archive.after_connect", "archive.after_put", "archive.after_checkpoint", "archive.after_advance", "archive.after_tail")
 

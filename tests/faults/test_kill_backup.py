@@ -1,8 +1,8 @@
 """kill -9 of holdfast, and of PostgreSQL, at every step of a backup."""
 import pytest
 
-from faults.helpers import (ARCHIVE_POINTS, BACKUP_POINTS, COLLECTION, SYNTHETIC_POINTS, assert_clean, assert_nothing_left,
-                            points_in_source, unfinished_objects)
+from faults.helpers import (ARCHIVE_POINTS, BACKUP_POINTS, COLLECTION, HISTORY_POINTS, SYNTHETIC_POINTS, assert_clean,
+                            assert_nothing_left, points_in_source, unfinished_objects)
 from harness.bank import make_bank
 from harness.digest import assert_same, digest
 from harness.postgres import Postgres, wait_until
@@ -10,7 +10,7 @@ from harness.sample import make_sample
 
 
 def test_pause_points_are_all_tested():
-    assert points_in_source("backup") == {*BACKUP_POINTS, *ARCHIVE_POINTS, *SYNTHETIC_POINTS}
+    assert points_in_source("backup") == {*BACKUP_POINTS, *ARCHIVE_POINTS, *SYNTHETIC_POINTS, *HISTORY_POINTS}
 
 
 @pytest.fixture(scope="module")

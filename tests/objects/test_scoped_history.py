@@ -7,6 +7,7 @@ import pytest
 
 from cluster.test_history import make_ledger, moments, spelled, time_of, work
 from cluster.test_wal_archive import wait_archived
+from faults.helpers import HISTORY_POINTS
 from harness import environment as env
 from harness.postgres import wait_until
 from .scope import MARKERS, change_marked, holding, make_marked
@@ -246,7 +247,7 @@ def test_killed_paused_and_cancelled(lab):
     kept = Moments(server)
     back_up(daemon, onto="")
     full = daemon.fulls("archive")[0]
-    for point in ("backup.after_history", "backup.before_manifest", "backup.after_manifest"):
+    for point in HISTORY_POINTS:
         change_marked(server)
         kept.take()
         churn(server)
