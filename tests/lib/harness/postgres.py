@@ -13,7 +13,7 @@ ALL_VERSIONS = (13, 14, 15, 16, 17, 18)
 
 DEFAULTS = {
     "shared_buffers": "32MB", "fsync": "off", "max_wal_size": "256MB", "listen_addresses": "'127.0.0.1'",
-    "wal_level": "replica", "max_wal_senders": "6", "logging_collector": "off", "log_min_messages": "warning",
+    "wal_level": "replica", "max_wal_senders": "6", "max_replication_slots": "40", "logging_collector": "off", "log_min_messages": "warning",
     "log_line_prefix": "'%m [%p] '", "timezone": "'UTC'", "log_timezone": "'UTC'", "datestyle": "'ISO, MDY'",
 }
 
