@@ -1,5 +1,7 @@
 """What a backup of databases or tables may hold, and what it may not."""
 
+from harness import environment as env
+
 MARKERS = {"mine": "pineapple-own-4711", "sibling": "papaya-sibling-4712", "stranger": "plum-stranger-4713"}
 
 
@@ -32,3 +34,10 @@ def change_marked(server):
 def holding(root, text):
     """The objects below `root` in which the text is; of collections that are neither compressed nor encrypted."""
     return [str(path.relative_to(root)) for path in root.rglob("*") if path.is_file() and text.encode() in path.read_bytes()]
+
+
+def with_small_segments(server):
+    """WAL segments of 1 MiB, which the server removes as soon as nothing holds them."""
+    server.configure({"min_wal_size": "2MB", "max_wal_size": "8MB", "autovacuum": "off", "track_commit_timestamp": "on"})
+    env.run(server.bin / "pg_resetwal", "-D", server.data, "--wal-segsize=1")
+    return server.start()

@@ -2,8 +2,6 @@
 import threading
 import time
 
-import pytest
-
 from harness.postgres import wait_until
 from .scope import MARKERS, change_marked, holding, make_marked, marked_rows
 from .zoo import dump, leftovers, make_zoo
@@ -37,13 +35,6 @@ def test_comes_back_as_it_was(lab):
     end = before.index("\\.", start)
     assert before[:start] + before[end:] == after[:start] + after[start:][after[start:].index("\\."):]
     assert leftovers(server, daemon) == []
-
-
-@pytest.fixture
-def marked(lab):
-    server = lab.postgres(conf={"autovacuum": "off"})
-    make_marked(server)
-    return server, lab.holdfast(server)
 
 
 def test_nothing_else_is_in_it(marked):

@@ -8,29 +8,14 @@ import pytest
 from cluster.test_history import make_ledger, moments, spelled, time_of, work
 from cluster.test_wal_archive import wait_archived
 from faults.helpers import HISTORY_POINTS
-from harness import environment as env
 from harness.postgres import wait_until
-from .scope import MARKERS, change_marked, holding, make_marked
+from .scope import MARKERS, change_marked, holding, make_marked, with_small_segments
 from .test_scoped_rights import write_wal
 from .zoo import dump, leftovers
 
 COLLECTION = "nodelocal://self/archive"
 SUCCEEDED = "succeeded"
 ROWS = "SELECT id, pg_xact_commit_timestamp(xmin) FROM ledger ORDER BY 2, 1"
-
-
-def with_small_segments(server):
-    """WAL segments of 1 MiB, which the server removes as soon as nothing holds them."""
-    server.configure({"min_wal_size": "2MB", "max_wal_size": "8MB", "autovacuum": "off", "track_commit_timestamp": "on"})
-    env.run(server.bin / "pg_resetwal", "-D", server.data, "--wal-segsize=1")
-    return server.start()
-
-
-@pytest.fixture
-def marked(lab):
-    server = with_small_segments(lab.postgres(start=False))
-    make_marked(server)
-    return server, lab.holdfast(server)
 
 
 def back_up(daemon, targets="DATABASE shop", collection=COLLECTION, onto="LATEST IN ", options=""):
@@ -179,8 +164,8 @@ def test_of_other_versions(lab, version):
         assert live.value(rows, f"past{number}") == content
 
 
-def test_nothing_else_is_in_it(marked):
-    server, daemon = marked
+def test_nothing_else_is_in_it(marked_small):
+    server, daemon = marked_small
     root = daemon.collection("archive")
     plain = ", compression = 'none'"
     back_up(daemon, collection=f"{COLLECTION}/one", onto="", options=plain)
@@ -193,8 +178,8 @@ def test_nothing_else_is_in_it(marked):
     assert shared and all(name.endswith((".blocks", "/ARCHIVE")) for name in shared), shared
 
 
-def test_before_a_database_was_dropped_or_renamed(marked):
-    server, daemon = marked
+def test_before_a_database_was_dropped_or_renamed(marked_small):
+    server, daemon = marked_small
     last_commit = "SELECT timestamp FROM pg_last_committed_xact()"
     both = "DATABASE shop, other"
     back_up(daemon, both, onto="")
@@ -290,8 +275,8 @@ def test_killed_paused_and_cancelled(lab):
     wait_until(lambda: int(daemon.sql("SHOW WAL ARCHIVES").one()["protected_bytes"]) < 8_000_000, 90, "the slot moving on")
 
 
-def test_on_a_new_timeline(marked):
-    server, daemon = marked
+def test_on_a_new_timeline(marked_small):
+    server, daemon = marked_small
     cluster = "nodelocal://self/cluster"
     back_up(daemon, onto="")
     daemon.sql(f"BACKUP INTO '{cluster}'")
@@ -322,8 +307,8 @@ def test_on_a_new_timeline(marked):
     restored.check(daemon, collection=f"{COLLECTION}/restored")
 
 
-def test_encrypted(marked):
-    server, daemon = marked
+def test_encrypted(marked_small):
+    server, daemon = marked_small
     secret = ", encryption_passphrase = 'correct horse battery staple'"
     kept = Moments(server)
     back_up(daemon, onto="", options=secret + ", compression = 'none'")
@@ -343,8 +328,8 @@ def test_encrypted(marked):
     assert "passphrase" in daemon.error(f"RESTORE DATABASE shop FROM LATEST IN '{COLLECTION}' AS OF SYSTEM TIME {kept.taken[0][0]} WITH new_db_name = 'x'").message
 
 
-def test_damage_is_found(marked):
-    server, daemon = marked
+def test_damage_is_found(marked_small):
+    server, daemon = marked_small
     kept = Moments(server)
     back_up(daemon, onto="")
     change_marked(server)
@@ -371,8 +356,8 @@ def test_damage_is_found(marked):
     kept.check(daemon)
 
 
-def test_who_may_and_what_is_not_served(marked):
-    server, daemon = marked
+def test_who_may_and_what_is_not_served(marked_small):
+    server, daemon = marked_small
     server.sql("CREATE ROLE owner LOGIN; ALTER DATABASE shop OWNER TO owner")
     daemon.sql(f"CREATE EXTERNAL CONNECTION prepared AS '{COLLECTION}'")
     daemon.sql("GRANT USAGE ON EXTERNAL CONNECTION prepared TO owner")

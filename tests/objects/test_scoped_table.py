@@ -2,8 +2,6 @@
 import threading
 import time
 
-import pytest
-
 from harness.postgres import wait_until
 from .scope import MARKERS, change_marked, holding, make_marked
 from .zoo import blocks, dump, leftovers, make_zoo
@@ -11,13 +9,6 @@ from .zoo import blocks, dump, leftovers, make_zoo
 COLLECTION = "nodelocal://self/archive"
 ROWS = "SELECT md5(string_agg(t::text, '|' ORDER BY t::text)) FROM {} t"
 UNRESOLVED = "failed to resolve targets specified in the BACKUP stmt: "
-
-
-@pytest.fixture
-def marked(lab):
-    server = lab.postgres(conf={"autovacuum": "off"})
-    make_marked(server)
-    return server, lab.holdfast(server)
 
 
 def backup(daemon, tables, onto="", collection=COLLECTION, options="", **more):

@@ -5,20 +5,13 @@ import pytest
 
 from harness.postgres import wait_until
 from harness.wire import SqlError
-from .scope import MARKERS, change_marked, holding, make_marked
-from .test_scoped_history import back_up, churn, now, windows, with_small_segments
+from .scope import MARKERS, change_marked, holding, make_marked, with_small_segments
+from .test_scoped_history import back_up, churn, now, windows
 from .zoo import dump, leftovers
 
 COLLECTION = "nodelocal://self/archive"
 SUCCEEDED = "succeeded"
 ROWS = "SELECT md5(string_agg(m::text, '|' ORDER BY m::text)) FROM {} m"
-
-
-@pytest.fixture
-def marked(lab):
-    server = with_small_segments(lab.postgres(start=False))
-    make_marked(server)
-    return server, lab.holdfast(server)
 
 
 class TableMoments:
@@ -42,8 +35,8 @@ class TableMoments:
             self.server.sql("DROP DATABASE rescue")
 
 
-def test_moments_of_tables_and_nothing_of_others(marked):
-    server, daemon = marked
+def test_moments_of_tables_and_nothing_of_others(marked_small):
+    server, daemon = marked_small
     root = daemon.collection("archive")
     server.sql("CREATE TABLE parted (id serial, at int, wide text) PARTITION BY RANGE (at);"
                "CREATE TABLE parted_1 PARTITION OF parted FOR VALUES FROM (0) TO (100);"
@@ -84,8 +77,8 @@ def change_marked_others(server):
         server.sql(f"TRUNCATE {table}; INSERT INTO {table} SELECT g, '{MARKERS[table]} new' FROM generate_series(1, 300) g", database)
 
 
-def test_a_file_that_neither_layer_knows_is_refused(marked):
-    server, daemon = marked
+def test_a_file_that_neither_layer_knows_is_refused(marked_small):
+    server, daemon = marked_small
     back_up(daemon, "TABLE shop.mine, shop.sibling", onto="")
     kept = TableMoments(server, "mine", "sibling")
     kept.take()
@@ -112,8 +105,8 @@ def test_a_file_that_neither_layer_knows_is_refused(marked):
     assert error.sqlstate == "22023" and "had a file then" in error.message, error
 
 
-def test_a_catalog_that_was_rewritten_twice(marked):
-    server, daemon = marked
+def test_a_catalog_that_was_rewritten_twice(marked_small):
+    server, daemon = marked_small
     back_up(daemon, "TABLE shop.mine", onto="")
     moments = []
     for catalog in ("pg_class", "pg_attribute", "pg_statistic"):
@@ -131,8 +124,8 @@ def test_a_catalog_that_was_rewritten_twice(marked):
     assert leftovers(server, daemon) == []
 
 
-def test_what_joined_or_left_the_tables(marked):
-    server, daemon = marked
+def test_what_joined_or_left_the_tables(marked_small):
+    server, daemon = marked_small
     server.sql("CREATE TABLE parted (id int, at int) PARTITION BY RANGE (at);"
                "CREATE TABLE outside AS SELECT g AS id, g % 100 AS at FROM generate_series(1, 5000) g", "shop")
     server.sql("CREATE TABLE beside AS SELECT generate_series(1, 10) AS id", "other")
@@ -189,8 +182,8 @@ def test_a_partition_that_left_and_is_vacuumed_while_the_layer_is_taken(lab):
     daemon.sql(f"VERIFY BACKUP LATEST IN '{COLLECTION}'")
 
 
-def test_killed_while_its_history_is_stored(marked):
-    server, daemon = marked
+def test_killed_while_its_history_is_stored(marked_small):
+    server, daemon = marked_small
     back_up(daemon, "TABLE shop.mine", onto="")
     kept = TableMoments(server, "mine")
     server.sql("UPDATE mine SET t = 'one' WHERE id % 3 = 0", "shop")
@@ -267,8 +260,8 @@ class Changes:
 
 
 @pytest.mark.parametrize("seed", (1, 2))
-def test_a_moment_is_right_or_refused(marked, seed):
-    server, daemon = marked
+def test_a_moment_is_right_or_refused(marked_small, seed):
+    server, daemon = marked_small
     changes = Changes(server, seed)
     targets = "TABLE shop.wide, shop.parted"
     back_up(daemon, targets, onto="", options=", compression = 'none'")
@@ -301,8 +294,8 @@ def test_a_moment_is_right_or_refused(marked, seed):
     assert leftovers(server, daemon) == []
 
 
-def test_tables_beside_a_whole_database(marked):
-    server, daemon = marked
+def test_tables_beside_a_whole_database(marked_small):
+    server, daemon = marked_small
     targets = "TABLE shop.mine, other.*"
     back_up(daemon, targets, onto="")
     kept = TableMoments(server, "mine")

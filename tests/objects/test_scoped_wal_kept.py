@@ -1,26 +1,17 @@
 """What PostgreSQL keeps for the next layer of databases with revision history, how much of it, and what is said when it is gone."""
 import shutil
 
-import pytest
-
 from cluster.test_wal_archive import wait_archived
 from harness.postgres import wait_until
-from .scope import change_marked, make_marked
-from .test_scoped_history import Moments, back_up, churn, now, windows, with_small_segments
+from .scope import change_marked, make_marked, with_small_segments
+from .test_scoped_history import Moments, back_up, churn, now, windows
 from .test_scoped_rights import write_wal
 
 COLLECTION = "nodelocal://self/archive"
 
 
-@pytest.fixture
-def marked(lab):
-    server = with_small_segments(lab.postgres(start=False))
-    make_marked(server)
-    return server, lab.holdfast(server)
-
-
-def test_wal_is_kept_until_the_next_layer(marked):
-    server, daemon = marked
+def test_wal_is_kept_until_the_next_layer(marked_small):
+    server, daemon = marked_small
     kept = Moments(server)
     back_up(daemon, onto="")
     for _ in range(2):
@@ -42,8 +33,8 @@ def test_wal_is_kept_until_the_next_layer(marked):
     kept.check(daemon, f"'{daemon.fulls('archive')[0]}'")
 
 
-def test_each_chain_has_its_own(marked):
-    server, daemon = marked
+def test_each_chain_has_its_own(marked_small):
+    server, daemon = marked_small
     chains = {}
     for name in ("shop", "other"):
         chains[name] = Moments(server, name)
@@ -68,8 +59,8 @@ def test_each_chain_has_its_own(marked):
     wait_until(lambda: int(daemon.sql("SHOW WAL ARCHIVES").one()["protected_bytes"] or 1 << 30) < 8_000_000, 90, "the slot moving on")
 
 
-def test_tables_of_databases_of_one_template_are_not_the_same(marked):
-    server, daemon = marked
+def test_tables_of_databases_of_one_template_are_not_the_same(marked_small):
+    server, daemon = marked_small
     server.sql("CREATE DATABASE twin TEMPLATE shop")
     for database in ("shop", "twin"):
         back_up(daemon, f"TABLE {database}.mine", onto="")
@@ -79,8 +70,8 @@ def test_tables_of_databases_of_one_template_are_not_the_same(marked):
         assert back_up(daemon, f"TABLE {database}.mine", onto=f"'{full}' IN ") == []
 
 
-def test_a_late_layer_of_the_chain_before_does_not_let_go(marked):
-    server, daemon = marked
+def test_a_late_layer_of_the_chain_before_does_not_let_go(marked_small):
+    server, daemon = marked_small
     back_up(daemon, onto="")
     (before,) = daemon.fulls("archive")
     back_up(daemon, onto="")
@@ -148,8 +139,8 @@ def test_a_slot_that_may_keep_little(lab):
     kept.check(daemon)
 
 
-def test_after_the_archive_was_dropped(marked):
-    server, daemon = marked
+def test_after_the_archive_was_dropped(marked_small):
+    server, daemon = marked_small
     kept = Moments(server)
     back_up(daemon, onto="")
     change_marked(server)
