@@ -65,8 +65,8 @@ class Bench(Pair):
                              "-D", target, "-Ft", "-X", "stream", "-c", "fast", f"--compress={compress}"], self.source.pid())
         return sample
 
-    def machine(self, larger=None):
-        return report.machine(self.source, env.run("pgbackrest", "version").stdout.strip(), ROUNDS, larger)
+    def machine(self, source=None, larger=None):
+        return report.machine(source or self.source, env.run("pgbackrest", "version").stdout.strip(), ROUNDS, larger)
 
     # -- the measurements. Each may answer a description of the machine of its own.
 

@@ -28,6 +28,7 @@ class DecoderBench:
         self.server.sql("ALTER SYSTEM SET full_page_writes = off")
         self.server.sql("SELECT pg_reload_conf()")
         self.ranges[small] = self.written(lambda start: self.transactions(start, WAL_BYTES_AT_SCALE_200[small] * scale // 200))
+        self.machine = bench.machine(self.server)
         self.server.stop()
 
     def written(self, write):
@@ -61,6 +62,9 @@ class DecoderBench:
             dumped, _ = measure([self.server.bin / "pg_waldump", "--quiet", "--path", wal, "--start", start, "--end", end])
             dumped.stored = size
             self.note(group, "pg_waldump --quiet", dumped)
+
+    def finish(self):
+        return self.machine
 
     def close(self):
         self.server.stop("immediate")

@@ -31,6 +31,7 @@ class PitrBench:
         self.daemon.sql(f"BACKUP INTO '{COLLECTION}' WITH revision_history")
         self.write_wal(WAL_BYTES_AT_SCALE_200 * scale // 200)
         self.content = self.source.sql(CONTENT, "pgbench").rows
+        self.machine = bench.machine(self.source)
         self.prepare()
 
     def write_wal(self, size):
@@ -97,6 +98,9 @@ class PitrBench:
     def round(self):
         for tool in TOOLS:
             self.note("pitr", tool, self.recover(tool))
+
+    def finish(self):
+        return self.machine
 
     def close(self):
         self.daemon.stop()
