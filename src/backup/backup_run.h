@@ -112,6 +112,9 @@ class BackupRun final : private CopyObserver {
   Bytes read_control_bytes(postgres::ControlFile& control);
   postgres::TimelinePath standby_path(const postgres::ControlFile& control);
   void write_out_replayed_pages();
+  ScopeListing list_end_of_scope() const;
+  postgres::Lsn list_scope_of_standby();
+  void wait_until_replayed(postgres::Lsn position);
   void require_sound_copies(postgres::WalRange range);
   bool has_all_files(const postgres::DatabaseFiles& files) const;
   std::optional<Time> last_commit(const postgres::WalRange& range);
