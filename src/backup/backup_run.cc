@@ -382,7 +382,10 @@ void BackupRun::stop_backup() {
   if (has_scoped_history()) mark_end();
   // Before, because what is committed behind the stop LSN is not in the backup.
   manifest_.set_end_time_us(microseconds(environment_.clock->now()));
-  const auto stopped = session_->finish(stop_);
+  auto stopped = session_->finish(stop_);
+  // A standby says where its pages are consistent now. Recovery of the backup ends where its
+  // control file says, and no commit behind that is in it.
+  if (session_->from_standby()) stopped.stop = std::min(stopped.stop, consistent_from_);
   *manifest_.mutable_stop() = proto_lsn(stopped.stop, stopped.timeline);
   manifest_.set_backup_label(stopped.backup_label);
   manifest_.set_tablespace_map(stopped.tablespace_map);

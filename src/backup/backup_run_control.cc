@@ -61,6 +61,7 @@ void BackupRun::copy_control_file() {
       }
     }
     store_control_file(place(), compression_of(spec_), i, content, copy_, stop_);
+    consistent_from_ = control.min_recovery_point;
     return;
   }
   throw Error(sqlstate::kUndefinedFile,
