@@ -1,6 +1,5 @@
 #include "restore/replayed_tablespaces.h"
 
-#include <dirent.h>
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <sys/stat.h>

@@ -1,4 +1,6 @@
 """Tablespaces that only the WAL knows of: replay of CREATE TABLESPACE goes to the directory that the live server has."""
+import shutil
+
 import pytest
 
 from harness.digest import assert_same, digest
@@ -177,3 +179,44 @@ def test_a_free_place_is_taken_until_a_server_is_started_there(lab):
     server.start()
     wait_until(server.ready, 60, "the restored server answering")
     assert_same(before, content(server))
+
+
+def test_a_layer_of_the_past_and_a_restore_that_is_killed(lab):
+    source = make_ledger(lab)
+    daemon = lab.holdfast(source)
+    daemon.sql(f"BACKUP INTO '{COLLECTION}' WITH revision_history")
+    space, place, target = lab.directory("space"), lab.root / "place", lab.root / "copy"
+    source.sql(f"CREATE TABLESPACE space LOCATION '{space}'")
+    source.sql(FILL, "bank")
+    work(source, "first", clients=1, transfers=5)
+    before, moment, held = content(source), spelled(ledger(source)[-1][1]), held_by(space)
+    wait_archived(daemon, source)
+    result = daemon.sql(f"BACKUP INTO LATEST IN '{COLLECTION}' AS OF SYSTEM TIME {moment} WITH revision_history")
+    assert any('tablespace "space" was made after the layer' in text for _, text in result.notices), result.notices
+    oid = source.value("SELECT oid FROM pg_tablespace WHERE spcname = 'space'")
+    statement = f"RESTORE FROM LATEST IN '{COLLECTION}' WITH data_directory = '{target}', tablespace_mapping = '{oid}={place}'"
+    for point in ("restore.after_create", "restore.after_recovery_files"):
+        daemon.restart(pause_point=f"{point}=pause@*")
+        job = daemon.detached(statement + ", detached")
+        daemon.wait_job(job, "paused")
+        assert place.exists()
+        daemon.sql(f"CANCEL JOB {job}")
+        daemon.wait_job(job, "canceled")
+        assert not place.exists() and not target.exists()
+        daemon.restart(pause_point=f"{point}=kill")
+        with pytest.raises(ConnectionError):
+            daemon.sql(statement)
+        daemon.wait_killed()
+        daemon.pause_point = None
+        daemon.start()
+        daemon.wait_job(int(daemon.jobs()[0]["job_id"]))
+        server = lab.adopt(Postgres(lab.directory(f"server {point}", 0o755), data=target))
+        server.configure({"port": server.port, "unix_socket_directories": f"'{server.sockets}'"})
+        server.start()
+        wait_until(server.ready, 60, "the restored server answering")
+        assert location(server, oid) == str(place)
+        assert_same(before, content(server))
+        server.stop()
+        shutil.rmtree(target)
+        shutil.rmtree(place)
+    assert held_by(space) == held

@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from harness.postgres import wait_until
+from harness.postgres import bin_directory, wait_until
 from harness.standby import make_standby, wait_job_of_standby, wait_replayed
 from .scope import MARKERS, change_marked, holding, make_marked
 from .zoo import dump, make_zoo
@@ -65,6 +65,34 @@ def test_tables_in_full_and_incrementally(pair):
     assert daemon.sql(f"BACKUP TABLE shop.mine INTO LATEST IN '{COLLECTION}'").one()["status"] == "succeeded"
     daemon.sql(f"RESTORE TABLE shop.mine FROM LATEST IN '{COLLECTION}' WITH new_table_name = 'again'")
     assert standby.value(ROWS.format("again"), "shop") == standby.value(ROWS.format("mine"), "shop")
+
+
+@pytest.mark.parametrize("version", [13, 18])
+def test_of_other_versions(lab, version):
+    """Restored into a server of version 15, which takes older ones only."""
+    primary = lab.postgres(name="primary", version=version, conf={"autovacuum": "off"})
+    make_marked(primary)
+    standby = make_standby(lab, primary)
+    daemon = lab.holdfast(standby)
+    for onto in ("", "LATEST IN"):
+        wait_replayed(standby, primary)
+        content = primary.value(ROWS.format("mine"), "shop")
+        back_up(daemon, primary, f"TABLE shop.mine INTO {onto}")
+        if not onto:
+            change_marked(primary)
+    assert daemon.sql(f"SHOW BACKUP VALIDATE FROM LATEST IN '{COLLECTION}'").rows == [["No problems found!"]]
+    assert daemon.sql(f"SHOW BACKUP FROM LATEST IN '{COLLECTION}' WITH check_files").dicts()[-1]["backup_type"] == "incremental"
+    if version > 15:
+        return
+    daemon.stop()
+    live = lab.postgres(name="live")
+    live.sql("CREATE DATABASE rescue")
+    restorer = lab.holdfast(live, "restorer", start=False, arguments=["--pg-bin", str(bin_directory(version))])
+    restorer.io = daemon.io
+    restorer.start()
+    restorer.sql(f"RESTORE TABLE shop.mine FROM LATEST IN '{COLLECTION}' WITH into_db = 'rescue'")
+    assert live.value(ROWS.format("mine"), "rescue") == content
+    live.amcheck()
 
 
 def test_a_database_in_full_and_incrementally(lab):
