@@ -74,11 +74,15 @@ class LayoutMaker {
       TablespaceTarget target{
           .oid = oid, .location = location, .build = {}, .version_directory = version};
       bool mapped = false;
+      bool by_oid = false;
       for (std::size_t i = 0; i < used.size(); ++i) {
         const auto& entry = request_.tablespace_mapping[i];
         if (!maps(entry, oid, location)) continue;
         used[i] = true;
         mapped = true;
+        // A location may have been that of several, one after the other; an OID never was.
+        if (by_oid) continue;
+        by_oid = entry.from() != location;
         target.location = entry.to();
       }
       place(target, mapped);

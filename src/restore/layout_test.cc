@@ -132,6 +132,26 @@ TEST(Layout, ATablespaceThatReplayMakesIsLaidOutEmptyWhereItIsMapped) {
   EXPECT_THROW(make_layout(lab.manifest(), request), Error);
 }
 
+TEST(Layout, AnOidTellsTablespacesOfOneLocationApart) {
+  RestoreLab lab;
+  const std::string location = lab.manifest().tablespaces(0).location();
+  LayoutRequest request = into("/r");
+  auto& made = request.replayed.emplace_back();
+  made.set_oid(16500);
+  made.set_location(location);
+  for (const bool first : {true, false}) {
+    request.tablespace_mapping.resize(2);
+    request.tablespace_mapping[first ? 0 : 1].set_from("16500");
+    request.tablespace_mapping[first ? 0 : 1].set_to("/second");
+    request.tablespace_mapping[first ? 1 : 0].set_from(location);
+    request.tablespace_mapping[first ? 1 : 0].set_to("/first");
+    const Layout layout = make_layout(lab.manifest(), request);
+    ASSERT_EQ(layout.tablespaces.size(), 2U);
+    EXPECT_EQ(layout.tablespaces[0].location, "/first");
+    EXPECT_EQ(layout.tablespaces[1].location, "/second");
+  }
+}
+
 TEST(Layout, TwoTablespacesDoNotShareAPlace) {
   RestoreLab lab;
   auto& second = *lab.manifest().add_tablespaces();

@@ -220,3 +220,32 @@ def test_a_layer_of_the_past_and_a_restore_that_is_killed(lab):
         shutil.rmtree(target)
         shutil.rmtree(place)
     assert held_by(space) == held
+
+
+def test_one_location_of_two_tablespaces_one_after_the_other(lab):
+    source = make_ledger(lab)
+    space = lab.directory("space")
+    source.sql(f"CREATE TABLESPACE first LOCATION '{space}'")
+    source.sql("CREATE TABLE early TABLESPACE first AS SELECT generate_series(1, 500) AS id", "bank")
+    daemon = lab.holdfast(source)
+    daemon.sql(f"BACKUP INTO '{COLLECTION}' WITH revision_history")
+    source.sql("DROP TABLE early", "bank")
+    source.sql("DROP TABLESPACE first")
+    source.sql(f"CREATE TABLESPACE space LOCATION '{space}'")
+    source.sql(FILL, "bank")
+    work(source, "first", clients=1, transfers=5)
+    oid = source.value("SELECT oid FROM pg_tablespace WHERE spcname = 'space'")
+    before, moment, held = content(source), spelled(ledger(source)[-1][1]), held_by(space)
+    wait_archived(daemon, source)
+    one, other = lab.root / "one", lab.root / "other"
+    error = refused(daemon, lab.root / "copy", moment, f", tablespace_mapping = '{space}={one}'")
+    assert error.sqlstate == "55000" and f"'{oid}=/new/path'" in error.hint, error
+    server = restore(lab, daemon, source, "copy", moment, f", tablespace_mapping = '{oid}={other},{space}={one}'")
+    assert location(server, oid) == str(other)
+    assert_same(before, content(server))
+    server.stop()
+    daemon.sql(f"BACKUP INTO '{COLLECTION}' AS OF SYSTEM TIME {moment}")
+    server = restore(lab, daemon, source, "of the full", None, f", tablespace_mapping = '{space}={lab.root / 'third'}'")
+    assert location(server, oid) == str(lab.root / "third")
+    assert_same(before, content(server))
+    assert held_by(space) == held
