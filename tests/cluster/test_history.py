@@ -6,7 +6,6 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 
-from harness.digest import assert_same, digest
 from harness.postgres import Postgres, wait_until
 from .test_wal_archive import flushed, wait_archived
 
