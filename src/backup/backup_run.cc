@@ -220,6 +220,10 @@ void BackupRun::connect() {
   if (environment_.archives != nullptr && !spec_.apart()) {
     environment_.archives->require_same_key(spec_.collection_uri(), keys_.wal);
   }
+  if (has_scoped_history() &&
+      connection.query("SELECT pg_catalog.pg_is_in_recovery()", stop_).boolean(0, 0)) {
+    throw no_scoped_history_on_standby();
+  }
   server_ = postgres::read_server_facts(connection, stop_);
   outside_files_ =
       postgres::find_config_files(connection, environment_.data_directory, stop_).outside;
@@ -251,9 +255,6 @@ void BackupRun::start_backup() {
       "SELECT pg_catalog.set_config(name, '0', false) FROM pg_catalog.pg_settings"
       " WHERE name IN ('idle_session_timeout', 'statement_timeout', 'lock_timeout')",
       stop_);
-  if (scoped() && connection.query("SELECT pg_catalog.pg_is_in_recovery()", stop_).boolean(0, 0)) {
-    throw no_scope_on_standby();
-  }
   manifest_.set_oldest_transaction(oldest_transaction(connection, stop_));
   session_ = postgres::BackupSession::start(
       std::move(connection),
@@ -376,18 +377,21 @@ void BackupRun::copy_files() {
 
 void BackupRun::stop_backup() {
   enter("stopping the backup");
-  if (scoped()) {
-    scope_at_end_ = list_scope(connect_options(), spec_.scope(), ScopeMoment::End, stop_);
-  }
+  // That of a standby was listed before its control file was copied.
+  if (scoped() && !session_->from_standby()) scope_at_end_ = list_end_of_scope();
   if (has_scoped_history()) mark_end();
   // Before, because what is committed behind the stop LSN is not in the backup.
   manifest_.set_end_time_us(microseconds(environment_.clock->now()));
-  const auto stopped = session_->finish(stop_);
+  auto stopped = session_->finish(stop_);
+  // A standby says where its pages are consistent now. Recovery of the backup ends where its
+  // control file says, and no commit behind that is in it.
+  if (session_->from_standby()) stopped.stop = std::min(stopped.stop, consistent_from_);
   *manifest_.mutable_stop() = proto_lsn(stopped.stop, stopped.timeline);
   manifest_.set_backup_label(stopped.backup_label);
   manifest_.set_tablespace_map(stopped.tablespace_map);
   if (scoped()) {
-    scope_after_ = list_scope(connect_options(), spec_.scope(), ScopeMoment::End, stop_);
+    if (session_->from_standby()) wait_until_replayed(stopped.stop);
+    scope_after_ = list_end_of_scope();
     store_scope(spec_.scope(), scope_at_end_, manifest_);
   }
 }

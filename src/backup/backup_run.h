@@ -112,6 +112,9 @@ class BackupRun final : private CopyObserver {
   Bytes read_control_bytes(postgres::ControlFile& control);
   postgres::TimelinePath standby_path(const postgres::ControlFile& control);
   void write_out_replayed_pages();
+  ScopeListing list_end_of_scope() const;
+  postgres::Lsn list_scope_of_standby();
+  void wait_until_replayed(postgres::Lsn position);
   void require_sound_copies(postgres::WalRange range);
   bool has_all_files(const postgres::DatabaseFiles& files) const;
   std::optional<Time> last_commit(const postgres::WalRange& range);
@@ -148,10 +151,11 @@ class BackupRun final : private CopyObserver {
   ScopeListing scope_at_end_;
   ScopeListing scope_after_;
   CopyState copy_;
-  postgres::Lsn read_until_;      // where the server was when the last file had been read
-  bool databases_copied_ = true;  // meanwhile, as files; false: surely not
-  bool reused_ = false;           // the ledger has all that earlier attempts left
-  std::string phase_;             // changes only while no worker runs
+  postgres::Lsn consistent_from_;  // of a standby: where its copied control file ends recovery
+  postgres::Lsn read_until_;       // where the server was when the last file had been read
+  bool databases_copied_ = true;   // meanwhile, as files; false: surely not
+  bool reused_ = false;            // the ledger has all that earlier attempts left
+  std::string phase_;              // changes only while no worker runs
 
   std::atomic<std::uint64_t> bytes_done_{0};
   std::uint64_t bytes_total_ = 0;

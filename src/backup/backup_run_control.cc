@@ -7,11 +7,13 @@
 #include "backup/backup_run.h"
 #include "backup/backup_run_internal.h"
 #include "backup/base_layer.h"
+#include "backup/changed_databases.h"
 #include "base/assert.h"
 #include "base/error.h"
 #include "base/log.h"
 #include "io/file.h"
 #include "postgres/instance.h"
+#include "postgres/wal_position.h"
 
 namespace holdfast::backup {
 
@@ -26,24 +28,40 @@ constexpr std::chrono::milliseconds kControlFileWait{50};
 constexpr std::chrono::minutes kLongestReplay{10};
 constexpr std::chrono::seconds kReplayPause{1};
 
+Error not_replayed(postgres::Lsn listed, const postgres::ControlFile& control) {
+  return Error(sqlstate::kObjectNotInPrerequisiteState,
+               "the standby has not replayed what it had received when the backup's tables were "
+               "listed")
+      .detail(fmt::format("Its pages are consistent from {} on instead of {}.",
+                          to_string(control.min_recovery_point), to_string(listed)))
+      .hint("Where replay is paused, let it go on (pg_wal_replay_resume()), and try again.");
+}
+
 }  // namespace
 
 void BackupRun::copy_control_file() {
   for (std::size_t i = 0; i < copy_.files.size(); ++i) {
     if (copy_.files.kind(i) != manifest::FILE_KIND_CONTROL) continue;
     postgres::ControlFile control;
+    const postgres::Lsn listed = list_scope_of_standby();
     Bytes content = read_control_bytes(control);
-    if (base_ && session_->from_standby()) {
+    if ((base_ && session_->from_standby()) || listed.valid()) {
       enter("waiting for the standby to replay");
       const auto deadline = std::chrono::steady_clock::now() + kLongestReplay;
-      while (!has_replayed(*base_, control, standby_path(control))) {
-        if (std::chrono::steady_clock::now() >= deadline) throw not_replayed(*base_, control);
+      const auto has_base = [&] {
+        return !base_ || has_replayed(*base_, control, standby_path(control));
+      };
+      while (control.min_recovery_point < listed || !has_base()) {
+        if (std::chrono::steady_clock::now() >= deadline) {
+          throw has_base() ? not_replayed(listed, control) : not_replayed(*base_, control);
+        }
         write_out_replayed_pages();
         stop_.sleep(kReplayPause);
         content = read_control_bytes(control);
       }
     }
     store_control_file(place(), compression_of(spec_), i, content, copy_, stop_);
+    consistent_from_ = control.min_recovery_point;
     return;
   }
   throw Error(sqlstate::kUndefinedFile,
@@ -71,6 +89,47 @@ Bytes BackupRun::read_control_bytes(postgres::ControlFile& control) {
 postgres::TimelinePath BackupRun::standby_path(const postgres::ControlFile& control) {
   return read_timeline_path(*store_, environment_.data_directory, control_.system_identifier,
                             std::max(session_->timeline(), control.min_recovery_timeline), stop_);
+}
+
+ScopeListing BackupRun::list_end_of_scope() const {
+  return list_scope(connect_options(), spec_.scope(), ScopeMoment::End, stop_);
+}
+
+/// A standby's catalogs show what is replayed. A restore of the backup ends where its control file
+/// says that the pages are consistent, which may be earlier: so what is in scope is listed first,
+/// and the control file must be of a later moment than the listing. That the listing behind the
+/// backup's end says the same makes it that of the moment in between, too. Returns a position
+/// behind everything that the listing has seen; zero where none is needed, which is on a primary,
+/// and for whole databases.
+postgres::Lsn BackupRun::list_scope_of_standby() {
+  if (!scoped() || !session_->from_standby()) return {};
+  scope_at_end_ = list_end_of_scope();
+  if (scope_at_end_.tables.empty()) return {};
+  auto connection = postgres::Connection::open(connect_options(), stop_);
+  // A commit can be seen before its replay is over and counted, but not before it was received.
+  const auto received = postgres::wal_position(connection, "", stop_);
+  if (!received) {
+    throw Error(sqlstate::kObjectNotInPrerequisiteState,
+                "the standby receives no WAL, so the moment of its catalogs is not known")
+        .hint(
+            "Back up whole databases, or the cluster; or let the standby stream "
+            "(primary_conninfo).");
+  }
+  return std::max(received->flushed, server_position(connection, stop_));
+}
+
+/// What was replayed up to there is seen by whoever looks then.
+void BackupRun::wait_until_replayed(postgres::Lsn position) {
+  auto connection = postgres::Connection::open(connect_options(), stop_);
+  const auto deadline = std::chrono::steady_clock::now() + kLongestReplay;
+  while (server_position(connection, stop_) < position) {
+    if (std::chrono::steady_clock::now() >= deadline) {
+      throw Error(sqlstate::kObjectNotInPrerequisiteState,
+                  fmt::format("the standby has not replayed WAL up to {}, where its backup ends",
+                              to_string(position)));
+    }
+    stop_.sleep(kControlFileWait);
+  }
 }
 
 /// A restartpoint also moves the control file's position on to what is replayed.

@@ -99,7 +99,7 @@ void BackupRun::keep_scoped_history() {
   ensure_archive(WalArchiveMode::Maps, {});
   auto connection = postgres::Connection::open(connect_options(), stop_);
   const auto position = postgres::wal_position(connection, "", stop_);
-  if (!position) throw no_scope_on_standby();
+  if (!position) throw no_scoped_history_on_standby();
   // The start of the backup, which is not known yet, is behind this.
   environment_.archives->hold(spec_.collection_uri(),
                               {.owner = hold_of_job(job_.id()),

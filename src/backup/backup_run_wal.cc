@@ -20,6 +20,13 @@
 #include "postgres/relation_path.h"
 
 namespace holdfast::backup {
+namespace {
+
+/// Behind the header of a segment's first page. Source: PostgreSQL
+/// src/include/access/xlog_internal.h (XLogLongPageHeaderData).
+constexpr std::uint64_t kFirstRecordOfSegment = 40;
+
+}  // namespace
 
 void notice_other_lock(const BackupEnvironment& environment, const proto::BackupJobSpec& spec,
                        jobs::JobContext& job) {
@@ -106,7 +113,9 @@ void BackupRun::wait_for_wal() {
   // end. On a primary the switch to a new segment is; the end that a standby gives may be the very
   // end of a segment. Source: PostgreSQL src/backend/access/transam/xlogrecovery.c
   // (recoveryStopsBefore; recoveryStopsAfter looks at commits only).
-  if (session_->from_standby() && end.value % control_.wal_segment_bytes == 0) ++end.value;
+  if (session_->from_standby() && end.value % control_.wal_segment_bytes == 0) {
+    end.value += kFirstRecordOfSegment;
+  }
   if (scoped()) end = scoped_wal_end(end, control_.wal_segment_bytes);
   wal_->finish(end, stop_);
   if (scoped()) {

@@ -23,10 +23,11 @@ class PastCluster {
  public:
   virtual ~PastCluster() = default;
 
-  /// The layer that it was laid out of, with all WAL up to the moment in its list of WAL.
+  /// The layer that it was laid out of, with all WAL up to the moment in its list of WAL, and those
+  /// tablespaces in its list that this WAL makes.
   virtual const collection::proto::Manifest& origin() const = 0;
   /// Nothing in it changes before start(). Its control file is of the state "shut down in
-  /// recovery"; its tablespaces lie elsewhere than the origin's.
+  /// recovery"; its tablespaces lie elsewhere than the origin's, some of them in pg_tblspc itself.
   virtual std::filesystem::path data_directory() const = 0;
   /// Below which the configuration files from outside the data directory are, under the absolute
   /// paths that they had.

@@ -159,14 +159,16 @@ void add_files(const ScopeListing& listing, std::uint32_t database,
 
 }  // namespace
 
-Error no_scope_on_standby() {
+Error no_scoped_history_on_standby() {
   return Error(sqlstate::kFeatureNotSupported,
-               "BACKUP DATABASE and BACKUP TABLE on a standby are not supported yet")
+               "BACKUP DATABASE and BACKUP TABLE with revision_history on a standby are not "
+               "supported yet")
       .detail(
-          "Which files such a backup consists of is asked of the catalogs at its end. Those of a "
-          "standby show what is replayed, which is another moment than the one that its backup "
-          "ends at.")
-      .hint("Take the backup on the primary, or the whole cluster's on the standby.");
+          "Each layer of their history ends with a commit of its own, and a standby commits "
+          "nothing.")
+      .hint(
+          "Leave the option out; or take the backup on the primary, or the whole cluster's on the "
+          "standby.");
 }
 
 ScopeListing list_scope(const postgres::ConnectOptions& connect, const Scope& scope,

@@ -35,8 +35,8 @@ struct ScopeListing {
 /// When a listing is made, for the words of errors.
 enum class ScopeMoment { Start, End };
 
-/// Why BACKUP DATABASE and BACKUP TABLE are refused on a standby.
-Error no_scope_on_standby();
+/// Why BACKUP DATABASE and BACKUP TABLE with revision history are refused on a standby.
+Error no_scoped_history_on_standby();
 
 /// Looks a scope up. Throws kInvalidCatalogName, kUndefinedTable when something of it is not there
 /// (any more). `connect` is changed only in its database.

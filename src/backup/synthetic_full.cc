@@ -6,8 +6,10 @@
 #include <algorithm>
 #include <atomic>
 #include <chrono>
+#include <filesystem>
 #include <memory>
 #include <optional>
+#include <string>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -192,7 +194,7 @@ class SyntheticFullRun final : private CopyObserver {
       request.outside_files.emplace_back(file.path());
     }
     Plan plan = make_plan(request, stop_);
-    for (auto& tablespace : plan.tablespaces) add_tablespace(tablespace.oid());
+    add_tablespaces(plan);
     copy_.files = std::move(plan.files);
     copy_.files.number(nullptr);
     copy_.done.assign(copy_.files.total_frames(), false);
@@ -384,14 +386,20 @@ class SyntheticFullRun final : private CopyObserver {
     *layer_.mutable_recovery_target() = collection::to_proto(*target_);
   }
 
-  void add_tablespace(std::uint32_t oid) {
-    const auto& known = cluster_->origin().tablespaces();
-    const auto found = std::ranges::find(known, oid, &manifest::Tablespace::oid);
-    if (found == known.end()) {
-      throw Error(sqlstate::kDataCorrupted,
-                  fmt::format("where tablespace {} was is not known", oid));
+  /// With the places that they have in the origin. One that replay made is a directory here.
+  void add_tablespaces(const Plan& plan) {
+    const auto links = cluster_->data_directory() / "pg_tblspc";
+    for (const auto& known : cluster_->origin().tablespaces()) {
+      const auto there = std::filesystem::symlink_status(links / std::to_string(known.oid()));
+      if (std::filesystem::exists(there)) *layer_.add_tablespaces() = known;
     }
-    *layer_.add_tablespaces() = *found;
+    for (const auto& linked : plan.tablespaces) {
+      const auto& listed = layer_.tablespaces();
+      const auto found = std::ranges::find(listed, linked.oid(), &manifest::Tablespace::oid);
+      if (found != listed.end()) continue;
+      throw Error(sqlstate::kDataCorrupted,
+                  fmt::format("where tablespace {} was is not known", linked.oid()));
+    }
   }
 
   /// The files that replay would copy once more are those of the moment.

@@ -143,8 +143,8 @@ class WalLayerRun {
       if (known) continue;
       job_.notice(fmt::format(
           "tablespace \"{}\" was made after the layer \"{}\": if that was before the moment, a "
-          "restore of this layer makes it in its original directory, and refuses where that has "
-          "files",
+          "restore of this layer makes it in its original directory, or where tablespace_mapping "
+          "says, and refuses where another server has it",
           there.text(row, 1), past().layer()));
     }
   }

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <optional>
 #include <utility>
 
@@ -36,6 +37,11 @@ class WorkshopCluster final : public backup::PastCluster {
                                  .files = io::FileSystem::real(),
                                  .workers = request.workers});
     workshop_->recover_and_stop(request.report, stop);
+    for (const auto& made : workshop_->made_tablespaces()) {
+      auto& known = *chain_.back().mutable_tablespaces();
+      const auto same = [&](const auto& space) { return space.oid() == made.oid(); };
+      if (std::ranges::none_of(known, same)) *known.Add() = made;
+    }
   }
 
   const collection::proto::Manifest& origin() const override { return chain_.back(); }

@@ -49,9 +49,6 @@ constexpr std::chrono::seconds kPostgresEpoch{946'684'800};
 // Source: PostgreSQL src/include/commands/dbcommands_xlog.h.
 constexpr std::uint8_t kDatabaseCopy = 0x00;
 
-// Source: PostgreSQL src/include/commands/tablespace.h.
-constexpr std::uint8_t kTablespaceCreate = 0x00;
-
 /// Takes fields off the front of a record's main data.
 class Fields {
  public:
@@ -194,19 +191,6 @@ std::optional<std::string_view> restore_point_name(const WalRecord& record) {
   }
   const std::string_view name = as_text(record.main_data.subspan(sizeof(std::int64_t)));
   return name.substr(0, name.find('\0'));
-}
-
-std::optional<TablespaceCreation> parse_tablespace_creation(const WalRecord& record) {
-  if (record.resource_manager != rmgr::kTablespace ||
-      (record.info & kInfoOwnBits) != kTablespaceCreate) {
-    return std::nullopt;
-  }
-  Fields fields(record.main_data, "tablespace");
-  TablespaceCreation created;
-  created.oid = fields.take32();
-  const std::string_view path = as_text(record.main_data.subspan(sizeof(std::uint32_t)));
-  created.location = path.substr(0, path.find('\0'));
-  return created;
 }
 
 std::optional<DatabaseCopy> parse_database_copy(const WalRecord& record) {

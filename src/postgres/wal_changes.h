@@ -49,15 +49,6 @@ std::optional<std::string_view> restore_point_name(const WalRecord& record);
 /// Source: PostgreSQL src/include/catalog/storage_xlog.h (xl_smgr_create).
 std::optional<BlockKey> parse_file_creation(const WalRecord& record);
 
-/// A tablespace that a record makes.
-struct TablespaceCreation {
-  std::uint32_t oid = 0;
-  std::string_view location;  ///< absolute, as CREATE TABLESPACE was given it
-};
-/// Absent for all other records. Throws kDataCorrupted when its content is impossible.
-/// Source: PostgreSQL src/include/commands/tablespace.h (xl_tblspc_create_rec).
-std::optional<TablespaceCreation> parse_tablespace_creation(const WalRecord& record);
-
 /// What a database has in one tablespace.
 struct DatabaseFiles {
   std::uint32_t database = 0;

@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 #include "postgres/crc32c.h"
+#include "postgres/tablespace_creation.h"
 #include "postgres/versions.h"
 #include "postgres/wal_reader.h"
 #include "postgres/wal_scan.h"
@@ -78,6 +79,15 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
       postgres::parse_xact_record(*record, major);
     } catch (const Error&) {
       // An impossible transaction record is refused.
+    }
+    try {
+      const auto created = postgres::parse_tablespace_creation(*record);
+      if (created && !created->location.empty()) {
+        sum += postgres::with_path(*record, postgres::TablespacePath::Hidden).size();
+        sum += postgres::with_path(*record, postgres::TablespacePath::Seen).size();
+      }
+    } catch (const Error&) {
+      // So is one of a tablespace.
     }
   }
   volatile std::uint64_t keep = sum;

@@ -9,6 +9,7 @@
 #include "base/error.h"
 #include "postgres/relation_path.h"
 #include "postgres/versions.h"
+#include "restore/tablespace_mapping.h"
 
 namespace holdfast::restore {
 namespace {
@@ -69,22 +70,19 @@ class LayoutMaker {
         manifest_.instance().catalog_version());
     std::vector<bool> used(request_.tablespace_mapping.size());
     std::set<std::string> places;
-    for (const auto& tablespace : manifest_.tablespaces()) {
-      // An in-place tablespace (allow_in_place_tablespaces) is a directory like any other.
-      if (!tablespace.location().starts_with('/')) continue;
-      TablespaceTarget target{.oid = tablespace.oid(),
-                              .location = tablespace.location(),
-                              .build = {},
-                              .version_directory = version};
+    const auto add = [&](std::uint32_t oid, const std::string& location) {
+      TablespaceTarget target{
+          .oid = oid, .location = location, .build = {}, .version_directory = version};
       bool mapped = false;
+      bool by_oid = false;
       for (std::size_t i = 0; i < used.size(); ++i) {
         const auto& entry = request_.tablespace_mapping[i];
-        if (entry.from() != std::to_string(tablespace.oid()) &&
-            entry.from() != tablespace.location()) {
-          continue;
-        }
+        if (!maps(entry, oid, location)) continue;
         used[i] = true;
         mapped = true;
+        // A location may have been that of several, one after the other; an OID never was.
+        if (by_oid) continue;
+        by_oid = entry.from() != location;
         target.location = entry.to();
       }
       place(target, mapped);
@@ -95,7 +93,12 @@ class LayoutMaker {
       }
       ensure_directory(target.build + "/" + version);
       layout_.tablespaces.push_back(std::move(target));
+    };
+    for (const auto& tablespace : manifest_.tablespaces()) {
+      // An in-place tablespace (allow_in_place_tablespaces) is a directory like any other.
+      if (tablespace.location().starts_with('/')) add(tablespace.oid(), tablespace.location());
     }
+    for (const auto& tablespace : request_.replayed) add(tablespace.oid(), tablespace.location());
     const auto unused = std::ranges::find(used, false);
     if (unused != used.end()) {
       throw Error(sqlstate::kInvalidParameterValue,
@@ -128,7 +131,7 @@ class LayoutMaker {
     for (const std::string_view needed : {"global", "pg_wal", "pg_wal/archive_status"}) {
       ensure_directory(fmt::format("{}/{}", request_.root, needed));
     }
-    if (!manifest_.tablespaces().empty()) {
+    if (!manifest_.tablespaces().empty() || !request_.replayed.empty()) {
       ensure_directory(request_.root + "/pg_tblspc");
     }
   }

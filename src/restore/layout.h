@@ -60,6 +60,8 @@ struct LayoutRequest {
   std::vector<proto::TablespaceMapping> tablespace_mapping{};
   /// Tablespaces are built in this directory of their location, and moved later; empty: in place.
   std::string tablespace_build_name{};
+  /// Tablespaces that the backup does not have and replay makes: laid out empty. Each is mapped.
+  std::vector<proto::RestoreCheckpoint::Replayed> replayed{};
 };
 
 /// Throws kDataCorrupted for a manifest whose paths lead elsewhere or occur twice,

@@ -110,6 +110,48 @@ TEST(Layout, AnInPlaceTablespaceIsADirectoryLikeAnyOther) {
   EXPECT_EQ(path_of(layout, "/2000"), "/r/pg_tblspc/16400/PG_15_202209061/5/2000");
 }
 
+TEST(Layout, ATablespaceThatReplayMakesIsLaidOutEmptyWhereItIsMapped) {
+  RestoreLab lab;
+  LayoutRequest request = into("/r");
+  auto& made = request.replayed.emplace_back();
+  made.set_oid(16500);
+  made.set_location("/srv/made later");
+  for (const std::string from : {"16500", "/srv/made later"}) {
+    request.tablespace_mapping.resize(1);
+    request.tablespace_mapping[0].set_from(from);
+    request.tablespace_mapping[0].set_to("/new/place");
+    const Layout layout = make_layout(lab.manifest(), request);
+    ASSERT_EQ(layout.tablespaces.size(), 2U);
+    EXPECT_EQ(layout.tablespaces[1].oid, 16500U);
+    EXPECT_EQ(layout.tablespaces[1].location, "/new/place");
+    EXPECT_TRUE(std::ranges::any_of(layout.directories, [](const auto& directory) {
+      return directory.path == "/new/place/PG_15_202209061";
+    }));
+  }
+  request.tablespace_mapping[0].set_from("16501");
+  EXPECT_THROW(make_layout(lab.manifest(), request), Error);
+}
+
+TEST(Layout, AnOidTellsTablespacesOfOneLocationApart) {
+  RestoreLab lab;
+  const std::string location = lab.manifest().tablespaces(0).location();
+  LayoutRequest request = into("/r");
+  auto& made = request.replayed.emplace_back();
+  made.set_oid(16500);
+  made.set_location(location);
+  for (const bool first : {true, false}) {
+    request.tablespace_mapping.resize(2);
+    request.tablespace_mapping[first ? 0 : 1].set_from("16500");
+    request.tablespace_mapping[first ? 0 : 1].set_to("/second");
+    request.tablespace_mapping[first ? 1 : 0].set_from(location);
+    request.tablespace_mapping[first ? 1 : 0].set_to("/first");
+    const Layout layout = make_layout(lab.manifest(), request);
+    ASSERT_EQ(layout.tablespaces.size(), 2U);
+    EXPECT_EQ(layout.tablespaces[0].location, "/first");
+    EXPECT_EQ(layout.tablespaces[1].location, "/second");
+  }
+}
+
 TEST(Layout, TwoTablespacesDoNotShareAPlace) {
   RestoreLab lab;
   auto& second = *lab.manifest().add_tablespaces();

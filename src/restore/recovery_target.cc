@@ -1,21 +1,18 @@
 #include "restore/recovery_target.h"
 
-#include <dirent.h>
 #include <fmt/format.h>
-#include <sys/stat.h>
 
-#include <algorithm>
-#include <set>
+#include <utility>
 
 #include "base/error.h"
 #include "collection/collection.h"
 #include "collection/wal_archive.h"
+#include "collection/wal_archive_input.h"
 #include "io/file.h"
 #include "io/file_system.h"
 #include "postgres/control_file.h"
 #include "postgres/timeline_path.h"
 #include "postgres/versions.h"
-#include "postgres/wal_changes.h"
 #include "postgres/wal_scan.h"
 #include "restore/recovery_files.h"
 
@@ -38,56 +35,24 @@ postgres::TimelinePath path_to(const proto::RecoveryTarget& target, storage::Obj
   return std::move(*path);
 }
 
-bool has_entries(const std::string& path) {
-  const UniqueFd fd(::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  return fd && !io::read_directory(fd.get(), path).empty();
-}
+/// What recovery replays.
+struct ReplayedWal {
+  postgres::WalRange range;
+  postgres::TimelinePath path;
+};
 
-void refuse_tablespace(const postgres::TablespaceCreation& created, const Manifest& layer) {
-  if (created.location.empty()) return;
-  throw Error(sqlstate::kFeatureNotSupported,
-              fmt::format("a full backup of a moment behind the creation of tablespace {} is not "
-                          "supported yet",
-                          created.oid))
-      .detail(fmt::format("It was created at \"{}\" after the layer \"{}\", and recovery to the "
-                          "moment would make it there once more.",
-                          created.location, layer.subdirectory()))
-      .hint(
-          "BACKUP INTO LATEST IN … AS OF SYSTEM TIME adds the moment to the chain. Once the chain "
-          "has an ordinary layer behind the creation, later moments can be had.");
-}
-
-/// Replay of CREATE TABLESPACE removes what is in its place.
-/// Source: PostgreSQL src/backend/commands/tablespace.c (create_tablespace_directories).
-void check_tablespace(const postgres::TablespaceCreation& created, const Manifest& layer,
-                      const Layout& layout) {
-  const std::string location(created.location);
-  if (location.empty()) return;  // in place, inside the data directory
-  // What this restore itself lays out there is what replay makes anew.
-  const bool own = std::ranges::any_of(layout.tablespaces, [&](const TablespaceTarget& one) {
-    return one.oid == created.oid && one.location == location;
-  });
-  if (own) return;
-  const auto error = [&](const std::string& what) {
-    return Error(sqlstate::kObjectNotInPrerequisiteState,
-                 fmt::format("tablespace {} was created at \"{}\" after the backup began, {}",
-                             created.oid, location, what));
-  };
-  struct stat status {};
-  if (::stat(location.c_str(), &status) != 0 || !S_ISDIR(status.st_mode)) {
-    throw error("and that directory does not exist here")
-        .hint("Make the directory, owned by PostgreSQL's user, and restore again.");
-  }
-  const int major = postgres::major_of(static_cast<int>(layer.instance().server_version_num()));
-  const std::string version = fmt::format(
-      "{}/{}", location,
-      postgres::tablespace_version_directory(major, layer.instance().catalog_version()));
-  if (has_entries(version)) {
-    throw error(fmt::format("and \"{}\" has files in it, which replay would remove", version))
-        .hint(
-            "Restore on another host, to a moment before the tablespace was created, or from a "
-            "later backup, which can map tablespaces.");
-  }
+ReplayedWal replayed_wal(const proto::RecoveryTarget* target, storage::ObjectStore& store,
+                         const Manifest& layer, const Stop& stop) {
+  const auto& instance = layer.instance();
+  return {.range = {.reader = {.major = postgres::major_of(
+                                   static_cast<int>(instance.server_version_num())),
+                               .wal_segment_bytes = instance.wal_segment_bytes(),
+                               .start = Lsn{layer.start().position()},
+                               .system_identifier = instance.system_identifier()},
+                    .end = Lsn{target != nullptr ? target->end() : layer.stop().position()}},
+          // A backup ends on the timeline that it began on.
+          .path = target != nullptr ? path_to(*target, store, layer, stop)
+                                    : postgres::TimelinePath(layer.stop().timeline(), {})};
 }
 
 }  // namespace
@@ -118,35 +83,46 @@ void set_target(const collection::RecoveryTarget& target, proto::RestoreJobSpec&
   spec.mutable_target()->set_wal_layer(target.wal_layer);
 }
 
-void check_wal(const proto::RecoveryTarget* target, const Manifest& layer, const Layout& layout,
-               storage::ObjectStore& store, const Stop& stop, ReplayedTablespaces tablespaces) {
-  // A backup ends on the timeline that it began on.
-  const auto path = target != nullptr ? path_to(*target, store, layer, stop)
-                                      : postgres::TimelinePath(layer.stop().timeline(), {});
-  const std::uint64_t bytes = layer.instance().wal_segment_bytes();
-  const postgres::WalRange range{
-      .reader = {.major =
-                     postgres::major_of(static_cast<int>(layer.instance().server_version_num())),
-                 .wal_segment_bytes = bytes,
-                 .start = Lsn{layer.start().position()},
-                 .system_identifier = layer.instance().system_identifier()},
-      .end = Lsn{target != nullptr ? target->end() : layer.stop().position()}};
+CheckedWal check_wal(const proto::RecoveryTarget* target, const Manifest& layer,
+                     const Layout& layout, storage::ObjectStore& store, const Stop& stop) {
+  const auto wal = replayed_wal(target, store, layer, stop);
+  const std::uint64_t bytes = wal.range.reader.wal_segment_bytes;
+  CheckedWal checked{
+      .files = {.directory = layout.root + "/pg_wal", .path = wal.path, .segment_bytes = bytes},
+      .tablespaces = {}};
   Lsn last;
   postgres::scan_wal(
-      range, postgres::wal_directory_input(layout.root + "/pg_wal", path, bytes),
+      wal.range, postgres::wal_directory_input(checked.files.directory, wal.path, bytes),
       [&](const postgres::WalRecord& record) {
         last = record.start;
-        const auto created = postgres::parse_tablespace_creation(record);
-        if (!created) return;
-        if (tablespaces == ReplayedTablespaces::Refused) refuse_tablespace(*created, layer);
-        check_tablespace(*created, layer, layout);
+        if (auto made = replayed_tablespace(record)) checked.tablespaces.push_back(*made);
       },
       stop);
-  if (target == nullptr || last == Lsn{target->record()}) return;
+  if (target == nullptr || last == Lsn{target->record()}) return checked;
   throw Error(sqlstate::kDataCorrupted, fmt::format("the WAL does not lead to the record at {}",
                                                     to_string(Lsn{target->record()})))
-      .detail(fmt::format("The last record before {} is at {}.", to_string(range.end),
+      .detail(fmt::format("The last record before {} is at {}.", to_string(wal.range.end),
                           to_string(last)));
+}
+
+std::vector<ReplayedTablespace> read_tablespaces(const proto::RecoveryTarget* target,
+                                                 const Manifest& layer, storage::ObjectStore& store,
+                                                 const Stop& stop) {
+  const auto wal = replayed_wal(target, store, layer, stop);
+  const auto input =
+      collection::archive_input(store,
+                                {.system_identifier = layer.instance().system_identifier(),
+                                 .wal_segment_bytes = wal.range.reader.wal_segment_bytes,
+                                 .path = wal.path},
+                                stop, wal.range.end);
+  std::vector<ReplayedTablespace> tablespaces;
+  postgres::scan_wal(
+      wal.range, input,
+      [&](const postgres::WalRecord& record) {
+        if (auto made = replayed_tablespace(record)) tablespaces.push_back(std::move(*made));
+      },
+      stop);
+  return tablespaces;
 }
 
 void require_recovered_to(const proto::RecoveryTarget& target, const std::string& data_directory) {

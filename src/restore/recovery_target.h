@@ -1,11 +1,14 @@
 #pragma once
 
 #include <string>
+#include <vector>
 
 #include "base/stop.h"
 #include "collection/recovery_target.h"
 #include "manifest.pb.h"
+#include "postgres/tablespace_creation.h"
 #include "restore/layout.h"
+#include "restore/replayed_tablespaces.h"
 #include "restore_job.pb.h"
 #include "storage/object_store.h"
 
@@ -26,20 +29,21 @@ void adopt_target(const collection::proto::Manifest& layer, proto::RestoreJobSpe
 void add_wal_up_to(const proto::RecoveryTarget& target, storage::ObjectStore& store,
                    collection::proto::Manifest& layer, const Stop& stop);
 
-/// What a CREATE TABLESPACE in the WAL means: replay makes it where it was.
-enum class ReplayedTablespaces {
-  Checked,  ///< fine where there is room for it
-  Refused   ///< what is there is another server's
+/// What check_wal() has read.
+struct CheckedWal {
+  postgres::WalFiles files;
+  std::vector<ReplayedTablespace> tablespaces;  ///< as replay comes to them
 };
-
 /// Reads the WAL that was laid out in pg_wal from the layer's start to the target, or to the
 /// layer's own end where there is none, before any server does. Throws kDataCorrupted when records
-/// do not lead there; kObjectNotInPrerequisiteState when replay would make a tablespace where it
-/// must not: in a directory that is missing, or has files of a server of the same version in it
-/// that are not this restore's; kFeatureNotSupported where none may be made.
-void check_wal(const proto::RecoveryTarget* target, const collection::proto::Manifest& layer,
-               const Layout& layout, storage::ObjectStore& store, const Stop& stop,
-               ReplayedTablespaces tablespaces = ReplayedTablespaces::Checked);
+/// do not lead there. The tablespaces are for the caller to settle (replayed_tablespaces.h).
+CheckedWal check_wal(const proto::RecoveryTarget* target, const collection::proto::Manifest& layer,
+                     const Layout& layout, storage::ObjectStore& store, const Stop& stop);
+
+/// The tablespaces that the same WAL makes, read from the archive before anything is laid out.
+std::vector<ReplayedTablespace> read_tablespaces(const proto::RecoveryTarget* target,
+                                                 const collection::proto::Manifest& layer,
+                                                 storage::ObjectStore& store, const Stop& stop);
 
 /// Throws kDataCorrupted unless the server on `data_directory`, which has ended its recovery, began
 /// its new timeline at the target's end.

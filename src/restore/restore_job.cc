@@ -20,6 +20,7 @@
 #include "restore/marker.h"
 #include "restore/recovery_files.h"
 #include "restore/recovery_target.h"
+#include "restore/replayed_tablespaces.h"
 #include "restore/store_access.h"
 #include "restore/swap.h"
 #include "restore/target.h"
@@ -116,12 +117,14 @@ class ClusterAttempt {
                     .final_root = in_place() ? checkpoint_.moves(0).live() : checkpoint_.root(),
                     .tablespace_mapping = {spec_.tablespace_mapping().begin(),
                                            spec_.tablespace_mapping().end()},
-                    .tablespace_build_name = in_place() ? staging_name(job_.id()) : std::string()});
+                    .tablespace_build_name = in_place() ? staging_name(job_.id()) : std::string(),
+                    .replayed = {checkpoint_.replayed().begin(), checkpoint_.replayed().end()}});
   }
 
   /// Everything that can be found out without writing.
   void prepare() {
     check_version(manifest_, services_.instance->binaries_major_version());
+    find_replayed_tablespaces();
     if (in_place()) {
       prepare_in_place();
     } else {
@@ -132,6 +135,15 @@ class ClusterAttempt {
     check_space(make_layout(), manifest_);
     job_.pause_point("restore.after_checks");
     enter(proto::RESTORE_PHASE_FILL);
+  }
+
+  /// A place may be given to a tablespace that only the WAL knows of, which costs reading that WAL
+  /// once more.
+  void find_replayed_tablespaces() {
+    if (!maps_beyond(manifest_, spec_)) return;
+    report_phase("reading WAL");
+    note_mapped(read_tablespaces(target(), manifest_, *store_, stop()), manifest_, spec_,
+                checkpoint_);
   }
 
   void prepare_in_place() {
@@ -181,7 +193,14 @@ class ClusterAttempt {
                                      stop());
     job_.pause_point("restore.after_copy");
     report_phase("checking WAL");
-    check_wal(target(), manifest_, layout, *store_, stop());
+    const auto wal = check_wal(target(), manifest_, layout, *store_, stop());
+    settle_tablespaces(wal.tablespaces, {.layout = layout,
+                                         .manifest = manifest_,
+                                         .in_place = in_place(),
+                                         .wal = wal.files,
+                                         .files = files_,
+                                         .checkpoint = checkpoint_,
+                                         .save = [this] { save(job_, checkpoint_); }});
     write_recovery_files(
         manifest_, target(), layout,
         highest_timeline(*store_, manifest_, checkpoint_.highest_timeline(), stop()), *store_,

@@ -63,4 +63,8 @@ std::vector<proto::TablespaceMapping> parse_tablespace_mapping(std::string_view 
   return mappings;
 }
 
+bool maps(const proto::TablespaceMapping& entry, std::uint32_t oid, std::string_view location) {
+  return entry.from() == location || entry.from() == std::to_string(oid);
+}
+
 }  // namespace holdfast::restore

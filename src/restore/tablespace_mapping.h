@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstdint>
 #include <string_view>
 #include <vector>
 
@@ -11,5 +12,8 @@ namespace holdfast::restore {
 /// before "=" is a tablespace's OID or its location at backup time; a backslash takes the next
 /// character as it is. Throws kInvalidParameterValue.
 std::vector<proto::TablespaceMapping> parse_tablespace_mapping(std::string_view text);
+
+/// Whether the entry is about the tablespace.
+bool maps(const proto::TablespaceMapping& entry, std::uint32_t oid, std::string_view location);
 
 }  // namespace holdfast::restore

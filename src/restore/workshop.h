@@ -95,7 +95,7 @@ class Workshop {
   /// The other use: lays out the whole backup, configuration included, recovers it and has the
   /// server shut down there, in recovery. The data directory is then that of a stopped standby, but
   /// for its tablespaces, which lie below the workshop's own directory. `report` is told what is
-  /// done. Throws kFeatureNotSupported when recovery would make a tablespace.
+  /// done.
   void recover_and_stop(const std::function<void(std::string)>& report, const Stop& stop);
   /// After it: recovers the same files as a restore of `layer`, a backup of them, and lets the
   /// server go on. Waits until it answers in one of the databases, and gives that one's name.
@@ -103,6 +103,11 @@ class Workshop {
   std::string promote(const collection::proto::Manifest& layer,
                       const std::vector<std::string>& databases, const Stop& stop);
   const std::string& data_directory() const { return data_; }
+  /// Those that recovery made, with the locations that they had: in pg_tblspc they are directories,
+  /// or links where the backup has them already. One that was dropped again is not there any more.
+  const std::vector<collection::proto::Tablespace>& made_tablespaces() const {
+    return made_tablespaces_;
+  }
   /// Below which recover_and_stop() puts configuration files from outside the data directory.
   std::string outside_directory() const { return options_.directory + "/outside"; }
 
@@ -137,6 +142,7 @@ class Workshop {
   std::string superuser_;
   Bytes control_;
   std::optional<Layout> whole_;  ///< what recover_and_stop() laid out
+  std::vector<collection::proto::Tablespace> made_tablespaces_;
   std::map<std::string, std::vector<EventTrigger>> event_triggers_;  ///< by database
 };
 

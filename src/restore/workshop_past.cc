@@ -18,6 +18,7 @@
 #include "restore/partial_layout.h"
 #include "restore/recovery_files.h"
 #include "restore/recovery_target.h"
+#include "restore/replayed_tablespaces.h"
 #include "restore/workshop.h"
 
 namespace holdfast::restore {
@@ -132,7 +133,15 @@ void Workshop::recover_and_stop(const std::function<void(std::string)>& report, 
   report("laying out the layer before the moment");
   fill_whole(stop);
   report("checking WAL");
-  check_wal(options_.target, manifest, *whole_, options_.store, stop, ReplayedTablespaces::Refused);
+  const auto wal = check_wal(options_.target, manifest, *whole_, options_.store, stop);
+  // Their locations are the live server's. With the path hidden, replay makes them in our own
+  // pg_tblspc, where the backup's have links into the workshop.
+  for (const auto& tablespace : wal.tablespaces) {
+    set_path(tablespace, postgres::TablespacePath::Hidden, wal.files, options_.files);
+    auto& made = made_tablespaces_.emplace_back();
+    made.set_oid(tablespace.oid);
+    made.set_location(tablespace.location);
+  }
   find_superusers(stop);
   configure_recovery(manifest, options_.target, End::Stopped, stop);
   io::write_file_atomically(options_.files, fmt::format("{}/{}", data_, postgres::kControlFilePath),

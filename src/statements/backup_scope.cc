@@ -28,7 +28,7 @@ constexpr SqlState kInvalidSchemaName("3F000");
 
 // What is nobody's of the users: system schemas, temporary tables, members of extensions.
 constexpr std::string_view kRelations =
-    "SELECT c.oid, n.nspname, c.relname, c.relkind, pg_catalog.pg_get_userbyid(c.relowner) "
+    "SELECT c.oid, n.nspname, c.relname, pg_catalog.pg_get_userbyid(c.relowner) "
     "FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace "
     "WHERE n.nspname = $1 AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema' "
     "AND c.relpersistence <> 't' AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d "
@@ -173,19 +173,14 @@ class ScopeResolver {
     const auto found = connection(database).query(std::string(kRelations) + std::string(kNamed),
                                                   {schema, name}, stop_);
     if (found.rows() == 0) return false;
-    require_owner(found.text(0, 4), fmt::format("relation {}", found.text(0, 2)));
-    const std::string kind = found.text(0, 3);
-    if (kind == "v" || kind == "m") {
-      refuse_missing(fmt::format("BACKUP TABLE of view \"{}\"", name),
-                     "the backup of single views; BACKUP DATABASE takes them along");
-    }
+    require_owner(found.text(0, 3), fmt::format("relation {}", found.text(0, 2)));
     take_table(database, found, 0);
     return true;
   }
 
   void take_table(const std::string& name, const postgres::QueryResult& found, std::size_t row) {
     Database& database = databases_.at(name);
-    require_owner(found.text(row, 4), fmt::format("relation {}", found.text(row, 2)));
+    require_owner(found.text(row, 3), fmt::format("relation {}", found.text(row, 2)));
     if (database.whole) return;
     database.chosen = true;
     const auto oid = static_cast<std::uint32_t>(found.integer(row, 0));

@@ -332,7 +332,9 @@ void BackupStatement::run_as(const sql::Backup& statement, std::string text,
   const Time now = clock_.now();
   if (statement.as_of) require_past(*statement.as_of, now);
   if (!of_cluster(statement)) {
-    if (is_standby(session)) throw backup::no_scope_on_standby();
+    if (spec.revision_history() && is_standby(session)) {
+      throw backup::no_scoped_history_on_standby();
+    }
     *spec.mutable_scope() = resolve_backup_scope(statement.targets, live_, session, stop);
     limit_to_rights(is_administrator(session), spec);
   }

@@ -6,7 +6,6 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 
-from harness.digest import assert_same, digest
 from harness.postgres import Postgres, wait_until
 from .test_wal_archive import flushed, wait_archived
 
@@ -227,56 +226,6 @@ def test_a_dropped_table_comes_back_alone_as_it_was(lab):
         assert source.sql(f"SELECT * FROM {table} ORDER BY 1", "bank_then").rows == rows
     assert source.value("SELECT count(*) FROM later", "bank_then") == "1000"
     source.amcheck()
-
-
-def test_a_tablespace_made_later_is_not_emptied_by_replay(lab):
-    source = make_ledger(lab)
-    daemon = lab.holdfast(source)
-    daemon.sql(f"BACKUP INTO '{COLLECTION}' WITH revision_history")
-    directory = lab.directory("space")
-    source.sql(f"CREATE TABLESPACE space LOCATION '{directory}'")
-    source.sql("CREATE TABLE in_space (id int) TABLESPACE space; INSERT INTO in_space SELECT generate_series(1, 1000)", "bank")
-    work(source, "more", clients=1, transfers=5)
-    before = digest(source)
-    wait_archived(daemon, source)
-    target = lab.root / "copy"
-    error = daemon.error(f"RESTORE FROM LATEST IN '{COLLECTION}' AS OF SYSTEM TIME {spelled(ledger(source)[-1][1])} WITH data_directory = '{target}'")
-    assert error.sqlstate == "55000" and "which replay would remove" in error.message and str(directory) in error.message
-    assert_same(before, digest(source))
-    # From a later layer, which knows of it, it can be restored elsewhere.
-    daemon.sql(f"BACKUP INTO LATEST IN '{COLLECTION}' WITH revision_history")
-    oid = source.value("SELECT oid FROM pg_tablespace WHERE spcname = 'space'")
-    daemon.sql(f"RESTORE FROM LATEST IN '{COLLECTION}' WITH data_directory = '{target}', tablespace_mapping = '{oid}={lab.directory('elsewhere')}'")
-    assert_same(before, digest(source))
-
-
-@pytest.mark.parametrize("point,said", [("backup.after_start", "backup started"), ("backup.after_copy", "planned ")])
-def test_a_tablespace_made_while_the_backup_ran_is_not_emptied_by_replay(lab, point, said):
-    """Of a restore beside the live server without AS OF: the WAL of the backup itself names the live directory."""
-    source = make_ledger(lab)
-    go = lab.root / "go"
-    daemon = lab.holdfast(source, pause_point=f"{point}=stall:{go}")
-    job = daemon.detached(f"BACKUP INTO '{COLLECTION}' WITH detached")
-    wait_until(lambda: said in daemon.log_text(), 60, said)
-    source.sql("SELECT pg_sleep(2)")
-    directory = lab.directory("space")
-    source.sql(f"CREATE TABLESPACE space LOCATION '{directory}'")
-    source.sql("CREATE TABLE in_space (id int) TABLESPACE space; INSERT INTO in_space SELECT generate_series(1, 1000)", "bank")
-    before = digest(source)
-    go.touch()
-    daemon.wait_job(job)
-    oid = source.value("SELECT oid FROM pg_tablespace WHERE spcname = 'space'")
-    target = lab.root / "copy"
-    mapping = f", tablespace_mapping = '{oid}={lab.directory('elsewhere')}'" if said == "backup started" else ""
-    error = daemon.error(f"RESTORE FROM LATEST IN '{COLLECTION}' WITH data_directory = '{target}'{mapping}")
-    assert error.sqlstate == "55000" and "which replay would remove" in error.message and str(directory) in error.message
-    assert not (target / "global" / "pg_control").exists()
-    assert_same(before, digest(source))
-    # A later layer knows of it from its beginning.
-    daemon.sql(f"BACKUP INTO LATEST IN '{COLLECTION}'")
-    target = lab.root / "later"
-    daemon.sql(f"RESTORE FROM LATEST IN '{COLLECTION}' WITH data_directory = '{target}', tablespace_mapping = '{oid}={lab.directory('mapped')}'")
-    assert_same(before, digest(source))
 
 
 def test_a_database_that_was_dropped_comes_back_as_of_right_before(lab):

@@ -68,6 +68,29 @@ def test_incrementals_and_history_go_on_over_a_promotion(lab):
     chain.assert_restores(before)
 
 
+def test_its_end_time_tells_what_is_in_it(lab):
+    """What the standby replays between the backup's last file and its end is not."""
+    primary = make_ledger(lab)
+    standby = make_standby(lab, primary)
+    go = lab.root / "go"
+    daemon = lab.holdfast(standby, pause_point=f"backup.after_control=stall:{go}")
+    work(primary, "before", clients=1, transfers=20)
+    wait_replayed(standby, primary)
+    standby.sql("CHECKPOINT")
+    job = daemon.detached(f"BACKUP INTO '{COLLECTION}' WITH detached")
+    wait_until(lambda: "reached pause point" in daemon.log_text(), 60, "the backup being held")
+    work(primary, "meanwhile", clients=1, transfers=20)
+    wait_replayed(standby, primary)
+    standby.sql("CHECKPOINT")
+    go.touch()
+    wait_job_of_standby(daemon, primary, job)
+    end = time_of(daemon.sql(f"SHOW BACKUP FROM LATEST IN '{COLLECTION}'").dicts()[0]["end_time"])
+    entries = ledger(primary)
+    server = lay_out(lab, daemon, standby, f"'{end}'", "copy")
+    assert_holds(server, [entry for entry in entries if entry[1] <= end])
+    assert entries[0][1] < end < entries[-1][1]
+
+
 def test_schedules_run_beside_a_standby(lab):
     primary = lab.postgres(name="primary")
     make_bank(primary)

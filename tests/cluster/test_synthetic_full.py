@@ -410,34 +410,6 @@ def test_a_history_that_the_server_has_left(lab):
     assert_holds(server, new)
 
 
-def test_a_tablespace_that_was_made_meanwhile(lab):
-    """Replay would make it in the live server's place."""
-    source = make_ledger(lab)
-    daemon = lab.holdfast(source)
-    daemon.sql(f"BACKUP INTO '{COLLECTION}' WITH revision_history")
-    space = lab.directory("space")
-    source.sql(f"CREATE TABLESPACE late LOCATION '{space}'")
-    source.sql("CREATE TABLE there TABLESPACE late AS SELECT generate_series(1, 1000) AS id", "bank")
-    work(source, "first", clients=1, transfers=20)
-    moment = ledger(source)[-3][1]
-    wait_archived(daemon, source)
-    held = sorted(str(path) for path in space.rglob("*"))
-    error = daemon.error(f"BACKUP INTO '{COLLECTION}' AS OF SYSTEM TIME {spelled(moment)}")
-    assert error.sqlstate == "0A000" and "BACKUP INTO LATEST IN" in error.hint and str(space) in error.detail, error
-    assert sorted(str(path) for path in space.rglob("*")) == held
-    assert len(daemon.fulls("archive")) == 1 and unfinished_objects(daemon) == [] and workshops(daemon) == []
-    # As the hint says.
-    daemon.sql(f"BACKUP INTO LATEST IN '{COLLECTION}' WITH revision_history")
-    work(source, "second", clients=1, transfers=20)
-    entries = ledger(source)
-    wait_archived(daemon, source)
-    subdirectory = take(daemon, spelled(entries[-3][1]))
-    other = lab.root / "other space"
-    server = lay_out(lab, daemon, source, subdirectory, "copy", options=f", tablespace_mapping = '{space}={other}'")
-    assert_holds(server, up_to(entries, entries[-3][1]))
-    assert server.value("SELECT count(*) FROM there", "bank") == "1000"
-
-
 def test_configuration_from_outside_the_data_directory(lab):
     """As Debian has it; the settings of the last layer are what the full has."""
     source = make_ledger(lab)

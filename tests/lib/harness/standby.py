@@ -8,9 +8,18 @@ def make_standby(lab, primary, name="standby", streams=True, **settings):
     archive_command's directory, settings["restore_command"]."""
     data = lab.root / f"{name}-data"
     slot = ("-C", "-S", name) if streams else ()
-    env.run(primary.bin / "pg_basebackup", "-h", primary.sockets, "-p", primary.port, "-U", "postgres", "-D", data, "-R", "-c", "fast",
-            "-X", "stream", *slot)
-    standby = lab.adopt(Postgres(lab.directory(name, 0o755), data=data))
+    if (primary.bin / "pg_basebackup").exists():
+        env.run(primary.bin / "pg_basebackup", "-h", primary.sockets, "-p", primary.port, "-U", "postgres", "-D", data, "-R", "-c", "fast",
+                "-X", "stream", *slot)
+    else:
+        assert streams
+        primary.sql(f"SELECT pg_create_physical_replication_slot('{name}', true)")
+        primary.stop()
+        env.run("cp", "-a", primary.data, data)
+        primary.start()
+        (data / "standby.signal").touch()
+        settings |= {"primary_slot_name": name, "primary_conninfo": f"'host={primary.sockets} port={primary.port} user=postgres'"}
+    standby = lab.adopt(Postgres(lab.directory(name, 0o755), version=primary.version, data=data))
     if not streams:
         settings["primary_conninfo"] = "''"
         # -R writes it where postgresql.conf has no say.
