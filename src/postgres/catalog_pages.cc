@@ -23,7 +23,11 @@ constexpr std::size_t kTupleHeaderBytes = 23;
 
 constexpr std::size_t kNameBytes = 64;
 constexpr std::size_t kClassFileOffset = 4 + kNameBytes + 5 * 4;
-constexpr std::size_t kClassBytes = kClassFileOffset + 4;
+/// Behind the file: tablespace, three counts (four since 18, with relallfrozen), TOAST, two flags
+/// and the persistence.
+constexpr std::size_t kClassKindOffset = kClassFileOffset + 4 + 5 * 4 + 3;
+constexpr int kCountsFrozenPages = 18;
+constexpr std::size_t kClassSchemaOffset = 4 + kNameBytes;
 constexpr std::size_t kInheritsBytes = 4 + 4;
 
 std::string_view name_at(ByteView row, std::size_t offset) {
@@ -72,10 +76,13 @@ std::map<std::uint32_t, std::uint32_t> parse_relation_map(ByteView bytes, int ma
   return files;
 }
 
-void scan_pg_class(ByteView pages, const std::function<void(const ClassRow&)>& visit) {
-  scan_heap(pages, kClassBytes, [&](ByteView row) {
+void scan_pg_class(ByteView pages, int major, const std::function<void(const ClassRow&)>& visit) {
+  const std::size_t kind = kClassKindOffset + (major >= kCountsFrozenPages ? 4 : 0);
+  scan_heap(pages, kind + 1, [&](ByteView row) {
     visit({.oid = load<std::uint32_t>(row, 0),
+           .schema = load<std::uint32_t>(row, kClassSchemaOffset),
            .file = load<std::uint32_t>(row, kClassFileOffset),
+           .kind = static_cast<char>(load<std::uint8_t>(row, kind)),
            .name = name_at(row, 4)});
   });
 }

@@ -22,11 +22,13 @@ std::map<std::uint32_t, std::uint32_t> parse_relation_map(ByteView bytes, int ma
 
 struct ClassRow {
   std::uint32_t oid = 0;
-  std::uint32_t file = 0;  ///< relfilenode; 0 for mapped relations and those without storage
-  std::string_view name;   ///< in the pages
+  std::uint32_t schema = 0;  ///< OID
+  std::uint32_t file = 0;    ///< relfilenode; 0 for mapped relations and those without storage
+  char kind = 0;             ///< relkind
+  std::string_view name;     ///< in the pages
 };
 /// Source: PostgreSQL src/include/catalog/pg_class.h, 13 to 18.
-void scan_pg_class(ByteView pages, const std::function<void(const ClassRow&)>& visit);
+void scan_pg_class(ByteView pages, int major, const std::function<void(const ClassRow&)>& visit);
 
 struct InheritsRow {
   std::uint32_t child = 0;

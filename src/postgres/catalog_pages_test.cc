@@ -32,7 +32,7 @@ Bytes page_of(const std::vector<Bytes>& rows) {
 }
 
 Bytes class_row(std::uint32_t oid, std::uint32_t file, std::string_view name = "t") {
-  Bytes row(112);
+  Bytes row(144);
   store(row, 0, oid);
   std::memcpy(row.data() + 4, name.data(), name.size());
   store(row, 88, file);
@@ -44,7 +44,7 @@ TEST(CatalogPages, GivesEveryRowOfPgClass) {
   const Bytes second = page_of({class_row(16384, 16399)});
   pages.insert(pages.end(), second.begin(), second.end());
   std::vector<std::pair<std::uint32_t, std::uint32_t>> seen;
-  scan_pg_class(pages, [&](const ClassRow& row) { seen.emplace_back(row.oid, row.file); });
+  scan_pg_class(pages, 15, [&](const ClassRow& row) { seen.emplace_back(row.oid, row.file); });
   EXPECT_EQ(seen, (std::vector<std::pair<std::uint32_t, std::uint32_t>>{
                       {1259, 0}, {16384, 16390}, {16384, 16399}}));
 }
@@ -53,8 +53,20 @@ TEST(CatalogPages, GivesNamesOfRelations) {
   std::vector<std::string> seen;
   const Bytes page = page_of(
       {class_row(16384, 16390, "pg_toast_16380"), class_row(16385, 16391, std::string(63, 'n'))});
-  scan_pg_class(page, [&](const ClassRow& row) { seen.emplace_back(row.name); });
+  scan_pg_class(page, 15, [&](const ClassRow& row) { seen.emplace_back(row.name); });
   EXPECT_EQ(seen, (std::vector<std::string>{"pg_toast_16380", std::string(63, 'n')}));
+}
+
+TEST(CatalogPages, GivesKindAndSchemaOfRelationsOfEachVersion) {
+  for (const auto& [major, offset] : {std::pair(13, 115), {17, 115}, {18, 119}}) {
+    Bytes row = class_row(16384, 16390);
+    store<std::uint32_t>(row, 68, 2200);
+    store<std::uint8_t>(row, static_cast<std::size_t>(offset), 'i');
+    std::vector<std::pair<std::uint32_t, char>> seen;
+    scan_pg_class(page_of({row}), major,
+                  [&](const ClassRow& found) { seen.emplace_back(found.schema, found.kind); });
+    EXPECT_EQ(seen, (std::vector<std::pair<std::uint32_t, char>>{{2200, 'i'}})) << major;
+  }
 }
 
 TEST(CatalogPages, TellsWhichTableIsToasted) {
@@ -94,7 +106,7 @@ TEST(CatalogPages, IsNotHarmedByWhatIsNoPage) {
     Bytes pages = page_of({class_row(1, 2), class_row(3, 4)});
     for (int i = 0; i < 40; ++i) pages[random() % 64] = static_cast<std::byte>(random());
     pages.resize(pages.size() + random() % 100);
-    scan_pg_class(pages, [](const ClassRow& row) { toasted_table(row.name); });
+    scan_pg_class(pages, 13 + round % 6, [](const ClassRow& row) { toasted_table(row.name); });
     scan_pg_inherits(pages, [](const InheritsRow&) {});
     scan_pg_authid(pages, [](const RoleRow&) {});
   }

@@ -7,9 +7,10 @@
 #include <optional>
 
 #include "base/error.h"
-#include "base/worker_pool.h"
+#include "base/task_queue.h"
 #include "postgres/copy_stream.h"
 #include "restore/catalog_text.h"
+#include "restore/early_indexes.h"
 
 namespace holdfast::restore {
 namespace {
@@ -17,6 +18,10 @@ namespace {
 using postgres::Connection;
 using postgres::quote_identifier;
 using postgres::quote_literal;
+
+/// A table's rows go before any index: PostgreSQL can put several processes at an index, so that
+/// the last one takes no longer than it must, but not at a COPY.
+constexpr std::uint64_t kRowsFirst = 1ULL << 62;
 
 /// Types whose binary form is the same in every database: built-in ones with a binary form, enums
 /// (their labels), and domains and ranges over such. Not those that name objects by OID (regclass
@@ -45,6 +50,56 @@ void set_up_copy(Connection& connection, const std::string& encoding, const Stop
                   quote_literal(encoding)),
       stop);
 }
+
+/// One worker's two connections.
+class TableCopier {
+ public:
+  TableCopier(const ObjectRestoreRun& run, const CopyRequest& request, const Stop& stop)
+      : verify_only_(run.spec.verify_data()), from_(Connection::open(request.source, stop)) {
+    const std::string encoding =
+        from_.query("SELECT pg_catalog.current_setting('server_encoding')", stop).text(0, 0);
+    set_up_copy(from_, encoding, stop);
+    if (verify_only_) return;
+    to_ = Connection::open(request.target, stop);
+    set_up_copy(*to_, encoding, stop);
+  }
+
+  /// Gives the number of rows.
+  std::int64_t copy(const TableRows& table, const postgres::CopyProgress& progress,
+                    const Stop& stop) {
+    const std::string_view format = table.binary ? "binary" : "text";
+    const std::string columns =
+        table.columns.empty() ? "" : table.columns.substr(1, table.columns.size() - 2);
+    const std::string copy_out =
+        table.filter.empty() && table.source.empty()
+            ? fmt::format("COPY {} {} TO STDOUT (FORMAT {})", table.name, table.columns, format)
+            : fmt::format("COPY (SELECT {} FROM {} {}) TO STDOUT (FORMAT {})", columns,
+                          table.source.empty() ? table.name : table.source, table.filter, format);
+    if (verify_only_) {
+      return static_cast<std::int64_t>(postgres::copy_and_discard(from_, copy_out, progress, stop));
+    }
+    try {
+      // A repetition starts from nothing, and rows that are written with their table need no
+      // further look by VACUUM. What an extension put into its table at its creation stays.
+      to_->simple_query(
+          table.extension ? "BEGIN" : fmt::format("BEGIN; TRUNCATE ONLY {}", table.name), stop);
+      const auto rows = static_cast<std::int64_t>(postgres::copy_between(
+          from_, copy_out, *to_,
+          fmt::format("COPY {} {} FROM STDIN (FORMAT {}{})", table.name, table.columns, format,
+                      table.extension ? "" : ", FREEZE"),
+          progress, stop));
+      to_->simple_query("COMMIT", stop);
+      return rows;
+    } catch (Error& error) {
+      throw error.at(fmt::format("table {}", table.name));
+    }
+  }
+
+ private:
+  bool verify_only_;
+  Connection from_;
+  std::optional<Connection> to_;
+};
 
 }  // namespace
 
@@ -101,60 +156,31 @@ std::int64_t copy_tables(const ObjectRestoreRun& run, const CopyRequest& request
   std::uint64_t total = 0;
   for (const auto& table : request.tables) total += table.bytes;
   std::atomic<std::uint64_t> done = 0;
-  std::atomic<std::int64_t> rows = 0;
-  std::atomic<std::size_t> next = 0;
   const auto progress = [&](std::uint64_t bytes) {
     run.job.report({.bytes_done = done += bytes,
                     .bytes_total = std::max<std::uint64_t>(total, done),
                     .phase = run.spec.verify_data() ? "reading rows" : "copying rows"});
   };
-  const std::size_t workers = std::clamp<std::size_t>(request.tables.size(), 1, run.workers);
-  run_workers(workers, run.stop(), [&](std::size_t, const Stop& stop) {
-    std::optional<Connection> from;
-    std::optional<Connection> to;
-    for (std::size_t i = next++; i < request.tables.size(); i = next++) {
-      const TableRows& table = request.tables[i];
+  std::atomic<std::int64_t> rows = 0;
+  std::atomic<std::size_t> left = request.tables.size();
+  std::vector<std::optional<TableCopier>> copiers(run.workers);
+  TaskQueue queue;
+  for (std::size_t i = 0; i < request.tables.size(); ++i) {
+    const TableRows& table = request.tables[i];
+    // Of two tables, the one that more is to be built from goes first.
+    const std::uint64_t later = request.indexes != nullptr ? request.indexes->bytes(i) : 0;
+    queue.add(kRowsFirst + table.bytes + later, [&, i](std::size_t worker, const Stop& stop) {
       stop.check();
       run.job.pause_point("restore.objects_copy");
-      if (!from) {
-        from = Connection::open(request.source, stop);
-        const std::string encoding =
-            from->query("SELECT pg_catalog.current_setting('server_encoding')", stop).text(0, 0);
-        set_up_copy(*from, encoding, stop);
-        if (!run.spec.verify_data()) {
-          to = Connection::open(request.target, stop);
-          set_up_copy(*to, encoding, stop);
-        }
-      }
-      const std::string_view format = table.binary ? "binary" : "text";
-      const std::string columns =
-          table.columns.empty() ? "" : table.columns.substr(1, table.columns.size() - 2);
-      const std::string copy_out =
-          table.filter.empty() && table.source.empty()
-              ? fmt::format("COPY {} {} TO STDOUT (FORMAT {})", table.name, table.columns, format)
-              : fmt::format("COPY (SELECT {} FROM {} {}) TO STDOUT (FORMAT {})", columns,
-                            table.source.empty() ? table.name : table.source, table.filter, format);
-      if (run.spec.verify_data()) {
-        rows +=
-            static_cast<std::int64_t>(postgres::copy_and_discard(*from, copy_out, progress, stop));
-        continue;
-      }
-      try {
-        // A repetition starts from nothing, and rows that are written with their table need no
-        // further look by VACUUM. What an extension put into its table at its creation stays.
-        to->simple_query(
-            table.extension ? "BEGIN" : fmt::format("BEGIN; TRUNCATE ONLY {}", table.name), stop);
-        rows += static_cast<std::int64_t>(postgres::copy_between(
-            *from, copy_out, *to,
-            fmt::format("COPY {} {} FROM STDIN (FORMAT {}{})", table.name, table.columns, format,
-                        table.extension ? "" : ", FREEZE"),
-            progress, stop));
-        to->simple_query("COMMIT", stop);
-      } catch (Error& error) {
-        throw error.at(fmt::format("table {}", table.name));
-      }
-    }
-  });
+      auto& copier = copiers[worker];
+      if (!copier) copier.emplace(run, request, stop);
+      rows += copier->copy(request.tables[i], progress, stop);
+      if (request.indexes != nullptr) request.indexes->add_to(queue, i);
+      if (--left == 0 && request.all_copied) request.all_copied();
+    });
+  }
+  if (request.tables.empty() && request.all_copied) request.all_copied();
+  queue.run(run.workers, run.stop());
   return rows;
 }
 

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -8,6 +9,8 @@
 #include "restore/object_restore.h"
 
 namespace holdfast::restore {
+
+class EarlyIndexes;
 
 /// A table whose rows are to be brought over. Names are quoted.
 struct TableRows {
@@ -32,6 +35,11 @@ struct CopyRequest {
   postgres::ConnectOptions source;
   postgres::ConnectOptions target;
   std::vector<TableRows> tables;
+  /// Of these tables: built while rows of others are copied. Null: none.
+  const EarlyIndexes* indexes = nullptr;
+  /// Called on some thread when all rows are there, whatever indexes are not: the source is not
+  /// read any more.
+  std::function<void()> all_copied{};
 };
 /// Copies rows with several connections, each table in a transaction of its own that empties it
 /// first. Gives the number of rows. With verify_data: reads and drops them.

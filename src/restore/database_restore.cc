@@ -1,13 +1,16 @@
 #include <fmt/core.h>
 
+#include <future>
 #include <map>
-#include <optional>
+#include <set>
 
 #include "base/error.h"
+#include "base/log.h"
 #include "restore/copy_tables.h"
 #include "restore/database_settings.h"
 #include "restore/deferred_checks.h"
 #include "restore/dump_tools.h"
+#include "restore/early_indexes.h"
 #include "restore/handover.h"
 #include "restore/index_marks.h"
 #include "restore/object_restore.h"
@@ -34,9 +37,7 @@ class DatabaseRestore final : public ObjectRestore {
  public:
   DatabaseRestore(const ObjectRestoreRun& run, const collection::proto::Manifest& manifest)
       : run_(run), spec_(run.spec) {
-    postgres::WalScope scope;
-    for (const auto& name : spec_.databases()) scope.databases[database_oid(manifest, name)] = {};
-    scope_ = std::move(scope);
+    for (const auto& name : spec_.databases()) oids_.insert(database_oid(manifest, name));
   }
 
   void check_live() override {
@@ -52,7 +53,7 @@ class DatabaseRestore final : public ObjectRestore {
   }
 
   std::int64_t build(Workshop& workshop) override {
-    workshop.start(scope_, spec_.databases(0), run_.stop());
+    workshop.start(workshop.rows_of(oids_, run_.stop()), spec_.databases(0), run_.stop());
     run_.steps.finished("recovered the databases in a workshop");
     run_.job.pause_point("restore.objects_after_recovery");
     std::int64_t rows = 0;
@@ -178,39 +179,62 @@ class DatabaseRestore final : public ObjectRestore {
     restore_definitions(run_, dump, hidden_name(i), DumpSection::PreData);
     run_.steps.finished("made the definitions");
     run_.job.pause_point("restore.objects_after_definitions");
-    std::int64_t rows = 0;
-    if (!spec_.schema_only() || spec_.verify_data()) {
-      rows = copy_tables(run_, {.source = workshop.connect(name),
-                                .target = run_.live(hidden_name(i)),
-                                .tables = list_table_rows(run_, source, {})});
-    }
+    give_to_builder(run_, target, {});
+    const HandOver handover = plan_hand_over(workshop, source, target, dump, i);
+    const auto views = list_filled_views(run_, source, {});
+    hide_indexes(source, "c.oid >= 16384", run_.stop());
     if (!spec_.schema_only()) {
       copy_sequences(run_, source, target, {});
       copy_large_objects(source, target);
     }
-    run_.steps.finished("copied the rows");
+    std::vector<TableRows> tables;
+    if (!spec_.schema_only() || spec_.verify_data()) tables = list_table_rows(run_, source, {});
+    const EarlyIndexes indexes(run_, source, dump, hidden_name(i),
+                               spec_.schema_only() ? std::vector<TableRows>() : tables);
+    // Of the workshop nothing is needed then, and to remove it waits for the disk.
+    std::future<void> ended;
+    const auto end_workshop = [&] {
+      if (i + 1 < spec_.databases_size()) return;
+      ended = std::async(std::launch::async, [&workshop, tag = log::thread_tag()] {
+        const log::ThreadTag thread_tag(tag);
+        workshop.end();
+      });
+    };
+    const std::int64_t rows =
+        copy_tables(run_, {.source = workshop.connect(name),
+                           .target = run_.live(hidden_name(i)),
+                           .tables = tables,
+                           .indexes = spec_.schema_only() ? nullptr : &indexes,
+                           .all_copied = end_workshop});
+    run_.steps.finished("copied the rows and built the indexes of large tables");
     run_.job.pause_point("restore.objects_after_copy");
     report("building indexes");
-    give_to_builder(run_, target, {});
-    restore_definitions(run_, dump, hidden_name(i), DumpSection::PostData);
+    indexes.restore_rest();
     checks.settle(target, {});
     marks.settle(target);
-    run_.steps.finished("built indexes and constraints");
+    run_.steps.finished("built what else comes after the rows");
     if (!spec_.schema_only()) {
-      refresh_views(run_, source, target, {});
+      refresh_views(run_, target, views);
       gather_statistics(run_, run_.live(hidden_name(i)), list_analyzed(target, run_.stop()),
                         run_.stop());
       run_.steps.finished("gathered statistics");
     }
-    hand_over(workshop, source, target, dump, i);
+    hand_over(handover, target);
     run_.steps.finished("prepared owners and privileges");
     return rows;
   }
 
-  /// The last that is done in the database. Nobody can connect to it before its own owner may.
-  void hand_over(const Workshop& workshop, Connection& source, Connection& target,
-                 const DumpRequest& dump, int i) const {
-    auto statements =
+  /// What is done last in the database, all of it known while the workshop is there.
+  struct HandOver {
+    std::vector<std::string> statements;
+    std::string privileges;
+    std::vector<std::string> triggers;
+  };
+
+  HandOver plan_hand_over(const Workshop& workshop, Connection& source, Connection& target,
+                          const DumpRequest& dump, int i) const {
+    HandOver plan;
+    plan.statements =
         ownership_statements(run_, target, list_owned_objects(source, {}, run_.stop()));
     if (spec_.grants()) {
       // Made by initdb, it is in no list. Its owner was somebody's choice only if it is another.
@@ -219,26 +243,29 @@ class DatabaseRestore final : public ObjectRestore {
           "WHERE nspname = 'public' AND oid < 16384 AND nspowner >= 16384",
           run_.stop());
       if (schema.rows() != 0) {
-        statements.push_back("ALTER SCHEMA public OWNER TO " + quote_identifier(schema.text(0, 0)));
+        plan.statements.push_back("ALTER SCHEMA public OWNER TO " +
+                                  quote_identifier(schema.text(0, 0)));
       }
+      plan.privileges = privilege_statements(run_, dump);
     }
-    if (!spec_.schema_only()) add_large_object_owners(source, target, statements);
-    run_in_batches(target, statements, run_.stop());
-    if (spec_.grants()) {
-      if (const auto text = privilege_statements(run_, dump); !text.empty()) {
-        target.simple_query(text, run_.stop());
-      }
-    }
+    if (!spec_.schema_only()) add_large_object_owners(source, target, plan.statements);
     for (const auto& trigger : workshop.event_triggers(spec_.databases(i))) {
       const std::string_view how = trigger.enabled == 'A'   ? "ENABLE ALWAYS"
                                    : trigger.enabled == 'R' ? "ENABLE REPLICA"
                                    : trigger.enabled == 'O' ? "ENABLE"
                                                             : "DISABLE";
-      // Does not fire any itself.
-      target.simple_query(
-          fmt::format("ALTER EVENT TRIGGER {} {}", quote_identifier(trigger.name), how),
-          run_.stop());
+      plan.triggers.push_back(
+          fmt::format("ALTER EVENT TRIGGER {} {}", quote_identifier(trigger.name), how));
     }
+    return plan;
+  }
+
+  /// Nobody can connect to the database before its own owner may.
+  void hand_over(const HandOver& plan, Connection& target) const {
+    run_in_batches(target, plan.statements, run_.stop());
+    if (!plan.privileges.empty()) target.simple_query(plan.privileges, run_.stop());
+    // These do not fire any themselves.
+    for (const auto& statement : plan.triggers) target.simple_query(statement, run_.stop());
   }
 
   void add_large_object_owners(Connection& source, Connection& target,
@@ -412,7 +439,7 @@ class DatabaseRestore final : public ObjectRestore {
 
   const ObjectRestoreRun& run_;
   const proto::ObjectRestoreSpec& spec_;
-  postgres::WalScope scope_;
+  std::set<std::uint32_t> oids_;
 };
 
 }  // namespace

@@ -12,6 +12,7 @@
 #include "postgres/child_process.h"
 #include "postgres/programs.h"
 #include "restore/catalog_text.h"
+#include "restore/dump_list.h"
 
 namespace holdfast::restore {
 namespace {
@@ -85,20 +86,12 @@ void write_text(const std::string& path, std::string_view text) {
   io::write_all(files, fd.get(), as_bytes(text), path);
 }
 
-/// Of the lines of "pg_restore --list" ("217; 0 0 ACL public TABLE t alice"; line breaks in names
-/// are replaced there) those of privileges.
 std::string keep_privileges(std::string_view list) {
   std::string kept;
-  while (!list.empty()) {
-    const std::size_t end = std::min(list.find('\n'), list.size() - 1) + 1;
-    const std::string_view line = list.substr(0, end);
-    list.remove_prefix(end);
-    if (line.starts_with(';')) continue;
-    std::string_view rest = line;
-    for (int word = 0; word < 3 && !rest.empty(); ++word) {
-      rest.remove_prefix(std::min(rest.find(' '), rest.size() - 1) + 1);
+  for (const auto& entry : parse_dump_list(list)) {
+    if (entry.what.starts_with("ACL ") || entry.what.starts_with("DEFAULT ACL ")) {
+      kept += entry.line;
     }
-    if (rest.starts_with("ACL ") || rest.starts_with("DEFAULT ACL ")) kept += line;
   }
   return kept;
 }
@@ -184,6 +177,30 @@ void take_missing_roles_away(const ObjectRestoreRun& run, postgres::Connection& 
   }
 }
 
+/// pg_restore into `database`, without what it is to restore.
+std::vector<std::string> restore_command(const ObjectRestoreRun& run, const std::string& database,
+                                         std::vector<std::string>& environment) {
+  const std::string target = public_conninfo(run, run.live(database), environment);
+  return {run.dump_programs / "pg_restore", "--exit-on-error",
+          // Owners and privileges come last of all.
+          "--no-owner", "--no-privileges", "--dbname=" + target};
+}
+
+std::string section_option(DumpSection section) {
+  return section == DumpSection::PreData ? "--section=pre-data" : "--section=post-data";
+}
+
+std::string list_entries(const ObjectRestoreRun& run, const DumpRequest& request,
+                         const std::vector<std::string>& options) {
+  const std::string list = request.file + ".list";
+  std::vector<std::string> arguments = {run.dump_programs / "pg_restore", "--list",
+                                        "--file=" + list};
+  arguments.insert(arguments.end(), options.begin(), options.end());
+  arguments.push_back(request.file);
+  run_program("pg_restore", std::move(arguments), {}, run.stop());
+  return read_text(run, list);
+}
+
 }  // namespace
 
 void dump_definitions(const ObjectRestoreRun& run, const DumpRequest& request,
@@ -209,13 +226,8 @@ void dump_definitions(const ObjectRestoreRun& run, const DumpRequest& request,
 void restore_definitions(const ObjectRestoreRun& run, const DumpRequest& request,
                          const std::string& database, DumpSection section) {
   std::vector<std::string> environment;
-  const std::string target = public_conninfo(run, run.live(database), environment);
-  std::vector<std::string> arguments = {
-      run.dump_programs / "pg_restore", "--exit-on-error",
-      // Owners and privileges come last of all.
-      "--no-owner", "--no-privileges",
-      section == DumpSection::PreData ? "--section=pre-data" : "--section=post-data",
-      "--dbname=" + target};
+  std::vector<std::string> arguments = restore_command(run, database, environment);
+  arguments.emplace_back(section_option(section));
   // Indexes and constraints depend on tables only, so that several can be made at once.
   if (section == DumpSection::PostData) {
     arguments.push_back(fmt::format("--jobs={}", run.workers));
@@ -225,17 +237,34 @@ void restore_definitions(const ObjectRestoreRun& run, const DumpRequest& request
   run_program("pg_restore", std::move(arguments), std::move(environment), run.stop());
 }
 
+std::string list_definitions(const ObjectRestoreRun& run, const DumpRequest& request,
+                             DumpSection section) {
+  return list_entries(run, request, {section_option(section)});
+}
+
+void restore_listed(const ObjectRestoreRun& run, const DumpRequest& request,
+                    const std::string& database, const DumpPart& part, const Stop& stop) {
+  if (part.list.empty()) return;
+  std::vector<std::string> environment;
+  std::vector<std::string> arguments = restore_command(run, database, environment);
+  const std::string file = fmt::format("{}.{}", request.file, part.name);
+  write_text(file, part.list);
+  arguments.push_back("--use-list=" + file);
+  if (part.jobs != 1) arguments.push_back(fmt::format("--jobs={}", part.jobs));
+  arguments.push_back(request.file);
+  run_program("pg_restore", std::move(arguments), std::move(environment), stop);
+}
+
 std::string privilege_statements(const ObjectRestoreRun& run, const DumpRequest& request) {
-  const std::string program = run.dump_programs / "pg_restore";
-  const std::string list = request.file + ".list";
-  run_program("pg_restore", {program, "--list", "--file=" + list, request.file}, {}, run.stop());
-  const std::string wanted = keep_privileges(read_text(run, list));
+  const std::string wanted = keep_privileges(list_entries(run, request, {}));
   if (wanted.empty()) return {};
+  const std::string list = request.file + ".privileges";
   write_text(list, wanted);
   const std::string script = request.file + ".sql";
   run_program("pg_restore",
-              {program, "--no-owner", "--use-list=" + list, "--file=" + script, request.file}, {},
-              run.stop());
+              {run.dump_programs / "pg_restore", "--no-owner", "--use-list=" + list,
+               "--file=" + script, request.file},
+              {}, run.stop());
   return without_restrict(read_text(run, script));
 }
 

@@ -2,6 +2,7 @@
 
 #include <cstddef>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "restore/object_restore.h"
@@ -26,6 +27,20 @@ enum class DumpSection { PreData, PostData };
 /// Throws an Error with the first complaint of pg_restore as its message.
 void restore_definitions(const ObjectRestoreRun& run, const DumpRequest& request,
                          const std::string& database, DumpSection section);
+
+/// What the dump has in a section (dump_list.h), in the order in which it is restored.
+std::string list_definitions(const ObjectRestoreRun& run, const DumpRequest& request,
+                             DumpSection section);
+struct DumpPart {
+  std::string name;      ///< no other part of this dump has it
+  std::string list;      ///< lines of list_definitions(), in its order; empty: nothing
+  std::size_t jobs = 1;  ///< so many at once
+};
+/// The same as restore_definitions() for a part. Its entries are taken out of their surroundings:
+/// to pg_restore, a comment has the section of what stands before it, and is in a schema only if
+/// what it belongs to is restored with it. So neither is asked for. From any thread.
+void restore_listed(const ObjectRestoreRun& run, const DumpRequest& request,
+                    const std::string& database, const DumpPart& part, const Stop& stop);
 
 /// SQL that gives the privileges which the dump has, to be run once owners are right; empty for
 /// none.

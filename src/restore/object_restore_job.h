@@ -16,9 +16,10 @@ namespace holdfast::restore {
 ///
 /// Pause points: restore.objects_after_checks, restore.objects_after_catalogs (tables),
 /// restore.objects_after_recovery, restore.objects_after_definitions, restore.objects_copy (once
-/// per table), restore.objects_after_copy, restore.objects_before_final,
-/// restore.objects_after_final; restore.objects_between_commits (tables of several databases),
-/// restore.users_before_commit (roles).
+/// per table), restore.objects_early_index (once per index of a large table),
+/// restore.objects_after_copy, restore.objects_before_final, restore.objects_after_final;
+/// restore.objects_between_commits (tables of several databases), restore.users_before_commit
+/// (roles).
 class ObjectRestoreJob final : public jobs::JobBody {
  public:
   explicit ObjectRestoreJob(const ObjectRestoreServices& services) : services_(services) {}

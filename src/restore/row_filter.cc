@@ -175,11 +175,7 @@ void RowFilter::allow(Connection& superuser, const TableSet& tables) const {
         run_.stop());
   }
   forget_range_estimates(superuser, run_.stop());
-  // Files of users' indexes are not here, and planning a query looks at all that a table has.
-  superuser.simple_query(
-      fmt::format("UPDATE pg_catalog.pg_class SET relhasindex = false WHERE oid IN ({})",
-                  tables.oids),
-      run_.stop());
+  hide_indexes(superuser, fmt::format("c.oid IN ({})", tables.oids), run_.stop());
 }
 
 CopyRequest RowFilter::apply(CopyRequest request) const {

@@ -9,13 +9,13 @@
 #include <set>
 
 #include "base/error.h"
-#include "base/log.h"
 #include "base/worker_pool.h"
 #include "collection/scope.h"
 #include "restore/catalog_text.h"
 #include "restore/copy_tables.h"
 #include "restore/deferred_checks.h"
 #include "restore/dump_tools.h"
+#include "restore/early_indexes.h"
 #include "restore/handover.h"
 #include "restore/index_marks.h"
 #include "restore/known_files.h"
@@ -124,25 +124,30 @@ class DatabaseTables final : public TableRestore {
     std::vector<TableRows> copied;
     if (!spec_.schema_only() || spec_.verify_data()) {
       copied = list_table_rows(run_, source, dump.schemas);
+    }
+    give_to_builder(run_, target, dump.schemas);
+    const EarlyIndexes indexes(run_, source, dump, spec_.into_db(),
+                               spec_.schema_only() ? std::vector<TableRows>() : copied);
+    if (!copied.empty()) {
       CopyRequest request{.source = workshop.connect(database_),
                           .target = run_.live(spec_.into_db()),
-                          .tables = copied};
+                          .tables = copied,
+                          .indexes = spec_.schema_only() ? nullptr : &indexes};
       if (filter) request = filter->apply(std::move(request));
       rows = copy_tables(run_, request);
     }
     if (!spec_.schema_only()) copy_sequences(run_, source, target, dump.schemas);
-    run_.steps.finished("copied the rows");
+    run_.steps.finished("copied the rows and built the indexes of large tables");
     run_.job.pause_point("restore.objects_after_copy");
     report("building indexes");
-    give_to_builder(run_, target, dump.schemas);
-    restore_definitions(run_, dump, spec_.into_db(), DumpSection::PostData);
+    indexes.restore_rest();
     checks.settle(target, dump.schemas);
     marks.settle(target);
     validate_foreign_keys(target, tables);
-    run_.steps.finished("built indexes and constraints");
+    run_.steps.finished("built what else comes after the rows");
     std::vector<std::string> analyzed;
     if (!spec_.schema_only()) {
-      refresh_views(run_, source, target, dump.schemas);
+      refresh_views(run_, target, list_filled_views(run_, source, dump.schemas));
       for (const auto& table : copied) analyzed.push_back(table.name);
     }
     // What is left to do in the workshop is done beside it, and waits for the disk.
@@ -151,7 +156,7 @@ class DatabaseTables final : public TableRestore {
         gather_statistics(run_, run_.live(spec_.into_db()), analyzed, stop);
       } else {
         plan_handover(source, target, dump);
-        end_workshop(workshop);
+        workshop.end();
       }
     });
     run_.steps.finished("gathered statistics, planned the handover and ended the workshop");
@@ -236,15 +241,6 @@ class DatabaseTables final : public TableRestore {
         throw unknown_file(fmt::format("a catalog of database \"{}\"", database_), run_.between);
       }
       throw;
-    }
-  }
-
-  /// Nothing of it is needed any more; what cannot be removed is tried again at its end.
-  static void end_workshop(Workshop& workshop) {
-    try {
-      workshop.close();
-    } catch (const Error& error) {
-      log::warning("could not end the workshop yet: {}", error.message());
     }
   }
 

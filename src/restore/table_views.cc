@@ -130,8 +130,8 @@ void settle_views(const ObjectRestoreRun& run, Connection& workshop, Connection&
   }
 }
 
-void refresh_views(const ObjectRestoreRun& run, Connection& workshop, Connection& target,
-                   const std::vector<std::string>& schemas) {
+std::vector<FilledView> list_filled_views(const ObjectRestoreRun& run, Connection& workshop,
+                                          const std::vector<std::string>& schemas) {
   std::string list;
   for (const auto& schema : schemas) list += (list.empty() ? "" : ", ") + quote_literal(schema);
   const auto views =
@@ -142,17 +142,17 @@ void refresh_views(const ObjectRestoreRun& run, Connection& workshop, Connection
                                  "WHERE c.relkind = 'm' AND c.relispopulated{} ORDER BY c.oid",
                                  list.empty() ? "" : fmt::format(" AND n.nspname IN ({})", list)),
                      run.stop());
-  struct View {
-    std::string name;   // qualified
-    std::string shown;  // a staging schema's name means nothing to anybody
-  };
-  std::vector<View> left;
+  std::vector<FilledView> found;
   for (std::size_t row = 0; row < views.rows(); ++row) {
-    left.push_back({.name = views.text(row, 0), .shown = views.text(row, list.empty() ? 0 : 1)});
+    found.push_back({.name = views.text(row, 0), .shown = views.text(row, list.empty() ? 0 : 1)});
   }
+  return found;
+}
+
+void refresh_views(const ObjectRestoreRun& run, Connection& target, std::vector<FilledView> left) {
   // A view that reads another one can only be filled after it.
   while (!left.empty()) {
-    std::vector<View> failed;
+    std::vector<FilledView> failed;
     std::optional<Error> failure;
     for (const auto& view : left) {
       try {

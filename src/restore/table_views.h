@@ -15,9 +15,18 @@ namespace holdfast::restore {
 void settle_views(const ObjectRestoreRun& run, postgres::Connection& workshop,
                   postgres::Connection& live, TableSet& tables);
 
-/// Fills the materialized views of the target's `schemas` (all for none) that were filled in the
-/// workshop, as their owner of the moment. One that he may not fill stays empty; a notice tells.
-void refresh_views(const ObjectRestoreRun& run, postgres::Connection& workshop,
-                   postgres::Connection& target, const std::vector<std::string>& schemas);
+/// A materialized view that holds something.
+struct FilledView {
+  std::string name;   ///< qualified and quoted
+  std::string shown;  ///< for messages: a staging schema's name means nothing to anybody
+};
+/// Those in the workshop's `schemas` (all for none).
+std::vector<FilledView> list_filled_views(const ObjectRestoreRun& run,
+                                          postgres::Connection& workshop,
+                                          const std::vector<std::string>& schemas);
+/// Fills the same views of the target, as their owner of the moment. One that he may not fill stays
+/// empty; a notice tells.
+void refresh_views(const ObjectRestoreRun& run, postgres::Connection& target,
+                   std::vector<FilledView> views);
 
 }  // namespace holdfast::restore

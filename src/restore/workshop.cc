@@ -14,13 +14,13 @@
 #include "base/log.h"
 #include "collection/scope.h"
 #include "io/file.h"
+#include "io/memory.h"
 #include "postgres/catalog_pages.h"
 #include "postgres/child_process.h"
 #include "postgres/control_file.h"
 #include "postgres/instance.h"
 #include "postgres/page.h"
 #include "postgres/programs.h"
-#include "postgres/relation_path.h"
 #include "postgres/versions.h"
 #include "restore/checks.h"
 #include "restore/fill.h"
@@ -30,16 +30,9 @@
 namespace holdfast::restore {
 namespace {
 
-// Source: PostgreSQL src/include/catalog/pg_class.h, pg_authid.h, pg_inherits.h, pg_largeobject.h.
-constexpr std::uint32_t kClassOid = 1259;
+// Source: PostgreSQL src/include/catalog/pg_authid.h.
 constexpr std::uint32_t kAuthIdOid = 1260;
-/// Also its relfilenode, unless it was rewritten.
-constexpr std::uint32_t kInheritsOid = 2611;
-constexpr std::uint32_t kLargeObjectOid = 2613;
-constexpr std::uint32_t kLargeObjectIndexOid = 2683;
 constexpr std::uint32_t kBootstrapSuperuser = 10;
-/// Source: PostgreSQL src/include/access/transam.h (FirstNormalObjectId).
-constexpr std::uint32_t kFirstNormalOid = 16384;
 
 constexpr int kPort = 5432;  // only names the socket
 constexpr std::chrono::minutes kStartPatience{60};
@@ -65,22 +58,14 @@ void end_server(const std::string& data_directory) {
   }
 }
 
-/// Adds what inherits from the relations, and from that again.
-void add_heirs(const std::vector<std::string>& pg_inherits, std::set<std::uint32_t>& relations) {
-  std::multimap<std::uint32_t, std::uint32_t> children;
-  for (const std::string& pages : pg_inherits) {
-    postgres::scan_pg_inherits(as_bytes(pages), [&](const postgres::InheritsRow& row) {
-      children.emplace(row.parent, row.child);
-    });
-  }
-  std::vector<std::uint32_t> left(relations.begin(), relations.end());
-  while (!left.empty()) {
-    const auto [first, last] = children.equal_range(left.back());
-    left.pop_back();
-    for (auto child = first; child != last; ++child) {
-      if (relations.insert(child->second).second) left.push_back(child->second);
-    }
-  }
+/// A workshop's files are read once and thrown away. As long as they are less than the kernel lets
+/// be dirty before it writes (vm.dirty_background_ratio, by default a tenth of the memory that it
+/// can have), they never need go to a disk.
+Caching caching_of(const Layout& layout) {
+  std::uint64_t bytes = 0;
+  for (const FileTarget& file : layout.files) bytes += file.size;
+  return bytes <= io::available_memory().value_or(0) / 10 ? Caching::Everything
+                                                          : Caching::SmallWrites;
 }
 
 /// For postgresql.conf and for libpq alike: both take a backslash before quotes and backslashes.
@@ -156,6 +141,14 @@ void Workshop::close() {
   io::remove_tree(options_.files, tablespaces_);
 }
 
+void Workshop::end() {
+  try {
+    close();
+  } catch (const Error& error) {
+    log::warning("could not end the workshop yet: {}", error.message());
+  }
+}
+
 std::string Workshop::read_file(const std::string& path) const {
   const auto bytes = io::read_whole(options_.files, data_ + "/" + path, kCatalogLimit);
   if (!bytes) {
@@ -176,24 +169,12 @@ Layout Workshop::fill(const postgres::WalScope& scope, const Stop& stop) {
                          .store = options_.store,
                          .files = options_.files,
                          .workers = options_.workers,
+                         .caching = caching_of(layout),
                          .progress = [](std::uint64_t) {},
                          .before_pack = [] {}},
                         stop);
   make_blank_files(scope);
   return layout;
-}
-
-/// Where the database's own files are, below the data directory: one, unless it was being moved.
-std::vector<std::string> Workshop::directories_of(std::uint32_t database) const {
-  constexpr std::string_view kMap = "/pg_filenode.map";
-  std::vector<std::string> found;
-  for (const auto& file : options_.chain.back().files()) {
-    const std::string_view path = file.path();
-    if (path.ends_with(fmt::format("/{}{}", database, kMap))) {
-      found.emplace_back(path.substr(0, path.size() - kMap.size()));
-    }
-  }
-  return found;
 }
 
 /// A page of zeros has no rows, so that whoever follows an index to it finds none. Nobody reads
@@ -213,75 +194,6 @@ void Workshop::make_blank_files(const postgres::WalScope& scope) {
       }
     }
   }
-}
-
-/// The pages of its main fork, file by file; none when it is not there.
-std::vector<std::string> Workshop::read_relation(std::uint32_t database,
-                                                 std::uint32_t relfilenode) const {
-  std::vector<std::string> pages;
-  for (const auto& file : options_.chain.back().files()) {
-    const auto relation = postgres::parse_relation_path(file.path());
-    if (!relation || relation->relation.database != database ||
-        relation->relation.relation != relfilenode || relation->fork != postgres::Fork::Main) {
-      continue;
-    }
-    pages.push_back(read_file(file.path()));
-  }
-  return pages;
-}
-
-postgres::WalScope Workshop::catalogs_of(std::uint32_t database, std::set<std::uint32_t> relations,
-                                         const Stop& stop) {
-  close();
-  // The shared files, and the database's map of its own catalogs.
-  const postgres::WalScope none = {.databases = {{database, {.all = false, .files = {}}}}};
-  fill(none, stop);
-  const auto directories = directories_of(database);
-  if (directories.empty()) {
-    throw Error(sqlstate::kFeatureNotSupported,
-                "restoring from a database that was created while the backup ran is not supported "
-                "yet");
-  }
-  const auto map = postgres::parse_relation_map(
-      as_bytes(read_file(directories.back() + "/pg_filenode.map")), major_);
-  const auto found = map.find(kClassOid);
-  if (found == map.end()) throw Error(sqlstate::kDataCorrupted, "relation map lacks pg_class");
-  const postgres::WalScope with_class = {
-      .databases = {{database, {.all = false, .files = {found->second, kInheritsOid}}}}};
-  fill(with_class, stop);
-  add_heirs(read_relation(database, kInheritsOid), relations);
-
-  // What belongs to users' relations, or holds large objects, is left out; what nobody names may be
-  // a new file of a catalog that is being rewritten, and stays.
-  postgres::WalScope::Relations chosen{.all = true, .files = {}};
-  std::set<std::uint32_t> wanted;
-  for (const std::string& pages : read_relation(database, found->second)) {
-    postgres::scan_pg_class(as_bytes(pages), [&](const postgres::ClassRow& row) {
-      if (row.file == 0) return;
-      const bool unneeded = row.oid == kLargeObjectOid || row.oid == kLargeObjectIndexOid;
-      const bool catalog = row.oid < kFirstNormalOid && !unneeded;
-      const std::uint32_t owner = postgres::toasted_table(row.name).value_or(row.oid);
-      if (catalog || relations.contains(owner)) {
-        wanted.insert(row.file);
-      } else {
-        chosen.files.insert(row.file);
-      }
-    });
-  }
-  for (const auto file : wanted) chosen.files.erase(file);
-  const auto* scope = collection::find_scope(options_.chain.back(), database);
-  // A layer's own WAL has its history's before it, and so what joined or left meanwhile.
-  const bool history = options_.chain.back().has_history() ||
-                       (options_.target != nullptr && !options_.target->wal_layer().empty());
-  if (history && scope != nullptr && !scope->tables().empty()) {
-    // Of others the WAL may have what is written into pages that are not there.
-    postgres::WalScope::Relations whole{.all = false, .files = {}};
-    for (const auto file : scope->files()) {
-      if (chosen.wants(file)) whole.files.insert(file);
-    }
-    chosen = std::move(whole);
-  }
-  return {.databases = {{database, std::move(chosen)}}};
 }
 
 void Workshop::find_superusers(const Stop& stop) {

@@ -10,6 +10,7 @@
 #include <set>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/error.h"
@@ -58,6 +59,10 @@ class Workshop {
   /// start().
   postgres::WalScope catalogs_of(std::uint32_t database, std::set<std::uint32_t> relations,
                                  const Stop& stop);
+  /// All that these databases (OIDs) hold but what is made anew from their rows, as far as it can
+  /// be told: indexes on users' tables, and materialized views. Nobody plans a query on such a
+  /// table before hide_indexes(). Call before start().
+  postgres::WalScope rows_of(const std::set<std::uint32_t>& databases, const Stop& stop);
   /// Lays out what is in scope, recovers it, and waits until the server answers in `database`.
   /// May be called again, with another scope.
   void start(const postgres::WalScope& scope, const std::string& database, const Stop& stop) {
@@ -71,6 +76,8 @@ class Workshop {
 
   /// Stops the server and removes its files, which takes a while; start() may follow.
   void close();
+  /// The same for the last time: what fails is tried again by the destructor, and only logged here.
+  void end();
 
   /// How to reach it. Whatever the backup's ALTER ROLE or ALTER DATABASE … SET say does not hold
   /// for libraries, role, search path, event triggers.
@@ -115,6 +122,8 @@ class Workshop {
   enum class End { Ready, Stopped };
   Layout fill(const postgres::WalScope& scope, const Stop& stop);
   void make_blank_files(const postgres::WalScope& scope);
+  std::map<std::uint32_t, std::uint32_t> lay_out_pg_class(const std::set<std::uint32_t>& databases,
+                                                          const Stop& stop);
   std::vector<std::string> directories_of(std::uint32_t database) const;
   std::vector<std::string> read_relation(std::uint32_t database, std::uint32_t relfilenode) const;
   void stop_server();
@@ -145,6 +154,11 @@ class Workshop {
   std::vector<collection::proto::Tablespace> made_tablespaces_;
   std::map<std::string, std::vector<EventTrigger>> event_triggers_;  ///< by database
 };
+
+/// The tables that `condition` (on pg_class c) names look as if they had no indexes from now on:
+/// the files of these are not there, and planning a query looks at all that a table has. After
+/// pg_dump.
+void hide_indexes(postgres::Connection& workshop, std::string_view condition, const Stop& stop);
 
 /// Where the programs of the backup's version are, of these directories and the usual ones. Throws
 /// kUndefinedFile.

@@ -15,8 +15,8 @@ DATABASE = f"RESTORE DATABASE bank FROM LATEST IN '{COLLECTION}' WITH new_db_nam
 POINTS = ("restore.objects_after_checks", "restore.objects_after_catalogs", "restore.objects_after_recovery",
           "restore.objects_after_definitions", "restore.objects_copy", "restore.objects_after_copy",
           "restore.objects_before_final", "restore.objects_after_final")
-# Those of tables of several databases, and of roles, are in the tests of these.
-MORE_POINTS = ("restore.objects_between_commits", "restore.users_before_commit")
+# Those of large tables, of tables of several databases, and of roles, are in the tests of these.
+MORE_POINTS = ("restore.objects_early_index", "restore.objects_between_commits", "restore.users_before_commit")
 
 
 def test_these_are_all_points():
