@@ -26,4 +26,9 @@ std::optional<std::uint64_t> get_wal_object(storage::ObjectStore& store,
                                             const std::function<void(ByteView)>& write,
                                             const Stop& stop);
 
+/// The same into memory: fills `into` from its start, of which the object must not have more.
+std::optional<std::uint64_t> get_wal_object(storage::ObjectStore& store,
+                                            const storage::ObjectKey& key, MutableByteView into,
+                                            const Stop& stop);
+
 }  // namespace holdfast::collection
