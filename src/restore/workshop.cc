@@ -26,6 +26,7 @@
 #include "restore/fill.h"
 #include "restore/partial_layout.h"
 #include "restore/recovery_files.h"
+#include "restore/scoped_wal.h"
 
 namespace holdfast::restore {
 namespace {
