@@ -154,10 +154,10 @@ bool get_wal_segment(ObjectStore& store, const WalSegmentId& id, const WalWriter
 }
 
 bool get_wal_segment(ObjectStore& store, const WalSegmentId& id, MutableByteView into,
-                     const Stop& stop) {
+                     Bytes& object, const Stop& stop) {
   HF_ASSERT(into.size() == id.segment_bytes);
   return get_parts(id, [&](const ObjectKey& key, std::uint64_t at, std::uint64_t expected) {
-    return get_wal_object(store, key, into.subspan(at, expected), stop);
+    return get_wal_object(store, key, into.subspan(at, expected), object, stop);
   });
 }
 

@@ -76,11 +76,11 @@ std::uint64_t put_wal_object(ObjectStore& store, const ObjectKey& key, PackBuild
 }
 
 std::optional<std::uint64_t> get_wal_object(ObjectStore& store, const ObjectKey& key,
-                                            MutableByteView into, const Stop& stop) {
-  const std::optional<Bytes> object = get_whole(store, key, storage::kMaxObjectBytes, stop);
-  if (!object) return std::nullopt;
+                                            MutableByteView into, Bytes& object, const Stop& stop) {
+  const auto stored = get_whole(store, key, storage::kMaxObjectBytes, object, stop);
+  if (!stored) return std::nullopt;
   return unpack(
-      *object, key, into.size(),
+      *stored, key, into.size(),
       [&](std::uint64_t at, std::size_t bytes, const auto& fill) { fill(into.subspan(at, bytes)); },
       stop);
 }

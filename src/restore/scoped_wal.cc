@@ -34,9 +34,13 @@ constexpr std::uint64_t kSegmentsAhead = 4;
 /// fetched, unpacked and examined.
 class SegmentsAhead {
  public:
+  struct Memory {
+    Bytes segment;
+    Bytes object;  // as it is stored
+  };
   struct Segment {
-    Bytes bytes;  // what `content` has a view of
-    postgres::WalSegmentContent content;
+    Memory memory;
+    postgres::WalSegmentContent content;  // with a view of it
   };
 
   /// With a target the archive may have only the beginning of the last segment, of any length.
@@ -55,16 +59,16 @@ class SegmentsAhead {
   /// The next one. Throws kUndefinedFile when it is missing.
   Segment take() {
     for (; ahead_.size() < most_ && next_ < manifest_.wal_size(); ++next_) {
-      Bytes memory;
+      Memory memory;
       if (!free_.empty()) {
         memory = std::move(free_.back());
         free_.pop_back();
       }
       ahead_.push_back(std::async(
           std::launch::async,
-          [this, number = next_, tag = log::thread_tag()](Bytes bytes) {
+          [this, number = next_, tag = log::thread_tag()](Memory used) {
             const log::ThreadTag thread_tag(tag);
-            return get(number, std::move(bytes));
+            return get(number, std::move(used));
           },
           std::move(memory)));
     }
@@ -74,14 +78,14 @@ class SegmentsAhead {
   }
 
   /// Its memory serves another one: the kernel need not clear pages for each.
-  void give_back(Segment segment) { free_.push_back(std::move(segment.bytes)); }
+  void give_back(Segment segment) { free_.push_back(std::move(segment.memory)); }
 
  private:
-  Segment get(int number, Bytes memory) const {
+  Segment get(int number, Memory memory) const {
     const auto& wal = manifest_.wal(number);
-    Segment segment{.bytes = std::move(memory), .content = {}};
-    segment.bytes.resize(extent_.wal_segment_bytes);
-    if (!fetch(number, segment.bytes)) {
+    Segment segment{.memory = std::move(memory), .content = {}};
+    segment.memory.segment.resize(extent_.wal_segment_bytes);
+    if (!fetch(number, segment.memory)) {
       throw Error(sqlstate::kUndefinedFile,
                   fmt::format("WAL segment {} is missing in the collection",
                               postgres::wal_segment_name(wal.timeline(), wal.segment(),
@@ -89,15 +93,16 @@ class SegmentsAhead {
     }
     segment.content = postgres::examine_wal_segment(
         extent_, scope_, postgres::segment_start(wal.segment(), extent_.wal_segment_bytes),
-        segment.bytes);
+        segment.memory.segment);
     return segment;
   }
 
-  bool fetch(int number, Bytes& into) const {
+  bool fetch(int number, Memory& memory) const {
+    Bytes& into = memory.segment;
     const collection::WalSegmentId id =
         collection::wal_segment_of(manifest_, manifest_.wal(number));
     if (!has_target_ || number + 1 != manifest_.wal_size()) {
-      return collection::get_wal_segment(store_, id, MutableByteView(into), stop_);
+      return collection::get_wal_segment(store_, id, into, memory.object, stop_);
     }
     std::ranges::fill(into, std::byte{0});
     const auto write = [&](std::uint64_t offset, ByteView content) {
@@ -114,7 +119,7 @@ class SegmentsAhead {
   const std::uint64_t most_;
   const Stop& stop_;
   int next_ = 0;
-  std::vector<Bytes> free_;
+  std::vector<Memory> free_;
   std::deque<std::future<Segment>> ahead_;  // their ends wait for what they do
 };
 

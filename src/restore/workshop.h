@@ -108,7 +108,9 @@ class Workshop {
 
  private:
   enum class End { Ready, Stopped };
-  Layout fill(const postgres::WalScope& scope, const Stop& stop);
+  /// `meanwhile`: what can be done while the files are filled.
+  Layout fill(const postgres::WalScope& scope, const Stop& stop,
+              const std::function<void(const Layout&, const Stop&)>& meanwhile = {});
   void make_blank_files(const postgres::WalScope& scope);
   std::vector<std::string> directories_of(std::uint32_t database) const;
   std::vector<std::string> read_relation(std::uint32_t database, std::uint32_t relfilenode) const;
