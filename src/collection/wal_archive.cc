@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <charconv>
 
+#include "base/assert.h"
 #include "base/error.h"
 #include "collection/collection.h"
 #include "collection/format.h"
@@ -57,6 +58,29 @@ std::uint32_t part_count(const WalSegmentId& id) {
 Error corrupt_archive(const ObjectKey& key, std::string_view why) {
   return Error(sqlstate::kDataCorrupted, fmt::format("WAL object \"{}\" is corrupt", key))
       .detail(std::string(why));
+}
+
+/// Gets the objects of a segment one by one: `get` is told the key, where in the segment the object
+/// belongs and how many bytes it must have, and answers as get_wal_object(). False: there is none.
+template <typename Get>
+bool get_parts(const WalSegmentId& id, const Get& get) {
+  check_id(id);
+  std::uint64_t at = 0;
+  for (std::uint32_t part = 0; part < part_count(id); ++part) {
+    const ObjectKey key = part_key(id, part);
+    const std::uint64_t expected = std::min(kWalPartBytes, id.segment_bytes - at);
+    const std::optional<std::uint64_t> got = get(key, at, expected);
+    if (!got) {
+      if (part == 0) return false;
+      throw Error(sqlstate::kUndefinedFile, fmt::format("WAL object \"{}\" does not exist", key))
+          .detail("Another part of the same WAL segment is there.");
+    }
+    if (*got != expected) {
+      throw corrupt_archive(key, fmt::format("It holds {} bytes instead of {}.", *got, expected));
+    }
+    at += expected;
+  }
+  return true;
 }
 
 }  // namespace
@@ -118,28 +142,23 @@ std::uint64_t put_wal_segment_file(ObjectStore& store, const WalSegmentId& id,
 
 bool get_wal_segment(ObjectStore& store, const WalSegmentId& id, const WalWriter& write,
                      const Stop& stop) {
-  check_id(id);
-  std::uint64_t at = 0;
-  for (std::uint32_t part = 0; part < part_count(id); ++part) {
-    const ObjectKey key = part_key(id, part);
-    const std::uint64_t expected = std::min(kWalPartBytes, id.segment_bytes - at);
-    const std::optional<std::uint64_t> got = get_wal_object(
+  return get_parts(id, [&](const ObjectKey& key, std::uint64_t at, std::uint64_t expected) {
+    return get_wal_object(
         store, key, expected,
         [&](ByteView bytes) {
           write(at, bytes);
           at += bytes.size();
         },
         stop);
-    if (!got) {
-      if (part == 0) return false;
-      throw Error(sqlstate::kUndefinedFile, fmt::format("WAL object \"{}\" does not exist", key))
-          .detail("Another part of the same WAL segment is there.");
-    }
-    if (*got != expected) {
-      throw corrupt_archive(key, fmt::format("It holds {} bytes instead of {}.", *got, expected));
-    }
-  }
-  return true;
+  });
+}
+
+bool get_wal_segment(ObjectStore& store, const WalSegmentId& id, MutableByteView into,
+                     Bytes& object, const Stop& stop) {
+  HF_ASSERT(into.size() == id.segment_bytes);
+  return get_parts(id, [&](const ObjectKey& key, std::uint64_t at, std::uint64_t expected) {
+    return get_wal_object(store, key, into.subspan(at, expected), object, stop);
+  });
 }
 
 bool get_wal_segment_file(ObjectStore& store, const WalSegmentId& id, const std::string& path,

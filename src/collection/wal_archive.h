@@ -53,6 +53,11 @@ std::uint64_t put_wal_segment_file(storage::ObjectStore& store, const WalSegment
 /// kDataCorrupted naming the object.
 bool get_wal_segment(storage::ObjectStore& store, const WalSegmentId& id, const WalWriter& write,
                      const Stop& stop);
+/// Straight into memory: `into` has exactly `id.segment_bytes`. What is in it after a failure, or
+/// when the archive lacks the segment, is nothing. `object` is memory for the stored form, which
+/// can be used again for the next segment.
+bool get_wal_segment(storage::ObjectStore& store, const WalSegmentId& id, MutableByteView into,
+                     Bytes& object, const Stop& stop);
 /// Into a new file at `path` (replaced if there), which is removed again when this fails. Not
 /// synced: PostgreSQL syncs what it restores.
 bool get_wal_segment_file(storage::ObjectStore& store, const WalSegmentId& id,

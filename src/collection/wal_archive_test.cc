@@ -52,6 +52,14 @@ class WalArchiveTest : public ::testing::Test {
           same = same && std::equal(made.begin(), made.end(), bytes.begin());
         },
         stop_);
+    // The memory has what the last segment left in it.
+    Bytes made(id.segment_bytes);
+    pattern_reader(seed)(0, made);
+    segment_.resize(id.segment_bytes);
+    EXPECT_EQ(get_wal_segment(store_, id, segment_, object_, stop_), found);
+    if (found) {
+      EXPECT_EQ(segment_ == made, same);
+    }
     return found && same && expected == id.segment_bytes;
   }
 
@@ -59,6 +67,8 @@ class WalArchiveTest : public ::testing::Test {
       .system_identifier = 42, .timeline = 1, .segment = 300, .segment_bytes = 4U << 20};
   storage::MemoryStore store_;
   Stop stop_ = Stop::never();
+  Bytes segment_;
+  Bytes object_;
 };
 
 TEST_F(WalArchiveTest, GivesBackWhatWasArchived) {

@@ -26,4 +26,10 @@ std::optional<std::uint64_t> get_wal_object(storage::ObjectStore& store,
                                             const std::function<void(ByteView)>& write,
                                             const Stop& stop);
 
+/// The same into memory: fills `into` from its start, of which the object must not have more.
+/// `object` as the memory of storage::get_whole().
+std::optional<std::uint64_t> get_wal_object(storage::ObjectStore& store,
+                                            const storage::ObjectKey& key, MutableByteView into,
+                                            Bytes& object, const Stop& stop);
+
 }  // namespace holdfast::collection

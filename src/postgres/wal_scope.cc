@@ -192,6 +192,28 @@ WalDecision decide(const WalRecordHead& head, const WalScope& scope, int major) 
   return decide_without_blocks(head, scope, major);
 }
 
+bool can_move(const WalRecordHead& head) {
+  if (head.has_blocks) return false;
+  switch (head.resource_manager) {
+    case kXact:
+      // A prepared one is found again by where it lies.
+      return (head.info & kXactOperation) != kXactPrepare;
+    case kClog:
+    case kMultiXact:
+    case kCommitTs:
+    case kStandby:
+      return true;
+    default:
+      return false;
+  }
+}
+
+bool only_guides_reader(const WalRecordHead& head) {
+  return head.resource_manager == kXlog && !head.has_blocks &&
+         (head.info == kXlogNoop || head.info == kXlogSwitch ||
+          head.info == kXlogOverwriteContrecord);
+}
+
 std::optional<WalRecordHead> read_record_head(ByteView bytes, std::uint32_t total,
                                               const WalScope& scope, int major) {
   const VersionFacts& facts = version_facts(major);

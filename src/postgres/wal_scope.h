@@ -53,6 +53,14 @@ enum class WalDecision {
 /// kind too (kDataCorrupted): to guess would be to lose data unseen.
 WalDecision decide(const WalRecordHead& head, const WalScope& scope, int major);
 
+/// Whether recovery does the same when the record comes at an earlier place, as long as the records
+/// that are kept stay in their order: nothing that it changes carries an LSN, and nothing refers to
+/// where it lies. Said only of transactions' ends and of shared state, of which there is much.
+bool can_move(const WalRecordHead& head);
+
+/// Whether the record only tells a reader of WAL how to go on, and recovery does nothing for it.
+bool only_guides_reader(const WalRecordHead& head);
+
 /// What decide() needs of a record, from its first bytes, header first. Absent: more of them are
 /// needed (there are more, or the record is impossible: then `total` bytes are not enough either).
 /// Throws kDataCorrupted when the record is impossible.

@@ -20,6 +20,7 @@
 #include "restore/index_marks.h"
 #include "restore/known_files.h"
 #include "restore/row_filter.h"
+#include "restore/staging_schemas.h"
 #include "restore/statistics.h"
 #include "restore/table_preparation.h"
 #include "restore/table_views.h"
@@ -32,15 +33,6 @@ using postgres::Connection;
 using postgres::quote_identifier;
 
 constexpr SqlState kForeignKeyViolation{"23503"};
-
-/// The keyword of ALTER for what pg_class.relkind says.
-std::string_view alter_keyword(const std::string& kind) {
-  if (kind == "S") return "SEQUENCE";
-  if (kind == "f") return "FOREIGN TABLE";
-  if (kind == "v") return "VIEW";
-  if (kind == "m") return "MATERIALIZED VIEW";
-  return "TABLE";
-}
 
 class DatabaseTables final : public TableRestore {
  public:
@@ -108,7 +100,7 @@ class DatabaseTables final : public TableRestore {
     const IndexMarks marks(run_, source, tables.staging_schemas());
     make_builder(run_, target);
     for (const auto& [schema, staging] : tables.staging) {
-      create_schema(target, staging, target_schema(schema));
+      create_staging_schema(run_, target, staging, schema_in_target(spec_, schema));
     }
     const DumpRequest dump{
         .source = workshop.connect(database_),
@@ -174,7 +166,7 @@ class DatabaseTables final : public TableRestore {
   }
 
   void finish_in(Connection& target) override {
-    require_whole(target);
+    require_all_built(run_, target);
     for (const auto& schema : run_.checkpoint.schemas()) {
       // Whoever gave privileges on must be able to name the table. Nobody sees this: the schema
       // goes away in this transaction.
@@ -184,7 +176,9 @@ class DatabaseTables final : public TableRestore {
     for (const auto& statement : run_.checkpoint.handover()) {
       target.simple_query(statement, run_.stop());
     }
-    for (const auto& schema : run_.checkpoint.schemas()) move(target, schema);
+    for (const auto& schema : run_.checkpoint.schemas()) {
+      move_out_of_staging(run_, target, schema, notices_);
+    }
     drop_builder(run_, target);
   }
 
@@ -197,7 +191,7 @@ class DatabaseTables final : public TableRestore {
     if (!target) target = run_.open_live("");
     end_sessions(run_, *target);
     for (const auto& schema : run_.checkpoint.schemas()) {
-      if (!is_ours(*target, schema)) continue;
+      if (!is_own_schema(run_, *target, schema)) continue;
       target->simple_query(fmt::format("DROP SCHEMA {} CASCADE", quote_identifier(schema.name())),
                            run_.stop());
     }
@@ -208,12 +202,12 @@ class DatabaseTables final : public TableRestore {
     std::optional<Connection> target = open_target();
     if (!target) return Built::Gone;
     const auto& schemas = run_.checkpoint.schemas();
-    if (std::ranges::any_of(schemas,
-                            [&](const auto& schema) { return is_ours(*target, schema); })) {
+    if (std::ranges::any_of(
+            schemas, [&](const auto& schema) { return is_own_schema(run_, *target, schema); })) {
       return Built::Hidden;
     }
     // The transaction drops the schemas; if somebody else did, the tables went with them.
-    return count_relations(*target, "") != 0 ? Built::Final : Built::Gone;
+    return count_built_relations(run_, *target, "") != 0 ? Built::Final : Built::Gone;
   }
 
  private:
@@ -283,70 +277,6 @@ class DatabaseTables final : public TableRestore {
     }
   }
 
-  /// With its name, its OID, and holdfast's own role as owner, which nobody else can give away.
-  bool is_ours(Connection& target, const proto::StagingSchema& schema) const {
-    return target
-               .query(
-                   "SELECT FROM pg_catalog.pg_namespace n JOIN pg_catalog.pg_roles r "
-                   "ON r.oid = n.nspowner WHERE n.nspname = $1 "
-                   "AND ($2 = '0' OR n.oid = $2::pg_catalog.oid) AND r.rolname = current_user",
-                   {schema.name(), std::to_string(schema.oid())}, run_.stop())
-               .rows() != 0;
-  }
-
-  /// How many of the relations in the checkpoint are there, in `schema` if it is named.
-  std::size_t count_relations(Connection& target, const std::string& schema) const {
-    std::string oids = "0";
-    for (const auto oid : run_.checkpoint.relations()) oids += fmt::format(", {}", oid);
-    return target
-        .query(fmt::format("SELECT FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n "
-                           "ON n.oid = c.relnamespace WHERE c.oid IN ({}) "
-                           "AND ($1 = '' OR n.nspname = $1)",
-                           oids),
-               {schema}, run_.stop())
-        .rows();
-  }
-
-  void require_whole(Connection& target) const {
-    std::size_t found = 0;
-    for (const auto& schema : run_.checkpoint.schemas()) {
-      if (is_ours(target, schema)) found += count_relations(target, schema.name());
-    }
-    if (found != 0 && found == static_cast<std::size_t>(run_.checkpoint.relations_size())) return;
-    throw Error(sqlstate::kObjectNotInPrerequisiteState,
-                fmt::format("what was being restored in database \"{}\" was dropped or changed "
-                            "meanwhile",
-                            spec_.into_db()))
-        .detail(fmt::format("Of {} relations in the job's own schemas {} are left.",
-                            run_.checkpoint.relations_size(), found))
-        .hint("Run the statement again.");
-  }
-
-  /// In which nobody can name anything, whatever default privileges say.
-  void create_schema(Connection& target, const std::string& name,
-                     const std::string& destination) const {
-    auto& schema = *run_.checkpoint.add_schemas();
-    schema.set_name(name);
-    schema.set_destination(destination);
-    run_.save_checkpoint();
-    target.simple_query("BEGIN; CREATE SCHEMA " + quote_identifier(name), run_.stop());
-    const auto grants = target.query(
-        "SELECT DISTINCT n.oid, CASE a.grantee WHEN 0 THEN 'PUBLIC' "
-        "ELSE pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(a.grantee)) END "
-        "FROM pg_catalog.pg_namespace n LEFT JOIN LATERAL pg_catalog.aclexplode(n.nspacl) a "
-        "ON a.grantee <> n.nspowner WHERE n.nspname = $1",
-        {name}, run_.stop());
-    for (std::size_t row = 0; row < grants.rows(); ++row) {
-      if (!grants.value(row, 1)) continue;
-      target.simple_query(fmt::format("REVOKE ALL ON SCHEMA {} FROM {}", quote_identifier(name),
-                                      grants.text(row, 1)),
-                          run_.stop());
-    }
-    target.simple_query("COMMIT", run_.stop());
-    schema.set_oid(static_cast<std::uint32_t>(grants.integer(0, 0)));
-    run_.save_checkpoint();
-  }
-
   /// What the last transaction does is written down: the workshop is gone then.
   void plan_handover(Connection& source, Connection& target, const DumpRequest& dump) const {
     const auto objects = list_owned_objects(source, dump.schemas, run_.stop());
@@ -375,23 +305,16 @@ class DatabaseTables final : public TableRestore {
     run_.save_checkpoint();
   }
 
-  std::string target_schema(const std::string& schema) const {
-    return spec_.into_schema().empty() ? schema : spec_.into_schema();
-  }
-  std::string target_name(const std::string& name) const {
-    const bool renamed = !spec_.new_table_name().empty() && name == spec_.tables(0).name();
-    return renamed ? spec_.new_table_name() : name;
-  }
-
   void check_name(Connection& target, const std::string& schema, const std::string& name) const {
     if (target
             .query("SELECT pg_catalog.to_regclass($1) IS NOT NULL",
-                   {qualified(target_schema(schema), target_name(name))}, run_.stop())
+                   {qualified(schema_in_target(spec_, schema), name_in_target(spec_, name))},
+                   run_.stop())
             .boolean(0, 0)) {
       throw Error(sqlstate::kDuplicateRelation,
-                  fmt::format("relation \"{}\" already exists", target_name(name)))
-          .detail(fmt::format("It is in schema \"{}\" of database \"{}\".", target_schema(schema),
-                              spec_.into_db()))
+                  fmt::format("relation \"{}\" already exists", name_in_target(spec_, name)))
+          .detail(fmt::format("It is in schema \"{}\" of database \"{}\".",
+                              schema_in_target(spec_, schema), spec_.into_db()))
           .hint(
               "Restore into another database (into_db) or schema (into_schema), or under another "
               "name (new_table_name).");
@@ -409,110 +332,12 @@ class DatabaseTables final : public TableRestore {
           "  ELSE pg_catalog.has_schema_privilege($1, n.oid, 'CREATE') END "
           "FROM (SELECT $2::text AS name) w "
           "LEFT JOIN pg_catalog.pg_namespace n ON n.nspname = w.name",
-          {spec_.user(), target_schema(object.schema)}, run_.stop());
+          {spec_.user(), schema_in_target(spec_, object.schema)}, run_.stop());
       if (!may.boolean(0, 0)) {
-        throw Error(sqlstate::kInsufficientPrivilege,
-                    fmt::format("permission denied for schema {}", target_schema(object.schema)));
+        throw Error(
+            sqlstate::kInsufficientPrivilege,
+            fmt::format("permission denied for schema {}", schema_in_target(spec_, object.schema)));
       }
-    }
-  }
-
-  /// Everything in a staging schema, to the schema that it stands for.
-  void move(Connection& target, const proto::StagingSchema& staged) {
-    const std::string oid = std::to_string(staged.oid());
-    const std::string& staging = staged.name();
-    const std::string& schema = staged.destination();
-    const auto run = [&](const std::string& sql) { return target.simple_query(sql, run_.stop()); };
-    if (target
-            .query("SELECT FROM pg_catalog.pg_namespace WHERE nspname = $1", {schema}, run_.stop())
-            .rows() == 0) {
-      run(fmt::format("CREATE SCHEMA {} AUTHORIZATION {}", quote_identifier(schema),
-                      quote_identifier(spec_.user())));
-    }
-    rename_what_collides(target, oid, staging, schema);
-    const auto relations = target.query(
-        "SELECT c.relname, c.relkind FROM pg_catalog.pg_class c "
-        "WHERE c.relnamespace = $1::pg_catalog.oid AND c.relkind IN ('r', 'p', 'f', 'S', 'v', 'm') "
-        // Sequences go with the tables that own them.
-        "AND NOT (c.relkind = 'S' AND EXISTS (SELECT FROM pg_catalog.pg_depend d "
-        " WHERE d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.objid = c.oid "
-        " AND d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass "
-        " AND d.deptype IN ('a', 'i'))) ORDER BY 1",
-        {oid}, run_.stop());
-    for (std::size_t row = 0; row < relations.rows(); ++row) {
-      const std::string name = relations.text(row, 0);
-      const std::string to = target_name(name);
-      const std::string_view keyword = alter_keyword(relations.text(row, 1));
-      if (to != name) {
-        run(fmt::format("ALTER {} {} RENAME TO {}", keyword, qualified(staging, name),
-                        quote_identifier(to)));
-      }
-      run(fmt::format("ALTER {} {} SET SCHEMA {}", keyword, qualified(staging, to),
-                      quote_identifier(schema)));
-    }
-    const auto others = target.query(
-        "SELECT t.typname, CASE t.typtype WHEN 'd' THEN 'DOMAIN' ELSE 'TYPE' END "
-        "FROM pg_catalog.pg_type t LEFT JOIN pg_catalog.pg_class c ON c.oid = t.typrelid "
-        "WHERE t.typnamespace = $1::pg_catalog.oid AND (t.typtype IN ('e', 'd', 'r', 'm') "
-        " OR (t.typtype = 'c' AND c.relkind = 'c')) "
-        "UNION ALL SELECT stxname, 'STATISTICS' FROM pg_catalog.pg_statistic_ext "
-        "WHERE stxnamespace = $1::pg_catalog.oid ORDER BY 2, 1",
-        {oid}, run_.stop());
-    for (std::size_t row = 0; row < others.rows(); ++row) {
-      run(fmt::format("ALTER {} {} SET SCHEMA {}", others.text(row, 1),
-                      qualified(staging, others.text(row, 0)), quote_identifier(schema)));
-    }
-    // The constructors of ranges do not go with their types.
-    const auto constructors = target.query(
-        "SELECT p.oid::pg_catalog.regprocedure::text FROM pg_catalog.pg_proc p "
-        "WHERE p.pronamespace = $1::pg_catalog.oid AND EXISTS (SELECT FROM pg_catalog.pg_depend d "
-        " WHERE d.classid = 'pg_catalog.pg_proc'::pg_catalog.regclass AND d.objid = p.oid "
-        " AND d.refclassid = 'pg_catalog.pg_type'::pg_catalog.regclass AND d.deptype = 'i')",
-        {oid}, run_.stop());
-    for (std::size_t row = 0; row < constructors.rows(); ++row) {
-      run(fmt::format("ALTER FUNCTION {} SET SCHEMA {}", constructors.text(row, 0),
-                      quote_identifier(schema)));
-    }
-    // Without CASCADE: nothing may be left in it.
-    run("DROP SCHEMA " + quote_identifier(staging));
-  }
-
-  /// Names of indexes and of the tables' own sequences matter to nobody; where they are taken, they
-  /// give way.
-  void rename_what_collides(Connection& target, const std::string& oid, const std::string& staging,
-                            const std::string& schema) {
-    const auto taken = target.query(
-        "SELECT c.relname, c.relkind FROM pg_catalog.pg_class c "
-        "WHERE c.relnamespace = $1::pg_catalog.oid AND (c.relkind IN ('i', 'I') OR c.relkind = 'S' "
-        " AND EXISTS (SELECT FROM pg_catalog.pg_depend d "
-        "  WHERE d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.objid = c.oid "
-        "  AND d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass "
-        "  AND d.deptype IN ('a', 'i'))) "
-        "AND EXISTS (SELECT FROM pg_catalog.pg_class o JOIN pg_catalog.pg_namespace n "
-        " ON n.oid = o.relnamespace WHERE n.nspname = $2 AND o.relname = c.relname) "
-        "UNION ALL SELECT s.stxname, 's' FROM pg_catalog.pg_statistic_ext s "
-        "WHERE s.stxnamespace = $1::pg_catalog.oid AND EXISTS (SELECT FROM "
-        " pg_catalog.pg_statistic_ext o JOIN pg_catalog.pg_namespace n ON n.oid = o.stxnamespace "
-        " WHERE n.nspname = $2 AND o.stxname = s.stxname) ORDER BY 1",
-        {oid, schema}, run_.stop());
-    for (std::size_t row = 0; row < taken.rows(); ++row) {
-      const std::string name = taken.text(row, 0);
-      const std::string kind = taken.text(row, 1);
-      // Names end at 63 bytes; the job's number makes this one new.
-      const std::string suffix = fmt::format("_{}", run_.job.id());
-      std::string base = name.substr(0, 63 - suffix.size());
-      while (!base.empty() && (static_cast<unsigned char>(base.back()) & 0x80U) != 0 &&
-             base.size() < name.size()) {
-        base.pop_back();
-      }
-      const std::string_view keyword = kind == "S"   ? "SEQUENCE"
-                                       : kind == "s" ? "STATISTICS"
-                                                     : "INDEX";
-      target.simple_query(fmt::format("ALTER {} {} RENAME TO {}", keyword, qualified(staging, name),
-                                      quote_identifier(base + suffix)),
-                          run_.stop());
-      notices_.push_back(fmt::format("\"{}\" exists in schema \"{}\": restored as \"{}\"", name,
-                                     schema, base + suffix));
     }
   }
 

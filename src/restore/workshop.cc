@@ -12,6 +12,7 @@
 
 #include "base/error.h"
 #include "base/log.h"
+#include "base/worker_pool.h"
 #include "collection/scope.h"
 #include "io/file.h"
 #include "io/memory.h"
@@ -26,6 +27,7 @@
 #include "restore/fill.h"
 #include "restore/partial_layout.h"
 #include "restore/recovery_files.h"
+#include "restore/scoped_wal.h"
 
 namespace holdfast::restore {
 namespace {
@@ -157,22 +159,26 @@ std::string Workshop::read_file(const std::string& path) const {
   return std::string(as_text(*bytes));
 }
 
-Layout Workshop::fill(const postgres::WalScope& scope, const Stop& stop) {
+Layout Workshop::fill(const postgres::WalScope& scope, const Stop& stop,
+                      const std::function<void(const Layout&, const Stop&)>& meanwhile) {
   Layout layout = make_partial_layout(options_.chain.back(), data_, tablespaces_, scope);
   check_space(layout, options_.chain.back());
   io::make_directories(options_.files, data_);
   for (const auto& space : layout.tablespaces) io::make_directories(options_.files, space.build);
   const auto may_hold = create_files(layout, options_.files, options_.workers, stop);
-  control_ = fill_files({.chain = options_.chain,
-                         .layout = layout,
-                         .may_hold_content = may_hold,
-                         .store = options_.store,
-                         .files = options_.files,
-                         .workers = options_.workers,
-                         .caching = caching_of(layout),
-                         .progress = [](std::uint64_t) {},
-                         .before_pack = [] {}},
-                        stop);
+  run_workers(meanwhile ? 2 : 1, stop, [&](std::size_t number, const Stop& worker_stop) {
+    if (number == 1) return meanwhile(layout, worker_stop);
+    control_ = fill_files({.chain = options_.chain,
+                           .layout = layout,
+                           .may_hold_content = may_hold,
+                           .store = options_.store,
+                           .files = options_.files,
+                           .workers = options_.workers,
+                           .caching = caching_of(layout),
+                           .progress = [](std::uint64_t) {},
+                           .before_pack = [] {}},
+                          worker_stop);
+  });
   make_blank_files(scope);
   return layout;
 }
@@ -261,10 +267,12 @@ std::string Workshop::start(const postgres::WalScope& scope,
                             const std::vector<std::string>& databases, const Stop& stop) {
   close();
   const auto& manifest = options_.chain.back();
-  const Layout layout = fill(scope, stop);
-  find_superusers(stop);
   const auto* target = options_.target;
-  restore_scoped_wal(manifest, target, layout, scope, options_.store, options_.files, stop);
+  // Files mostly wait for the disk, WAL for the processor.
+  const Layout layout = fill(scope, stop, [&](const Layout& files, const Stop& wal_stop) {
+    restore_scoped_wal(manifest, target, files, scope, options_.store, options_.files, wal_stop);
+  });
+  find_superusers(stop);
   write_recovery_files(manifest, target, layout,
                        target != nullptr ? target->timeline() : manifest.stop().timeline(),
                        options_.store, options_.files, stop);

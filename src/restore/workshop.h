@@ -120,7 +120,9 @@ class Workshop {
 
  private:
   enum class End { Ready, Stopped };
-  Layout fill(const postgres::WalScope& scope, const Stop& stop);
+  /// `meanwhile`: what can be done while the files are filled.
+  Layout fill(const postgres::WalScope& scope, const Stop& stop,
+              const std::function<void(const Layout&, const Stop&)>& meanwhile = {});
   void make_blank_files(const postgres::WalScope& scope);
   std::map<std::uint32_t, std::uint32_t> lay_out_pg_class(const std::set<std::uint32_t>& databases,
                                                           const Stop& stop);

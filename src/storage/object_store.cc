@@ -46,6 +46,15 @@ Error too_short(const ObjectKey& key, std::uint64_t offset, std::uint64_t length
 
 std::optional<Bytes> get_whole(ObjectStore& store, const ObjectKey& key, std::uint64_t limit,
                                const Stop& stop) {
+  Bytes bytes;
+  const auto whole = get_whole(store, key, limit, bytes, stop);
+  if (!whole) return std::nullopt;
+  bytes.resize(whole->size());
+  return bytes;
+}
+
+std::optional<ByteView> get_whole(ObjectStore& store, const ObjectKey& key, std::uint64_t limit,
+                                  Bytes& memory, const Stop& stop) {
   const std::optional<ObjectInfo> info = store.stat(key, stop);
   if (!info) return std::nullopt;
   if (info->size > limit) {
@@ -53,7 +62,8 @@ std::optional<Bytes> get_whole(ObjectStore& store, const ObjectKey& key, std::ui
                 fmt::format("object \"{}\" has {} bytes, more than the {} allowed", key, info->size,
                             limit));
   }
-  Bytes bytes(info->size);
+  if (memory.size() < info->size) memory.resize(info->size);
+  const MutableByteView bytes = MutableByteView(memory).first(info->size);
   // Objects are immutable, so one that has gone in between was removed, as a whole.
   if (!bytes.empty() && !store.get_into(key, 0, bytes, stop)) return std::nullopt;
   return bytes;

@@ -69,6 +69,11 @@ class ObjectStore {
 std::optional<Bytes> get_whole(ObjectStore& store, const ObjectKey& key, std::uint64_t limit,
                                const Stop& stop);
 
+/// The same in `memory`, of which the result is a view: it grows to what is needed, and using it
+/// again for the next object saves the kernel clearing pages.
+std::optional<ByteView> get_whole(ObjectStore& store, const ObjectKey& key, std::uint64_t limit,
+                                  Bytes& memory, const Stop& stop);
+
 /// Removes it where that is allowed. False where the storage forbids it (write-once, object lock, a
 /// policy without the right to delete): the object stays, and nothing may depend on its absence.
 bool remove_if_allowed(ObjectStore& store, const ObjectKey& key, const Stop& stop);

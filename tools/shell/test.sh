@@ -119,7 +119,7 @@ fuzz_seeds() { # target
   for directory in "$source"/fuzz_seeds/*/; do
     if [ -d "$directory" ] && [[ $1 == *"$(basename "$directory")"* ]]; then echo "$directory"; fi
   done
-  if [ "$1" = wal_reader_fuzz ] || [ "$1" = wal_filter_fuzz ]; then
+  if [[ $1 =~ ^wal_(reader|filter|condenser)_fuzz$ ]]; then
     # Their seeds are real WAL behind a byte that chooses the version.
     mkdir -p build/fuzz/seeds/wal
     for version in 13 14 15 16 17 18; do

@@ -78,6 +78,13 @@ class WalBuilder {
     overwrite_ = true;
   }
 
+  /// The rest of the segment stays unused.
+  Lsn add_switch() {
+    const Lsn start = add({.resource_manager = 0, .info = 0x40});
+    bytes_.resize((bytes_.size() + segment_bytes_ - 1) / segment_bytes_ * segment_bytes_);
+    return start;
+  }
+
   Lsn position() const { return Lsn{start_.value + bytes_.size()}; }
   /// All of it, filled up to whole segments.
   Bytes whole_segments() const {
