@@ -203,7 +203,9 @@ void BackupRun::connect() {
   // The session of the backup, too: it sits idle while files are copied, however long that takes.
   connection_ = postgres::Connection::open(connect_options(), stop_);
   auto& connection = *connection_;
-  const auto missing = postgres::check_instance(connection, environment_.data_directory, stop_);
+  server_ = postgres::read_server_facts(connection, stop_);
+  const auto missing =
+      postgres::check_instance(connection, server_, environment_.data_directory, stop_);
   if (!missing.empty()) {
     throw Error(sqlstate::kObjectNotInPrerequisiteState, missing.front().what)
         .hint(missing.front().remedy);
@@ -222,7 +224,6 @@ void BackupRun::connect() {
   if (environment_.archives != nullptr && !spec_.apart()) {
     environment_.archives->require_same_key(spec_.collection_uri(), keys_.wal);
   }
-  server_ = postgres::read_server_facts(connection, stop_);
   outside_files_ =
       postgres::find_config_files(connection, environment_.data_directory, stop_).outside;
   tablespace_version_directory_ =
