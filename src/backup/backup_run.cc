@@ -200,8 +200,12 @@ void BackupRun::read_checkpoint() {
 void BackupRun::connect() {
   enter("connecting to PostgreSQL");
   control_ = postgres::read_control_file(environment_.data_directory);
-  auto connection = postgres::Connection::open(connect_options(), stop_);
-  const auto missing = postgres::check_instance(connection, environment_.data_directory, stop_);
+  // The session of the backup, too: it sits idle while files are copied, however long that takes.
+  connection_ = postgres::Connection::open(connect_options(), stop_);
+  auto& connection = *connection_;
+  server_ = postgres::read_server_facts(connection, stop_);
+  const auto missing =
+      postgres::check_instance(connection, server_, environment_.data_directory, stop_);
   if (!missing.empty()) {
     throw Error(sqlstate::kObjectNotInPrerequisiteState, missing.front().what)
         .hint(missing.front().remedy);
@@ -224,7 +228,6 @@ void BackupRun::connect() {
       connection.query("SELECT pg_catalog.pg_is_in_recovery()", stop_).boolean(0, 0)) {
     throw no_scoped_history_on_standby();
   }
-  server_ = postgres::read_server_facts(connection, stop_);
   outside_files_ =
       postgres::find_config_files(connection, environment_.data_directory, stop_).outside;
   tablespace_version_directory_ =
@@ -248,19 +251,14 @@ void BackupRun::connect() {
 
 void BackupRun::start_backup() {
   enter("waiting for the start checkpoint");
-  auto connection = postgres::Connection::open(connect_options(), stop_);
-  // The session sits idle while files are copied, however long that takes. (The setting exists
-  // since PostgreSQL 14.)
-  connection.query(
-      "SELECT pg_catalog.set_config(name, '0', false) FROM pg_catalog.pg_settings"
-      " WHERE name IN ('idle_session_timeout', 'statement_timeout', 'lock_timeout')",
-      stop_);
+  auto& connection = *connection_;
   manifest_.set_oldest_transaction(oldest_transaction(connection, stop_));
   session_ = postgres::BackupSession::start(
       std::move(connection),
       {.label = spec_.label().empty() ? fmt::format("holdfast job {}", job_.id()) : spec_.label(),
        .fast_checkpoint = true},
       stop_);
+  connection_.reset();
   wal_->start(session_->start_lsn(), session_->timeline(), stop_);
   *manifest_.mutable_start() = proto_lsn(session_->start_lsn(), session_->timeline());
   manifest_.set_start_time_us(microseconds(environment_.clock->now()));

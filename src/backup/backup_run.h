@@ -143,6 +143,7 @@ class BackupRun final : private CopyObserver {
   std::string tablespace_version_directory_;
   std::vector<std::filesystem::path> outside_files_;
   std::unique_ptr<WalKeeper> wal_;
+  std::optional<postgres::Connection> connection_;  // until session_ takes it over
   std::optional<postgres::BackupSession> session_;
   std::optional<collection::proto::Manifest> base_;  // of an incremental layer
   KnownChanges changes_;

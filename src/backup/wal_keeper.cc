@@ -1,5 +1,6 @@
 #include "backup/wal_keeper.h"
 
+#include <fcntl.h>
 #include <fmt/core.h>
 
 #include <system_error>
@@ -7,6 +8,9 @@
 
 #include "base/error.h"
 #include "base/log.h"
+#include "base/unique_fd.h"
+#include "io/file.h"
+#include "io/file_system.h"
 #include "jobs/progress.h"
 
 namespace holdfast::backup {
@@ -25,13 +29,26 @@ constexpr SqlState kConfigurationLimitExceeded("53400");
 class WalKeeper::Sink final : public postgres::SpoolWalSink {
  public:
   explicit Sink(WalKeeper& keeper)
-      : SpoolWalSink(keeper.options_.spool, keeper.options_.segment_bytes), keeper_(keeper) {}
+      : SpoolWalSink(keeper.options_.spool, keeper.options_.segment_bytes),
+        keeper_(keeper),
+        received_(keeper.options_.segment_bytes) {}
+
+  void begin_segment(postgres::TimelineId timeline, std::uint64_t segment) override {
+    received_ = ReceivedWal(keeper_.options_.segment_bytes);
+    SpoolWalSink::begin_segment(timeline, segment);
+  }
+
+  void write(std::uint64_t offset, ByteView bytes) override {
+    received_.add(bytes);
+    SpoolWalSink::write(offset, bytes);
+  }
 
   void end_segment() override {
+    received_.end();
     SpoolWalSink::end_segment();
     if (keeper_.options_.spool_only) keeper_.check_spool(segments().size());
     MutexLock lock(keeper_.mutex_);
-    keeper_.waiting_.push_back(segments().back());
+    keeper_.waiting_.push_back({segments().back(), std::move(received_)});
     keeper_.changed_.notify_all();
   }
 
@@ -44,6 +61,7 @@ class WalKeeper::Sink final : public postgres::SpoolWalSink {
 
  private:
   WalKeeper& keeper_;
+  ReceivedWal received_;
 };
 
 WalKeeper::WalKeeper(Options options, const Stop& stop)
@@ -99,8 +117,8 @@ void WalKeeper::receive(postgres::Lsn start, postgres::TimelineId timeline) {
 
 void WalKeeper::archive() {
   try {
-    while (const auto segment = next_segment()) {
-      auto archived = archive(*segment);
+    while (const auto spooled = next_segment()) {
+      auto archived = archive(*spooled);
       MutexLock lock(mutex_);
       archived_.push_back(std::move(archived));
       changed_.notify_all();
@@ -112,7 +130,7 @@ void WalKeeper::archive() {
   }
 }
 
-std::optional<postgres::WalSegment> WalKeeper::next_segment() {
+std::optional<WalKeeper::Spooled> WalKeeper::next_segment() {
   const Stop stop = stop_.stop();
   MutexLock lock(mutex_);
   changed_.wait(lock, stop.token(), [&]() HF_REQUIRES(mutex_) {
@@ -120,13 +138,14 @@ std::optional<postgres::WalSegment> WalKeeper::next_segment() {
   });
   stop.check();
   if (waiting_.empty()) return std::nullopt;
-  const auto segment = waiting_.front();
+  Spooled spooled = std::move(waiting_.front());
   waiting_.pop_front();
-  return segment;
+  return spooled;
 }
 
-collection::proto::WalSegment WalKeeper::archive(const postgres::WalSegment& segment) {
+collection::proto::WalSegment WalKeeper::archive(const Spooled& spooled) {
   const Stop stop = stop_.stop();
+  const postgres::WalSegment& segment = spooled.segment;
   if (segment.timeline != timeline_) {
     // What the server says of the backup's stop would name the old timeline, to whose end the
     // backup is not consistent.
@@ -139,17 +158,27 @@ collection::proto::WalSegment WalKeeper::archive(const postgres::WalSegment& seg
   archived.set_timeline(segment.timeline);
   archived.set_segment(segment.segment);
   if (options_.spool_only) return archived;
-  const auto id = id_of(segment.segment);
-  if (!collection::stat_wal_segment(*options_.store, id, stop)) options_.before_put(id);
-  const std::uint64_t stored = collection::put_wal_segment_file(
-      *options_.store, id, path_of(segment.segment).string(), options_.compression, stop);
-
+  archived.set_stored_bytes(put(spooled, stop));
   if (segment.segment >= kKeptSegments) {
     std::error_code ignored;  // the oldest ones are not there; the spool is removed in the end
     std::filesystem::remove(path_of(segment.segment - kKeptSegments), ignored);
   }
-  archived.set_stored_bytes(stored);
   return archived;
+}
+
+std::uint64_t WalKeeper::put(const Spooled& spooled, const Stop& stop) {
+  const auto id = id_of(spooled.segment.segment);
+  if (!collection::stat_wal_segment(*options_.store, id, stop)) options_.before_put(id);
+  const std::string path = path_of(id.segment).string();
+  io::FileSystem& files = io::FileSystem::real();
+  const UniqueFd file = io::open_file(files, path, O_RDONLY);
+  return collection::put_wal_segment(
+      *options_.store, id,
+      [&](std::uint64_t offset, MutableByteView frame) {
+        const std::size_t read = io::pread_up_to(files, file.get(), frame, offset, path);
+        spooled.received.check(offset, frame.first(read), path);
+      },
+      options_.compression, stop);
 }
 
 void WalKeeper::fail(std::exception_ptr failure) {

@@ -14,6 +14,7 @@
 #include <utility>
 #include <vector>
 
+#include "backup/received_wal.h"
 #include "base/bytes.h"
 #include "base/mutex.h"
 #include "base/stop.h"
@@ -81,12 +82,17 @@ class WalKeeper {
 
  private:
   class Sink;
+  struct Spooled {
+    postgres::WalSegment segment;
+    ReceivedWal received;
+  };
 
   void check_spool(std::size_t segments) const;
   void receive(postgres::Lsn start, postgres::TimelineId timeline);
   void archive();
-  collection::proto::WalSegment archive(const postgres::WalSegment& segment);
-  std::optional<postgres::WalSegment> next_segment();
+  collection::proto::WalSegment archive(const Spooled& spooled);
+  std::uint64_t put(const Spooled& spooled, const Stop& stop);
+  std::optional<Spooled> next_segment();
   void fail(std::exception_ptr failure);
   collection::WalSegmentId id_of(std::uint64_t segment) const;
   std::filesystem::path path_of(std::uint64_t segment) const;
@@ -102,7 +108,7 @@ class WalKeeper {
   mutable Mutex mutex_;
   std::condition_variable_any changed_;
   // Guarded by mutex_:
-  std::deque<postgres::WalSegment> waiting_ HF_GUARDED_BY(mutex_);
+  std::deque<Spooled> waiting_ HF_GUARDED_BY(mutex_);
   std::vector<collection::proto::WalSegment> archived_ HF_GUARDED_BY(mutex_);
   std::vector<std::pair<postgres::TimelineId, Bytes>> histories_ HF_GUARDED_BY(mutex_);
   std::exception_ptr failure_ HF_GUARDED_BY(mutex_);

@@ -3,13 +3,17 @@
 #include <fmt/core.h>
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
+#include <functional>
 #include <iterator>
 #include <optional>
+#include <set>
 #include <tuple>
 
 #include "base/error.h"
 #include "base/log.h"
+#include "base/worker_pool.h"
 
 namespace holdfast::postgres {
 namespace {
@@ -17,6 +21,9 @@ namespace {
 /// Shorter than PostgreSQL waits for the last sessions of a database to go (five seconds). Source:
 /// PostgreSQL src/backend/storage/ipc/procarray.c (CountOtherDBBackends).
 constexpr std::chrono::milliseconds kLongestLockWait{1000};
+
+/// That list databases beside each other.
+constexpr std::size_t kSessions = 2;
 
 constexpr std::string_view kKindNames[] = {"database",          "schema",   "table",         "view",
                                            "materialized view", "sequence", "foreign table", "type",
@@ -195,41 +202,78 @@ std::vector<CatalogEntry> list_database_objects(Connection& connection, const St
   return read_entries(objects, own.text(0, 0), static_cast<std::uint32_t>(own.integer(0, 1)));
 }
 
+namespace {
+
+/// What became of listing one database.
+struct Attempt {
+  std::vector<CatalogEntry> objects;
+  std::optional<Error> error;
+};
+
+Attempt attempt(const std::function<std::vector<CatalogEntry>()>& list) {
+  Attempt made;
+  try {
+    made.objects = list();
+  } catch (const Error& error) {
+    made.error = error;
+  }
+  return made;
+}
+
+}  // namespace
+
 CatalogListing list_catalog(const ConnectOptions& connect, const Stop& stop) {
   Connection first = Connection::open(connect, stop);
   auto databases = read_entries(first.query(databases_query(), stop), "", 0);
-  const QueryResult closed =
-      first.query("SELECT datname FROM pg_catalog.pg_database WHERE NOT datallowconn", stop);
-  const auto is_closed = [&](const std::string& name) {
-    for (std::size_t row = 0; row < closed.rows(); ++row) {
-      if (closed.text(row, 0) == name) return true;
-    }
-    return false;
+  const QueryResult facts = first.query(
+      "SELECT datname, datallowconn, datname = pg_catalog.current_database() "
+      "FROM pg_catalog.pg_database",
+      stop);
+  std::set<std::string> closed;
+  std::string own;
+  for (std::size_t row = 0; row < facts.rows(); ++row) {
+    if (!facts.boolean(row, 1)) closed.insert(facts.text(row, 0));
+    if (facts.boolean(row, 2)) own = facts.text(row, 0);
+  }
+  const auto list = [&](const std::string& database, const Stop& its_stop) {
+    ConnectOptions options = connect;
+    options.database = database;
+    Connection connection = Connection::open(options, its_stop);
+    return list_database_objects(connection, its_stop);
   };
 
+  // Two at a time: a session of its own takes longer to come about than most catalogs to be read.
+  std::vector<Attempt> attempts(databases.size());
+  std::atomic<std::size_t> next = 0;
+  run_workers(std::min<std::size_t>(kSessions, databases.size()), stop,
+              [&](std::size_t, const Stop& worker_stop) {
+                for (std::size_t i = next++; i < databases.size(); i = next++) {
+                  const std::string& name = databases[i].name;
+                  if (closed.contains(name)) continue;
+                  attempts[i] = attempt([&] {
+                    return name == own ? list_database_objects(first, worker_stop)
+                                       : list(name, worker_stop);
+                  });
+                }
+              });
+
   CatalogListing listing;
-  for (auto& database : databases) {
-    const std::string name = database.name;
-    const std::uint32_t oid = database.oid;
-    if (is_closed(name)) {
-      listing.entries.push_back(std::move(database));
-      listing.unlisted.push_back({name, "it does not allow connections"});
-      continue;
+  for (std::size_t i = 0; i < databases.size(); ++i) {
+    const std::string name = databases[i].name;
+    // Where there is room for one session only.
+    if (attempts[i].error && attempts[i].error->state() == sqlstate::kTooManyConnections) {
+      attempts[i] = attempt([&] { return list(name, stop); });
     }
-    try {
-      ConnectOptions options = connect;
-      options.database = name;
-      Connection connection = Connection::open(options, stop);
-      auto objects = list_database_objects(connection, stop);
-      listing.entries.push_back(std::move(database));
-      std::move(objects.begin(), objects.end(), std::back_inserter(listing.entries));
-    } catch (const Error& error) {
+    if (const auto& error = attempts[i].error) {
       // A database that is dropped ends its sessions too; then it has no place in the list.
-      if (!database_exists(first, oid, stop)) continue;
-      if (!concerns_one_database(error)) throw;
-      listing.entries.push_back(std::move(database));
-      listing.unlisted.push_back({name, error.message()});
+      if (!database_exists(first, databases[i].oid, stop)) continue;
+      if (!concerns_one_database(*error)) throw Error(*error);
+      listing.unlisted.push_back({name, error->message()});
+    } else if (closed.contains(name)) {
+      listing.unlisted.push_back({name, "it does not allow connections"});
     }
+    listing.entries.push_back(std::move(databases[i]));
+    std::ranges::move(attempts[i].objects, std::back_inserter(listing.entries));
   }
   return listing;
 }

@@ -1,5 +1,6 @@
 #include "postgres/catalog.h"
 
+#include <fmt/core.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -93,6 +94,28 @@ TEST(Catalog, ListsEveryKindOfObjectWithOwnersSizesAndGrants) {
   EXPECT_EQ(find(listing, ObjectKind::Table, "bank", "temporary"), nullptr);
   EXPECT_EQ(find(listing, ObjectKind::Type, "bank", "v"), nullptr);
   EXPECT_EQ(find(listing, ObjectKind::Function, "bank", "now()"), nullptr);
+}
+
+TEST(Catalog, KeepsDatabasesInOrderAndNamesThoseThatAreFull) {
+  const testing::PrivateInstance server;
+  server.execute("CREATE ROLE teller LOGIN");
+  for (const char* name : {"c", "a", "crowded", "b"}) {
+    server.execute(fmt::format("CREATE DATABASE {}", name));
+    server.execute(fmt::format("CREATE TABLE of_{} (id int)", name), name);
+  }
+  server.execute("ALTER DATABASE crowded CONNECTION LIMIT 0");
+  const CatalogListing listing =
+      list_catalog({.conninfo = server.conninfo() + " user=teller"}, Stop::never());
+  std::vector<std::string> names;
+  for (const CatalogEntry& entry : listing.entries) {
+    if (entry.kind == ObjectKind::Database || entry.kind == ObjectKind::Table) {
+      names.push_back(entry.name);
+    }
+  }
+  EXPECT_THAT(names, ElementsAre("a", "of_a", "b", "of_b", "c", "of_c", "crowded", "postgres"));
+  ASSERT_EQ(listing.unlisted.size(), 1U);
+  EXPECT_EQ(listing.unlisted[0].database, "crowded");
+  EXPECT_NE(listing.unlisted[0].reason.find("too many connections"), std::string::npos);
 }
 
 TEST(Catalog, DoesNotWaitForLockedTables) {

@@ -98,19 +98,22 @@ ServerFacts read_server_facts(Connection& connection, const Stop& stop) {
   facts.server_version_num = connection.server_version_num();
   version_facts(major_of(facts.server_version_num));
   // The superuser-only settings are null to those who may not see them, because pg_settings leaves
-  // such rows out.
+  // such rows out. It makes a row of every setting, so it is asked once.
   const QueryResult result = connection.query(
       "SELECT pg_catalog.current_setting('server_version'), current_user, "
       "       (SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user), "
       "       pg_catalog.pg_is_in_recovery(), "
       "       (SELECT system_identifier FROM pg_catalog.pg_control_system()), "
-      "       (SELECT setting FROM pg_catalog.pg_settings WHERE name = 'data_directory'), "
+      "       s.data_directory, "
       "       pg_catalog.current_setting('wal_level'), "
       "       (SELECT bytes_per_wal_segment FROM pg_catalog.pg_control_init()), "
       "       pg_catalog.current_setting('max_wal_senders'), "
       "       pg_catalog.current_setting('max_replication_slots'), "
       "       pg_catalog.current_setting('data_checksums'), "
-      "       (SELECT setting FROM pg_catalog.pg_settings WHERE name = 'hba_file')",
+      "       s.hba_file "
+      "FROM (SELECT pg_catalog.max(setting) FILTER (WHERE name = 'data_directory'), "
+      "             pg_catalog.max(setting) FILTER (WHERE name = 'hba_file') "
+      "      FROM pg_catalog.pg_settings) s(data_directory, hba_file)",
       stop);
   facts.server_version = result.text(0, 0);
   facts.role = result.text(0, 1);
@@ -130,7 +133,12 @@ ServerFacts read_server_facts(Connection& connection, const Stop& stop) {
 std::vector<MissingThing> check_instance(Connection& connection,
                                          const std::filesystem::path& data_directory,
                                          const Stop& stop) {
-  const ServerFacts facts = read_server_facts(connection, stop);
+  return check_instance(connection, read_server_facts(connection, stop), data_directory, stop);
+}
+
+std::vector<MissingThing> check_instance(Connection& connection, const ServerFacts& facts,
+                                         const std::filesystem::path& data_directory,
+                                         const Stop& stop) {
   std::vector<MissingThing> missing;
   check_identity(facts, data_directory, missing);
   check_role(connection, facts, stop, missing);

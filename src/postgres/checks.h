@@ -42,6 +42,10 @@ ServerFacts read_server_facts(Connection& connection, const Stop& stop);
 std::vector<MissingThing> check_instance(Connection& connection,
                                          const std::filesystem::path& data_directory,
                                          const Stop& stop);
+/// The same with what read_server_facts() has just told.
+std::vector<MissingThing> check_instance(Connection& connection, const ServerFacts& facts,
+                                         const std::filesystem::path& data_directory,
+                                         const Stop& stop);
 
 /// The statements that make `role` fit for backups on this major version, one per element.
 std::vector<std::string> backup_role_statements(const std::string& role, int major);

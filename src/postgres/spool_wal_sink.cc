@@ -30,20 +30,11 @@ UniqueFd create_file(const std::filesystem::path& path) {
   return file;
 }
 
-// Makes the file durable and gives it its final name.
 void complete_file(UniqueFd& file, const std::filesystem::path& partial,
                    const std::filesystem::path& final_path) {
-  if (::fsync(file.get()) != 0) {
-    throw_errno(fmt::format("fsync file \"{}\"", partial.string()));
-  }
   file.reset();
   if (::rename(partial.c_str(), final_path.c_str()) != 0) {
     throw_errno(fmt::format("rename file \"{}\"", partial.string()));
-  }
-  const UniqueFd directory(
-      ::open(final_path.parent_path().c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  if (!directory || ::fsync(directory.get()) != 0) {
-    throw_errno(fmt::format("fsync directory \"{}\"", final_path.parent_path().string()));
   }
 }
 
@@ -75,7 +66,7 @@ void SpoolWalSink::write(std::uint64_t offset, ByteView bytes) {
 void SpoolWalSink::end_segment() {
   complete_file(file_, partial_path(), path_of(current_));
   segments_.push_back(current_);
-  durable_ = segment_start(current_.segment + 1, wal_segment_bytes_);
+  done_ = segment_start(current_.segment + 1, wal_segment_bytes_);
 }
 
 void SpoolWalSink::timeline_history(TimelineId timeline, ByteView content) {
@@ -91,10 +82,10 @@ void SpoolWalSink::finish() {
   if (::ftruncate(file_.get(), static_cast<off_t>(wal_segment_bytes_)) != 0) {
     throw_errno(fmt::format("extend file \"{}\"", partial_path().string()));
   }
-  const Lsn durable = durable_;
+  const Lsn done = done_;
   end_segment();
   // What was filled up with zeros was not received.
-  durable_ = durable;
+  done_ = done;
 }
 
 }  // namespace holdfast::postgres

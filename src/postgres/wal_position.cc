@@ -8,22 +8,21 @@ namespace holdfast::postgres {
 namespace {
 
 // pg_walfile_name() gives the timeline that is written now; pg_control_checkpoint() only that of
-// the last checkpoint, which a promotion leaves behind for a while.
+// the last checkpoint, which a promotion leaves behind for a while. Asked five times a second:
+// pg_settings would make a row of every setting each time.
 constexpr const char* kAsk = R"sql(
 SELECT (SELECT system_identifier FROM pg_catalog.pg_control_system()),
        CASE WHEN NOT r THEN pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_lsn()) END,
        (SELECT received_tli FROM pg_catalog.pg_stat_wal_receiver),
        CASE WHEN r THEN pg_catalog.pg_last_wal_receive_lsn()
             ELSE pg_catalog.pg_current_wal_flush_lsn() END,
-       (SELECT setting::bigint FROM pg_catalog.pg_settings WHERE name = 'wal_segment_size'),
-       (SELECT setting::bigint FROM pg_catalog.pg_settings WHERE name = 'max_slot_wal_keep_size'),
+       pg_catalog.pg_size_bytes(pg_catalog.current_setting('wal_segment_size')),
+       pg_catalog.pg_size_bytes(pg_catalog.current_setting('max_slot_wal_keep_size')),
        s.slot_name, s.restart_lsn, s.wal_status, r,
        CASE WHEN NOT r THEN pg_catalog.pg_current_wal_insert_lsn() END
   FROM (SELECT pg_catalog.pg_is_in_recovery() AS r) x
   LEFT JOIN pg_catalog.pg_replication_slots s ON s.slot_name = $1 AND s.slot_type = 'physical'
 )sql";
-
-constexpr std::uint64_t kMebibyte = 1ULL << 20;
 
 }  // namespace
 
@@ -48,7 +47,7 @@ std::optional<WalPosition> wal_position(Connection& connection, const std::strin
   position.flushed = *flushed;
   if (row.value(0, 10)) position.inserted = parse_lsn(row.text(0, 10));
   if (row.integer(0, 5) >= 0) {
-    position.slot_limit = static_cast<std::uint64_t>(row.integer(0, 5)) * kMebibyte;
+    position.slot_limit = static_cast<std::uint64_t>(row.integer(0, 5));
   }
   if (row.value(0, 6)) {
     position.slot = SlotState{.restart = parse_lsn(row.text(0, 7)).value_or(Lsn{}),

@@ -259,9 +259,9 @@ void WalReceiver::send_status(const WalSink& sink, const Stop& stop) {
   // would wait until all WAL is reported as flushed. So it is taken back at once. Source:
   // PostgreSQL src/backend/replication/walsender.c (ProcessStandbyReplyMessage, WalSndDone),
   // syncrep.c (SyncRepGetCandidateStandbys).
-  if (const Lsn durable = sink.durable(); durable > confirmed_) {
-    send_positions(durable, stop);
-    confirmed_ = durable;
+  if (const Lsn done = sink.done(); done > confirmed_) {
+    send_positions(done, stop);
+    confirmed_ = done;
   }
   send_positions(Lsn{}, stop);
   // Not waited for: while the socket is full the server cannot read either, and what it sends is

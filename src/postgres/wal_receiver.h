@@ -28,12 +28,13 @@ class WalSink {
   virtual void end_segment() = 0;
   /// The history file of a timeline that is about to be streamed (never for timeline 1).
   virtual void timeline_history(TimelineId timeline, ByteView content) = 0;
-  /// Up to where everything is durable; the server may recycle WAL before it. Zero: nothing yet.
-  virtual Lsn durable() const = 0;
+  /// Up to where the server is not needed any more, and may recycle WAL. Zero: nothing yet.
+  virtual Lsn done() const = 0;
 };
 
 /// Writes segment files into a directory: "<name>.partial" while it grows, "<name>" when complete.
-/// What lies in the directory already is overwritten.
+/// What lies in the directory already is overwritten. Nothing is synced: who uses a spool reads it
+/// in the same run, and after a crash begins anew with other WAL.
 class SpoolWalSink : public WalSink {
  public:
   SpoolWalSink(std::filesystem::path directory, std::uint64_t wal_segment_bytes);
@@ -43,7 +44,7 @@ class SpoolWalSink : public WalSink {
   void write(std::uint64_t offset, ByteView bytes) override;
   void end_segment() override;
   void timeline_history(TimelineId timeline, ByteView content) override;
-  Lsn durable() const override { return durable_; }
+  Lsn done() const override { return done_; }
 
   /// Completes the segment that the stream ended in: the rest is zeros, which PostgreSQL reads as
   /// the end of WAL. Call it after WalReceiver::run returned.
@@ -59,7 +60,7 @@ class SpoolWalSink : public WalSink {
   std::uint64_t wal_segment_bytes_;
   UniqueFd file_;
   WalSegment current_;
-  Lsn durable_;
+  Lsn done_;
   std::vector<WalSegment> segments_;
 };
 

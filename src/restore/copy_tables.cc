@@ -162,6 +162,7 @@ std::int64_t copy_tables(const ObjectRestoreRun& run, const CopyRequest& request
                     .phase = run.spec.verify_data() ? "reading rows" : "copying rows"});
   };
   std::atomic<std::int64_t> rows = 0;
+  std::atomic<std::size_t> waiting = request.tables.size();
   std::atomic<std::size_t> left = request.tables.size();
   std::vector<std::optional<TableCopier>> copiers(run.workers);
   TaskQueue queue;
@@ -172,9 +173,12 @@ std::int64_t copy_tables(const ObjectRestoreRun& run, const CopyRequest& request
     queue.add(kRowsFirst + table.bytes + later, [&, i](std::size_t worker, const Stop& stop) {
       stop.check();
       run.job.pause_point("restore.objects_copy");
+      --waiting;
       auto& copier = copiers[worker];
       if (!copier) copier.emplace(run, request, stop);
       rows += copier->copy(request.tables[i], progress, stop);
+      // What the worker does next has a session of its own, and sessions are scarce.
+      if (waiting == 0) copier.reset();
       if (request.indexes != nullptr) request.indexes->add_to(queue, i);
       if (--left == 0 && request.all_copied) request.all_copied();
     });

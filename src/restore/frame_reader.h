@@ -1,12 +1,13 @@
 #pragma once
 
+#include <cstdint>
 #include <functional>
+#include <span>
 #include <vector>
 
 #include "base/bytes.h"
 #include "base/stop.h"
 #include "collection/frame.h"
-#include "io/aligned_buffer.h"
 #include "io/throttle.h"
 #include "restore/block_claims.h"
 #include "storage/object_store.h"
@@ -17,12 +18,11 @@ namespace holdfast::restore {
 struct WantedFrame {
   collection::FrameEntry entry;
   BlockClaims::Claim claim;
-  bool of_full = false;  ///< of the full backup, which all other layers follow
-  std::size_t slot = 0;  ///< where it goes in a FrameAssembly
+  std::size_t pack = 0;  ///< for ChainPlan::key()
 };
 
 /// The most stored bytes that a frame may have.
-inline constexpr std::uint64_t kMaxRunBytes = 4U << 20;
+inline constexpr std::uint64_t kMaxStoredBytes = 4U << 20;
 
 /// Fetches frames, those that lie close to each other by one request, and unpacks them. One for
 /// each thread.
@@ -31,22 +31,30 @@ class FrameReader {
   FrameReader(storage::ObjectStore& store, io::Throttle& throttle)
       : store_(store), throttle_(throttle) {}
 
-  /// Gets the plain bytes of a frame, verified, in memory aligned as OpenFiles wants it.
-  using Take = std::function<void(const WantedFrame& frame, MutableByteView plain)>;
-  /// Gives each of `wanted`, frames of the pack `key`, to `take`; sorts them by their place in it.
-  /// Throws kDataCorrupted or kUndefinedFile, naming the object.
-  void read(const storage::ObjectKey& key, std::vector<WantedFrame>& wanted, const Take& take,
-            const Stop& stop);
+  /// Gets a frame as it is stored, in memory that the next request overwrites.
+  using Take = std::function<void(const WantedFrame& frame, ByteView stored)>;
+  /// Fetches `wanted`, frames of the pack `key`, in the order of their places in it, and gives each
+  /// to `take`, which must not fetch() itself. Throws kUndefinedFile, naming the object.
+  void fetch(const storage::ObjectKey& key, std::span<const WantedFrame* const> wanted,
+             const Take& take, const Stop& stop);
 
-  /// Memory for one frame, aligned alike; the next read() overwrites it.
-  MutableByteView buffer() { return plain_.view(); }
+  /// Fetches one frame into `into`, which is just as large; also within fetch().
+  void fetch_one(const storage::ObjectKey& key, const WantedFrame& wanted, MutableByteView into,
+                 const Stop& stop);
+
+  /// Unpacks a frame into `plain` (exactly entry.plain_bytes) and verifies it. Throws
+  /// kDataCorrupted, naming the object.
+  void unpack(const storage::ObjectKey& key, const WantedFrame& frame, ByteView stored,
+              MutableByteView plain, const Stop& stop);
 
  private:
+  void get(const storage::ObjectKey& key, std::uint64_t offset, MutableByteView into,
+           const Stop& stop);
+
   storage::ObjectStore& store_;
   io::Throttle& throttle_;
   collection::FrameDecoder decoder_;
-  Bytes run_ = Bytes(kMaxRunBytes);
-  io::AlignedBuffer plain_{collection::kFrameBytes};
+  Bytes run_ = Bytes(kMaxStoredBytes);
 };
 
 }  // namespace holdfast::restore

@@ -43,8 +43,10 @@ class Attempt {
              .steps = steps_,
              .spec = spec_.objects(),
              .checkpoint = checkpoint_,
-             .workers = spec_.workers() != 0 ? std::min<std::size_t>(spec_.workers(), kMaxWorkers)
-                                             : std::max(1U, std::thread::hardware_concurrency())} {}
+             .workers = std::min<std::size_t>(
+                 spec_.workers() != 0 ? spec_.workers()
+                                      : std::max(1U, std::thread::hardware_concurrency()),
+                 kMaxWorkers)} {}
 
   void resume() {
     if (checkpoint_.phase() == proto::OBJECT_RESTORE_PHASE_COMPLETE) return;

@@ -90,9 +90,11 @@ class ClusterAttempt {
     return spec_.has_target() ? &spec_.target() : nullptr;
   }
 
+  /// Two for each core: half of its time a worker waits for the disk, or for the store.
   std::size_t workers() const {
-    if (spec_.workers() != 0) return std::min<std::size_t>(spec_.workers(), kMaxWorkers);
-    return std::max(1U, std::thread::hardware_concurrency());
+    const std::size_t asked = spec_.workers();
+    const std::size_t cores = std::max(1U, std::thread::hardware_concurrency());
+    return std::min(asked != 0 ? asked : 2 * cores, kMaxWorkers);
   }
 
   void enter(proto::RestorePhase phase) {

@@ -146,3 +146,24 @@ def test_relations_that_recovery_empties_are_not_stored(lab, what):
     assert found == [], found
     if holder:
         holder.close()
+
+
+def test_wal_that_the_spool_lost_is_not_archived(lab):
+    """A disk that fails to write a page may give another one back, and say nothing."""
+    source = prepared(lab)
+    go = lab.root / "go"
+    daemon = lab.holdfast(source, pause_point=f"backup.after_plan=stall:{go}")
+    job = daemon.sql(f"BACKUP INTO '{COLLECTION}' WITH detached").one()["job_id"]
+    wait_until(lambda: "reached pause point" in daemon.log_text(), 60, "the backup being held")
+    source.sql("UPDATE grown SET t = 'spooled'", "bank")
+
+    def spooled():
+        return next((path for path in daemon.store.rglob("0*.partial") if path.stat().st_size > 8192), None)
+    spool = wait_until(spooled, 60, "WAL in the spool")
+    corrupt(spool, 0)
+    go.touch()
+    daemon.wait_job(job, "failed")
+    error = daemon.sql(f"SHOW JOB {job}").one()["error"]
+    assert spool.name.removesuffix(".partial") in error and "does not hold what was received" in error, error
+    assert daemon.fulls("archive") == []
+    assert_nothing_left(daemon)
