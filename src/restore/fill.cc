@@ -81,7 +81,7 @@ class Filler {
   /// One worker's means.
   struct Worker {
     explicit Worker(const FillRequest& request, io::Throttle& throttle)
-        : files(request.files, request.caching), reader(request.store, throttle) {}
+        : files(request.files), reader(request.store, throttle) {}
     OpenFiles files;
     FrameReader reader;
     std::unique_ptr<FrameAssembly> assembly;  // once it is needed
