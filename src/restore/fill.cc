@@ -92,7 +92,7 @@ class Filler {
   /// One worker's means.
   struct Worker {
     Worker(const FillRequest& request, const ChainPlan& plan, io::Throttle& throttle)
-        : files(request.files, request.caching, open_files_of_one(request.workers)),
+        : files(request.files, open_files_of_one(request.workers)),
           reader(request.store, throttle),
           batch(plan, reader) {}
     OpenFiles files;

@@ -10,7 +10,6 @@
 #include "io/file_system.h"
 #include "manifest.pb.h"
 #include "restore/layout.h"
-#include "restore/open_files.h"
 #include "storage/object_store.h"
 
 namespace holdfast::restore {
@@ -36,7 +35,6 @@ struct FillRequest {
   storage::ObjectStore& store;
   io::FileSystem& files;
   std::size_t workers = 1;
-  Caching caching = Caching::SmallWrites;
   /// LSN up to which WAL is needed where it goes on behind the layer: of its last segment a
   /// beginning will do. 0: all segments are whole.
   std::uint64_t wal_end = 0;

@@ -36,7 +36,7 @@ OpenFiles::Entry& OpenFiles::open(const Place& place) {
   Entry entry{.path = place.path,
               .buffered = io::open_file(files_, place.path, O_RDWR | O_NOFOLLOW),
               .direct = {}};
-  if (place.file_size >= kDirectFileBytes && caching_ == Caching::SmallWrites) {
+  if (place.file_size >= kDirectFileBytes) {
     // tmpfs and some network file systems refuse O_DIRECT.
     entry.direct.reset(files_.open_at(AT_FDCWD, place.path.c_str(),
                                       O_RDWR | O_NOFOLLOW | O_CLOEXEC | O_DIRECT, 0));
@@ -57,7 +57,7 @@ void OpenFiles::write(const Place& place, MutableByteView bytes) {
     // is wrong.
   }
   io::pwrite_all(files_, entry.buffered.get(), bytes, place.offset, place.path);
-  if (place.file_size >= kDirectFileBytes && large && caching_ == Caching::SmallWrites) {
+  if (place.file_size >= kDirectFileBytes && large) {
     // Lets the disk work while we unpack; the sync at the end finds less to do. Only a hint.
     ::sync_file_range(entry.buffered.get(), static_cast<off_t>(place.offset),
                       static_cast<off_t>(bytes.size()), SYNC_FILE_RANGE_WRITE);

@@ -12,21 +12,14 @@
 
 namespace holdfast::restore {
 
-/// How much of what is written goes through the page cache.
-enum class Caching {
-  SmallWrites,  ///< what is written at large goes past it
-  Everything,   ///< it is read soon, and then thrown away
-};
-
 /// The files that one worker reads and writes, the last used ones kept open. Big files are written
 /// past the page cache (O_DIRECT) where the file system allows it: the cache would only be filled
 /// with what nobody reads soon, which costs more than the disk takes. Single blocks go through it:
 /// each would wait for the disk.
 class OpenFiles {
  public:
-  explicit OpenFiles(io::FileSystem& files, Caching caching = Caching::SmallWrites,
-                     std::size_t limit = 64)
-      : files_(files), caching_(caching), limit_(limit) {}
+  explicit OpenFiles(io::FileSystem& files, std::size_t limit = 64)
+      : files_(files), limit_(limit) {}
 
   struct Place {
     const std::string& path;
@@ -53,7 +46,6 @@ class OpenFiles {
   static bool cached(int fd, std::uint64_t offset, std::size_t bytes);
 
   io::FileSystem& files_;
-  const Caching caching_;
   const std::size_t limit_;
   std::list<Entry> entries_;  // last used first
   std::unordered_map<std::string, std::list<Entry>::iterator> by_path_;

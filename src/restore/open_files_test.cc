@@ -39,7 +39,7 @@ class OpenFilesTest : public ::testing::Test {
 };
 
 TEST_F(OpenFilesTest, KeepsNoMoreFilesOpenThanAllowed) {
-  OpenFiles files(system_, Caching::SmallWrites, 3);
+  OpenFiles files(system_, 3);
   for (int i = 0; i < 10; ++i) {
     const std::string path = make(std::to_string(i), 8192);
     files.write({.path = path, .file_size = 8192, .offset = 0}, buffer_.first(8192));
@@ -48,7 +48,7 @@ TEST_F(OpenFilesTest, KeepsNoMoreFilesOpenThanAllowed) {
 }
 
 TEST_F(OpenFilesTest, OpensAFileInUseOnce) {
-  OpenFiles files(system_, Caching::SmallWrites, 2);
+  OpenFiles files(system_, 2);
   const std::string path = make("a", 8192);
   const auto before = system_.calls(io::FileCall::Open);
   for (int i = 0; i < 5; ++i) {
@@ -57,20 +57,8 @@ TEST_F(OpenFilesTest, OpensAFileInUseOnce) {
   EXPECT_EQ(system_.calls(io::FileCall::Open) - before, 1U);
 }
 
-TEST_F(OpenFilesTest, OpensAFileOnceWhereEverythingIsCached) {
-  OpenFiles files(system_, Caching::Everything);
-  const std::string path = make("big", 2U << 20);
-  const auto before = system_.calls(io::FileCall::Open);
-  files.write({.path = path, .file_size = 2U << 20, .offset = 0}, buffer_);
-  EXPECT_EQ(system_.calls(io::FileCall::Open) - before, 1U);  // not with O_DIRECT, too
-}
-
-class OpenFilesCachingTest : public OpenFilesTest, public ::testing::WithParamInterface<Caching> {};
-INSTANTIATE_TEST_SUITE_P(Both, OpenFilesCachingTest,
-                         ::testing::Values(Caching::SmallWrites, Caching::Everything));
-
-TEST_P(OpenFilesCachingTest, ReadsBackWhatWasWritten) {
-  OpenFiles files(system_, GetParam());
+TEST_F(OpenFilesTest, ReadsBackWhatWasWrittenPastTheCacheAndNot) {
+  OpenFiles files(system_);
   const std::uint64_t size = (2U << 20) + 8192 + 100;
   const std::string path = make("big", size);
   std::uint64_t offset = 0;

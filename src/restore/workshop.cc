@@ -15,7 +15,6 @@
 #include "base/worker_pool.h"
 #include "collection/scope.h"
 #include "io/file.h"
-#include "io/memory.h"
 #include "postgres/catalog_pages.h"
 #include "postgres/child_process.h"
 #include "postgres/control_file.h"
@@ -58,16 +57,6 @@ void end_server(const std::string& data_directory) {
     if (std::chrono::steady_clock::now() >= patience) ::kill(postmaster->pid, SIGKILL);
     std::this_thread::sleep_for(kServerPollPause);
   }
-}
-
-/// A workshop's files are read once and thrown away. As long as they are less than the kernel lets
-/// be dirty before it writes (vm.dirty_background_ratio, by default a tenth of the memory that it
-/// can have), they never need go to a disk.
-Caching caching_of(const Layout& layout) {
-  std::uint64_t bytes = 0;
-  for (const FileTarget& file : layout.files) bytes += file.size;
-  return bytes <= io::available_memory().value_or(0) / 10 ? Caching::Everything
-                                                          : Caching::SmallWrites;
 }
 
 /// For postgresql.conf and for libpq alike: both take a backslash before quotes and backslashes.
@@ -174,7 +163,6 @@ Layout Workshop::fill(const postgres::WalScope& scope, const Stop& stop,
                            .store = options_.store,
                            .files = options_.files,
                            .workers = options_.workers,
-                           .caching = caching_of(layout),
                            .progress = [](std::uint64_t) {},
                            .before_pack = [] {}},
                           worker_stop);
