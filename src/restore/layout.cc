@@ -78,8 +78,9 @@ class LayoutMaker {
         const auto& entry = request_.tablespace_mapping[i];
         if (!maps(entry, oid, location)) continue;
         used[i] = true;
+        // One location may be of two tablespaces, one after the other: an OID is the closer name.
+        if (!mapped || !entry.from().starts_with('/')) target.location = entry.to();
         mapped = true;
-        target.location = entry.to();
       }
       place(target, mapped);
       if (!places.insert(target.location).second) {
