@@ -5,7 +5,7 @@ import threading
 import pytest
 
 from harness.postgres import bin_directory, wait_until
-from harness.standby import make_standby, wait_job_of_standby, wait_replayed
+from harness.standby import make_standby, promote, wait_job_of_standby, wait_replayed
 from .scope import MARKERS, change_marked, holding, make_marked
 from .zoo import dump, make_zoo
 
@@ -169,6 +169,40 @@ def test_replay_that_is_paused_is_waited_for(pair, lab):
     assert primary.value(ROWS.format("again"), "shop") == primary.value(ROWS.format("mine"), "shop")
 
 
+def test_wal_that_does_not_come_is_waited_for_and_a_promotion_is_not(pair, lab):
+    primary, standby, daemon, restorer = pair
+
+    def held(number):
+        go = lab.root / f"go{number}"
+        daemon.restart(pause_point=f"backup.after_copy=stall:{go}")
+        job = daemon.detached(f"BACKUP TABLE shop.mine INTO '{COLLECTION}' WITH detached")
+        wait_until(lambda: daemon.log_text().count("reached pause point") == number, 60, "the backup being held")
+        return job, go
+
+    def stream(setting):
+        standby.sql(setting)
+        standby.sql("SELECT pg_reload_conf()")
+
+    def receivers(count):
+        wait_until(lambda: standby.value("SELECT count(*) FROM pg_stat_wal_receiver WHERE status = 'streaming'") == count, 60, "the receiver")
+    receivers("1")
+    job, go = held(1)
+    stream("ALTER SYSTEM SET primary_conninfo = 'host=/nowhere'")
+    receivers("0")
+    go.touch()
+    wait_until(lambda: (daemon.job(job)["running_status"] or "").startswith("waiting for the standby to receive WAL"), 60, "the backup waiting")
+    stream(f"ALTER SYSTEM SET primary_conninfo = 'host={primary.sockets} port={primary.port} user=postgres'")
+    wait_job_of_standby(daemon, primary, job)
+    hand_over(daemon, restorer)
+    restorer.sql(f"RESTORE TABLE shop.mine FROM LATEST IN '{COLLECTION}' WITH new_table_name = 'again'")
+    assert primary.value(ROWS.format("again"), "shop") == primary.value(ROWS.format("mine"), "shop")
+    receivers("1")
+    job, go = held(2)
+    promote(standby, primary)
+    go.touch()
+    assert "the standby was promoted during the backup" in daemon.wait_job(job, "failed", timeout=60)["error"]
+
+
 def test_what_is_not_to_be_had_is_said(lab):
     kept = lab.directory("kept", 0o755)
     primary = lab.postgres(name="primary", conf={"archive_mode": "on", "archive_command": f"'cp %p {kept}/%f'"})
@@ -182,7 +216,7 @@ def test_what_is_not_to_be_had_is_said(lab):
     job = daemon.detached(f"BACKUP TABLE shop.mine INTO '{COLLECTION}' WITH detached")
     error = daemon.wait_job(job, "failed")["error"]
     assert "the standby receives no WAL, so the moment of its catalogs is not known" in error, error
-    assert daemon.fulls("archive") == []
+    assert daemon.fulls("archive") == [] and "planned " not in daemon.log_text()
     # A whole database is whatever its files are.
     back_up(daemon, primary, "DATABASE shop INTO")
     assert daemon.sql(f"SHOW BACKUP VALIDATE FROM LATEST IN '{COLLECTION}'").rows == [["No problems found!"]]
