@@ -379,7 +379,10 @@ void BackupRun::copy_files() {
 void BackupRun::stop_backup() {
   enter("stopping the backup");
   // That of a standby was listed before its control file was copied.
-  if (scoped() && !session_->from_standby()) scope_at_end_ = list_end_of_scope();
+  if (scoped() && !session_->from_standby()) {
+    listed_from_ = server_position(session_->connection(), stop_);
+    scope_at_end_ = list_end_of_scope();
+  }
   if (has_scoped_history()) mark_end();
   manifest_.set_end_time_us(end_time_us());
   auto stopped = session_->finish(stop_);

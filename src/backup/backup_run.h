@@ -152,6 +152,7 @@ class BackupRun final : private CopyObserver {
   ScopeListing scope_at_start_;
   ScopeListing scope_at_end_;
   ScopeListing scope_after_;
+  postgres::Lsn listed_from_;  // scope_at_end_ has seen what was committed before
   CopyState copy_;
   postgres::Lsn consistent_from_;  // of a standby: where its copied control file ends recovery
   Time consistent_time_;           // no later than that, and in the backup

@@ -115,7 +115,8 @@ ScopeListing BackupRun::list_end_of_scope() const {
 /// A standby's catalogs show what is replayed. A restore of the backup ends where its control file
 /// says that the pages are consistent, which may be earlier: so what is in scope is listed first,
 /// and the control file must be of a later moment than the listing. That the listing behind the
-/// backup's end says the same makes it that of the moment in between, too. Returns a position
+/// backup's end says the same, and that no commit in between redefines any of it, makes it that of
+/// the moment in between, too. Returns a position
 /// behind everything that the listing has seen; zero where none is needed, which is on a primary,
 /// and for whole databases.
 postgres::Lsn BackupRun::list_scope_of_standby() {
@@ -123,6 +124,7 @@ postgres::Lsn BackupRun::list_scope_of_standby() {
   auto connection = postgres::Connection::open(connect_options(), stop_);
   const auto deadline = std::chrono::steady_clock::now() + kLongestReplay;
   while (true) {
+    listed_from_ = server_position(connection, stop_);
     scope_at_end_ = list_end_of_scope();
     if (scope_at_end_.tables.empty()) return {};
     // A commit can be seen before its replay is over and counted, but not before it was received.

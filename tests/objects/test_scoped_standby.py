@@ -153,7 +153,8 @@ def test_what_is_rewritten_meanwhile_comes_back_of_one_moment(pair):
 def test_replay_that_is_paused_is_waited_for(pair, lab):
     primary, standby, daemon, restorer = pair
     go = lab.root / "go"
-    daemon.restart(pause_point=f"backup.after_copy=stall:{go}")
+    listed = lab.root / "listed"
+    daemon.restart(pause_point=f"backup.after_copy=stall:{go},backup.after_control=stall:{listed}")
     job = daemon.detached(f"BACKUP TABLE shop.mine INTO '{COLLECTION}' WITH detached")
     wait_until(lambda: "reached pause point" in daemon.log_text(), 60, "the backup being held")
     standby.sql("SELECT pg_wal_replay_pause()")
@@ -162,8 +163,15 @@ def test_replay_that_is_paused_is_waited_for(pair, lab):
     wait_until(lambda: standby.value(f"SELECT pg_last_wal_receive_lsn() >= '{position}'") == "t", 60, "the WAL's arrival")
     go.touch()
     wait_until(lambda: (daemon.job(job)["running_status"] or "").startswith("waiting for the standby to replay"), 60, "the backup waiting")
+    # An index that is there when the backup ends, and neither when its catalogs are first looked at nor the second time.
+    primary.sql("CREATE INDEX passing ON mine (t)", "shop")
     standby.sql("SELECT pg_wal_replay_resume()")
+    wait_until(lambda: daemon.log_text().count("reached pause point") == 2, 60, "the backup being held again")
+    primary.sql("DROP INDEX passing", "shop")
+    wait_replayed(standby, primary)
+    listed.touch()
     wait_job_of_standby(daemon, primary, job)
+    assert "a table of the backup was made or rewritten when the backup ended" in daemon.log_text()
     hand_over(daemon, restorer)
     restorer.sql(f"RESTORE TABLE shop.mine FROM LATEST IN '{COLLECTION}' WITH new_table_name = 'again'")
     assert primary.value(ROWS.format("again"), "shop") == primary.value(ROWS.format("mine"), "shop")
