@@ -314,6 +314,7 @@ void BackupRun::find_scope() {
   // After the start and before the files are listed: what a transaction that ends in between makes
   // is noticed at the end.
   scope_at_start_ = list_scope(connect_options(), spec_.scope(), ScopeMoment::Start, stop_);
+  require_received_wal();
 }
 
 void BackupRun::plan() {
@@ -376,10 +377,12 @@ void BackupRun::copy_files() {
 void BackupRun::stop_backup() {
   enter("stopping the backup");
   // That of a standby was listed before its control file was copied.
-  if (scoped() && !session_->from_standby()) scope_at_end_ = list_end_of_scope();
+  if (scoped() && !session_->from_standby()) {
+    listed_from_ = server_position(session_->connection(), stop_);
+    scope_at_end_ = list_end_of_scope();
+  }
   if (has_scoped_history()) mark_end();
-  // Before, because what is committed behind the stop LSN is not in the backup.
-  manifest_.set_end_time_us(microseconds(environment_.clock->now()));
+  manifest_.set_end_time_us(end_time_us());
   auto stopped = session_->finish(stop_);
   // A standby says where its pages are consistent now. Recovery of the backup ends where its
   // control file says, and no commit behind that is in it.
@@ -392,6 +395,15 @@ void BackupRun::stop_backup() {
     scope_after_ = list_end_of_scope();
     store_scope(spec_.scope(), scope_at_end_, manifest_);
   }
+}
+
+/// Until a commit in the backup tells a better one. Before the stop, because what is committed
+/// behind the stop LSN is not in the backup. What a standby replays behind its copied control file
+/// is not in it either: all that is sure to be is what was committed before that file's checkpoint,
+/// whose time is in whole seconds, and what the layer before has.
+std::int64_t BackupRun::end_time_us() const {
+  if (!session_->from_standby()) return microseconds(environment_.clock->now());
+  return std::max(microseconds(consistent_time_), base_ ? base_->end_time_us() : 0);
 }
 
 void BackupRun::settle_changed_files() {

@@ -114,6 +114,8 @@ class BackupRun final : private CopyObserver {
   void write_out_replayed_pages();
   ScopeListing list_end_of_scope() const;
   postgres::Lsn list_scope_of_standby();
+  void require_received_wal();
+  std::int64_t end_time_us() const;
   void wait_until_replayed(postgres::Lsn position);
   void require_sound_copies(postgres::WalRange range);
   bool has_all_files(const postgres::DatabaseFiles& files) const;
@@ -151,8 +153,10 @@ class BackupRun final : private CopyObserver {
   ScopeListing scope_at_start_;
   ScopeListing scope_at_end_;
   ScopeListing scope_after_;
+  postgres::Lsn listed_from_;  // scope_at_end_ has seen what was committed before
   CopyState copy_;
   postgres::Lsn consistent_from_;  // of a standby: where its copied control file ends recovery
+  Time consistent_time_;           // no later than that, and in the backup
   postgres::Lsn read_until_;       // where the server was when the last file had been read
   bool databases_copied_ = true;   // meanwhile, as files; false: surely not
   bool reused_ = false;            // the ledger has all that earlier attempts left

@@ -37,6 +37,14 @@ Error not_replayed(postgres::Lsn listed, const postgres::ControlFile& control) {
       .hint("Where replay is paused, let it go on (pg_wal_replay_resume()), and try again.");
 }
 
+Error receives_nothing() {
+  return Error(sqlstate::kObjectNotInPrerequisiteState,
+               "the standby receives no WAL, so the moment of its catalogs is not known")
+      .hint(
+          "Back up whole databases, or the cluster; or let the standby stream "
+          "(primary_conninfo).");
+}
+
 }  // namespace
 
 void BackupRun::copy_control_file() {
@@ -62,6 +70,7 @@ void BackupRun::copy_control_file() {
     }
     store_control_file(place(), compression_of(spec_), i, content, copy_, stop_);
     consistent_from_ = control.min_recovery_point;
+    consistent_time_ = control.checkpoint_time;
     return;
   }
   throw Error(sqlstate::kUndefinedFile,
@@ -77,11 +86,19 @@ Bytes BackupRun::read_control_bytes(postgres::ControlFile& control) {
             .value_or(Bytes());
     try {
       control = postgres::parse_control_file(content, path.string());
-      return content;
     } catch (const Error&) {
       if (left == 0) throw;
       stop_.sleep(kControlFileWait);
+      continue;
     }
+    // Its control file says nothing of pages' consistency any more; and the server itself refuses
+    // to end such a backup.
+    if (session_->from_standby() && control.state == postgres::ClusterState::InProduction) {
+      throw Error(sqlstate::kObjectNotInPrerequisiteState,
+                  "the standby was promoted during the backup")
+          .hint("Take the backup again.");
+    }
+    return content;
   }
 }
 
@@ -98,24 +115,32 @@ ScopeListing BackupRun::list_end_of_scope() const {
 /// A standby's catalogs show what is replayed. A restore of the backup ends where its control file
 /// says that the pages are consistent, which may be earlier: so what is in scope is listed first,
 /// and the control file must be of a later moment than the listing. That the listing behind the
-/// backup's end says the same makes it that of the moment in between, too. Returns a position
+/// backup's end says the same, and that no commit in between redefines any of it, makes it that of
+/// the moment in between, too. Returns a position
 /// behind everything that the listing has seen; zero where none is needed, which is on a primary,
 /// and for whole databases.
 postgres::Lsn BackupRun::list_scope_of_standby() {
   if (!scoped() || !session_->from_standby()) return {};
-  scope_at_end_ = list_end_of_scope();
-  if (scope_at_end_.tables.empty()) return {};
   auto connection = postgres::Connection::open(connect_options(), stop_);
-  // A commit can be seen before its replay is over and counted, but not before it was received.
-  const auto received = postgres::wal_position(connection, "", stop_);
-  if (!received) {
-    throw Error(sqlstate::kObjectNotInPrerequisiteState,
-                "the standby receives no WAL, so the moment of its catalogs is not known")
-        .hint(
-            "Back up whole databases, or the cluster; or let the standby stream "
-            "(primary_conninfo).");
+  const auto deadline = std::chrono::steady_clock::now() + kLongestReplay;
+  while (true) {
+    listed_from_ = server_position(connection, stop_);
+    scope_at_end_ = list_end_of_scope();
+    if (scope_at_end_.tables.empty()) return {};
+    // A commit can be seen before its replay is over and counted, but not before it was received.
+    if (const auto received = postgres::wal_position(connection, "", stop_)) {
+      return std::max(received->flushed, server_position(connection, stop_));
+    }
+    if (std::chrono::steady_clock::now() >= deadline) throw receives_nothing();
+    enter("waiting for the standby to receive WAL");
+    stop_.sleep(kReplayPause);
   }
-  return std::max(received->flushed, server_position(connection, stop_));
+}
+
+void BackupRun::require_received_wal() {
+  if (scope_at_start_.tables.empty() || !session_->from_standby()) return;
+  auto connection = postgres::Connection::open(connect_options(), stop_);
+  if (!postgres::wal_position(connection, "", stop_)) throw receives_nothing();
 }
 
 /// What was replayed up to there is seen by whoever looks then.

@@ -232,12 +232,14 @@ void BackupRun::check_scope(const postgres::WalRange& range) {
   if (scope_at_end_.tables.empty()) return;
   enter("checking the scope");
   auto history = read_file_history(range, wal_->input(stop_),
-                                   wal_scope(spec_.scope(), scope_at_start_, scope_at_end_), stop_);
+                                   wal_scope(spec_.scope(), scope_at_start_, scope_at_end_),
+                                   listed_from_, stop_);
   ScopeCheck check{.end = scope_at_end_,
                    .after = scope_after_,
                    .copied = {},
                    .created = std::move(history.created),
-                   .dropped = std::move(history.dropped)};
+                   .dropped = std::move(history.dropped),
+                   .redefined = std::move(history.redefined)};
   for (std::size_t i = 0; i < copy_.files.size(); ++i) {
     const auto path = postgres::parse_relation_path(copy_.files.path(i));
     const bool content = path && !copy_.changes.is_gone(i) &&

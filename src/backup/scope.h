@@ -67,6 +67,9 @@ struct ScopeCheck {
   DatabaseFiles copied;
   DatabaseFiles created;  ///< those that the backup's WAL makes from nothing
   DatabaseFiles dropped;  ///< those that a committed transaction in it removed
+  /// Relations, as database and OID, that a commit behind the listing at the end redefined: what
+  /// came and went meanwhile is in neither listing.
+  std::set<std::pair<std::uint32_t, std::uint32_t>> redefined;
 };
 /// Throws kObjectNotInPrerequisiteState, which a later attempt may do without, when a relation of
 /// the scope got a new file at the wrong moment: it may be that the backup lacks it.

@@ -153,7 +153,8 @@ std::vector<collection::proto::WalSegment> store_scoped_wal(const ScopedWalReque
 }
 
 FileHistory read_file_history(const postgres::WalRange& range, const postgres::WalInput& input,
-                              const postgres::WalScope& scope, const Stop& stop) {
+                              const postgres::WalScope& scope, postgres::Lsn listed_from,
+                              const Stop& stop) {
   FileHistory history;
   HistoryReader reader(scope, history);
   postgres::scan_wal(
@@ -168,6 +169,10 @@ FileHistory read_file_history(const postgres::WalRange& range, const postgres::W
           if (scope.wants_database(relation.database)) {
             history.dropped.emplace(relation.database, relation.relation);
           }
+        }
+        if (record.start < listed_from) return;
+        for (const auto& relation : postgres::redefined_relations(record, range.reader.major)) {
+          history.redefined.insert(relation);
         }
       },
       stop);

@@ -19,6 +19,12 @@ constexpr std::size_t kPreparedAt = 16;
 constexpr std::uint32_t kXinfoHasDatabase = 1U << 0;
 constexpr std::uint32_t kXinfoHasSubxacts = 1U << 1;
 constexpr std::uint32_t kXinfoHasRelations = 1U << 2;
+constexpr std::uint32_t kXinfoHasInvalidations = 1U << 3;
+constexpr std::uint32_t kXinfoHasDroppedStatistics = 1U << 8;  // since 15
+constexpr std::uint64_t kDroppedRelationBytes = 12;
+
+// Source: PostgreSQL src/include/storage/sinval.h: an id of one byte, padding, database, relation.
+constexpr std::uint32_t kRelationCache = 0xFE;  // -2
 
 // Source: PostgreSQL src/include/catalog/storage_xlog.h.
 constexpr std::uint8_t kSmgrCreate = 0x10;
@@ -170,6 +176,35 @@ std::optional<XactRecord> parse_xact_record(const WalRecord& record, int major) 
     for (std::uint32_t i = 0; i < count; ++i) out.dropped.push_back(fields.take_locator());
   }
   return out;
+}
+
+std::vector<std::pair<std::uint32_t, std::uint32_t>> redefined_relations(const WalRecord& record,
+                                                                         int major) {
+  std::vector<std::pair<std::uint32_t, std::uint32_t>> relations;
+  const std::uint8_t operation = record.info & kXactOperation;
+  const bool commit = record.resource_manager == rmgr::kXact &&
+                      (operation == kXactCommit || operation == kXactCommitPrepared);
+  if (!commit || (record.info & kXactHasInfo) == 0) return relations;
+  Fields fields(record.main_data, "transaction");
+  fields.skip(sizeof(std::int64_t));
+  const auto xinfo = fields.take32();
+  const auto skip_list = [&](std::uint32_t flag, std::uint64_t bytes) {
+    if ((xinfo & flag) != 0) fields.skip(fields.take32() * bytes);
+  };
+  if ((xinfo & kXinfoHasDatabase) != 0) fields.skip(8);
+  skip_list(kXinfoHasSubxacts, 4);
+  skip_list(kXinfoHasRelations, kDroppedRelationBytes);
+  // Kind, database, and an identifier that has 64 bits since 18.
+  skip_list(kXinfoHasDroppedStatistics, major >= 18 ? 16 : 12);
+  if ((xinfo & kXinfoHasInvalidations) == 0) return relations;
+  for (auto left = fields.take32(); left > 0; --left) {
+    const auto id = fields.take32() & 0xFF;
+    const auto database = fields.take32();
+    const auto relation = fields.take32();
+    fields.skip(4);
+    if (id == kRelationCache) relations.emplace_back(database, relation);
+  }
+  return relations;
 }
 
 std::optional<Time> transaction_time(const WalRecord& record, int major) {

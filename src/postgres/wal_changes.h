@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <optional>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "base/clock.h"
@@ -34,6 +35,13 @@ struct XactRecord {
 /// Absent when `record` ends no transaction. Throws kDataCorrupted when its content is impossible.
 /// Source: PostgreSQL src/backend/access/rmgrdesc/xactdesc.c (ParseCommitRecord).
 std::optional<XactRecord> parse_xact_record(const WalRecord& record, int major);
+
+/// Relations of which a commit changed what the catalogs say: their own rows, columns, indexes or
+/// TOAST table. Each as its database (0 when shared) and OID. Empty for all other records, and
+/// where wal_level is minimal. Throws kDataCorrupted when the record's content is impossible.
+/// Source: PostgreSQL src/include/storage/sinval.h (SharedInvalRelcacheMsg).
+std::vector<std::pair<std::uint32_t, std::uint32_t>> redefined_relations(const WalRecord& record,
+                                                                         int major);
 
 /// When a transaction was committed, aborted or prepared, as the record of it says; absent for all
 /// other records. Throws kDataCorrupted when its content is impossible.

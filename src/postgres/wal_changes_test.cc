@@ -121,6 +121,36 @@ TEST(WalChanges, KnowsRelationsDroppedByEveryKindOfEnd) {
   EXPECT_THROW(changes(15, rmgr::kXact, 0x80, words({0, 0, 4, 3, 1663, 5, 7})), Error);
 }
 
+TEST(WalChanges, KnowsRelationsThatACommitRedefines) {
+  using Relations = std::vector<std::pair<std::uint32_t, std::uint32_t>>;
+  const auto redefined = [](int major, std::uint8_t info, const Bytes& data) {
+    WalRecord record;
+    record.resource_manager = rmgr::kXact;
+    record.info = info;
+    record.main_data = data;
+    return redefined_relations(record, major);
+  };
+  // A hash of a catalog's row, the relation itself, and its files.
+  const auto messages = [](std::initializer_list<std::uint32_t> before) {
+    Bytes bytes = words(before);
+    const Bytes behind =
+        words({3, 0x37, 5, 0xABCD, 0, 0xFFFFFE, 5, 16400, 0, 0xFD, 1663, 5, 16400});
+    bytes.insert(bytes.end(), behind.begin(), behind.end());
+    return bytes;
+  };
+  const Relations found = {{5, 16400}};
+  const auto plain = messages({0, 0, 0xF, 5, 1663, 1, 100, 1, 1663, 5, 7});
+  for (const std::uint8_t operation : {0x80, 0xB0}) {
+    EXPECT_EQ(redefined(13, operation, plain), found);
+    EXPECT_EQ(redefined(18, operation, plain), found);
+  }
+  EXPECT_EQ(redefined(15, 0x80, messages({0, 0, 0x108, 1, 2, 5, 16390})), found);
+  EXPECT_EQ(redefined(18, 0x80, messages({0, 0, 0x108, 1, 2, 5, 16390, 0})), found);
+  EXPECT_EQ(redefined(15, 0xA0, plain), Relations());  // abort
+  EXPECT_EQ(redefined(15, 0x00, words({0, 0})), Relations());
+  EXPECT_THROW(redefined(15, 0x80, words({0, 0, 8, 2, 0xFE, 5, 16400, 0})), Error);
+}
+
 TEST(WalChanges, NoticesMinimalWal) {
   const auto parameters = [](std::uint32_t level) { return words({1, 2, 3, 4, 5, level, 0}); };
   const auto checkpoint = [](std::uint32_t level) {

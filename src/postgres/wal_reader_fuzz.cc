@@ -77,6 +77,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     for (const auto byte : record->main_data) sum += static_cast<std::uint64_t>(byte);
     try {
       postgres::parse_xact_record(*record, major);
+      postgres::redefined_relations(*record, major);
     } catch (const Error&) {
       // An impossible transaction record is refused.
     }

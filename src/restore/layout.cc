@@ -74,16 +74,13 @@ class LayoutMaker {
       TablespaceTarget target{
           .oid = oid, .location = location, .build = {}, .version_directory = version};
       bool mapped = false;
-      bool by_oid = false;
       for (std::size_t i = 0; i < used.size(); ++i) {
         const auto& entry = request_.tablespace_mapping[i];
         if (!maps(entry, oid, location)) continue;
         used[i] = true;
+        // One location may be of two tablespaces, one after the other: an OID is the closer name.
+        if (!mapped || !entry.from().starts_with('/')) target.location = entry.to();
         mapped = true;
-        // A location may have been that of several, one after the other; an OID never was.
-        if (by_oid) continue;
-        by_oid = entry.from() != location;
-        target.location = entry.to();
       }
       place(target, mapped);
       if (!places.insert(target.location).second) {

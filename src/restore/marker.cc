@@ -6,6 +6,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <filesystem>
+
 #include "base/error.h"
 #include "io/file.h"
 
@@ -42,6 +44,17 @@ void remove_marker(io::FileSystem& files, const std::string& directory) {
 bool path_exists(const std::string& path) {
   struct stat status {};
   return ::lstat(path.c_str(), &status) == 0;
+}
+
+std::string canonical(const std::string& path) {
+  std::error_code failure;
+  const auto real = std::filesystem::weakly_canonical(path, failure);
+  return failure ? path : real.string();
+}
+
+std::uint64_t inode_of(const std::string& path) {
+  struct stat status {};
+  return ::lstat(path.c_str(), &status) == 0 ? status.st_ino : 0;
 }
 
 bool is_absent_or_empty(const std::string& directory) {

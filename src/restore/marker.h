@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstdint>
 #include <string>
 #include <string_view>
 
@@ -24,6 +25,10 @@ void remove_marker(io::FileSystem& files, const std::string& directory);
 
 /// Whether the path exists, without following a link.
 bool path_exists(const std::string& path);
+/// With every link followed as far as the path exists; the path itself where that fails.
+std::string canonical(const std::string& path);
+/// Of the path itself; 0 when it does not exist.
+std::uint64_t inode_of(const std::string& path);
 /// True for a directory without entries, and for one that does not exist.
 bool is_absent_or_empty(const std::string& directory);
 /// `path` with the symbolic links of its last component followed: what a rename must be done to.

@@ -97,6 +97,19 @@ std::string placeholder_history(std::uint32_t timeline, std::uint64_t end) {
                      postgres::to_string(postgres::Lsn{end}));
 }
 
+/// Segments without this the server hands over as if it had just written them, to an archive that
+/// has them already, perhaps with other bytes. Source: PostgreSQL
+/// src/backend/access/transam/xlogarchive.c (XLogArchiveCheckDone), and pg_basebackup's own:
+/// src/backend/backup/basebackup.c (perform_base_backup).
+void keep_from_archive(const Manifest& manifest, const Layout& layout, io::FileSystem& files) {
+  for (const auto& wal : manifest.wal()) {
+    const std::string segment = postgres::wal_segment_name(wal.timeline(), wal.segment(),
+                                                           manifest.instance().wal_segment_bytes());
+    write_plain(files, fmt::format("{}/pg_wal/archive_status/{}.done", layout.root, segment), {},
+                layout.file_mode());
+  }
+}
+
 }  // namespace
 
 std::uint32_t timeline_of_directory(const std::string& data_directory) {
@@ -155,6 +168,9 @@ void write_recovery_files(const Manifest& manifest, const proto::RecoveryTarget*
     write_plain(files, path("tablespace_map"), as_bytes(map), mode);
   }
   write_plain(files, path("recovery.signal"), {}, mode);
+
+  // A partial one's WAL comes otherwise, to a server that archives nothing.
+  if (!layout.partial) keep_from_archive(manifest, layout, files);
 
   const std::uint32_t timeline =
       target != nullptr ? target->timeline() : manifest.stop().timeline();

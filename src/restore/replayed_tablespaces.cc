@@ -5,13 +5,16 @@
 #include <sys/stat.h>
 
 #include <algorithm>
+#include <iterator>
 
 #include "base/error.h"
 #include "io/file.h"
 #include "postgres/relation_path.h"
 #include "postgres/versions.h"
 #include "restore/marker.h"
+#include "restore/swap.h"
 #include "restore/tablespace_mapping.h"
+#include "restore/target.h"
 
 namespace holdfast::restore {
 namespace {
@@ -29,11 +32,6 @@ Error place_error(const ReplayedTablespace& tablespace, const std::string& what)
                            tablespace.oid, tablespace.location, what));
 }
 
-bool has_entries(const std::string& path) {
-  const UniqueFd fd(::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  return fd && !io::read_directory(fd.get(), path).empty();
-}
-
 Error taken(const ReplayedTablespace& tablespace, const std::string& directory) {
   return place_error(tablespace,
                      fmt::format("and \"{}\" is another server's, whose files replay would change",
@@ -44,18 +42,14 @@ Error taken(const ReplayedTablespace& tablespace, const std::string& directory) 
                       tablespace.oid));
 }
 
-std::string version_directory(const ReplayedTablespace& tablespace, const Manifest& manifest) {
-  const auto& instance = manifest.instance();
-  return fmt::format("{}/{}", tablespace.location,
-                     postgres::tablespace_version_directory(
-                         postgres::major_of(static_cast<int>(instance.server_version_num())),
-                         instance.catalog_version()));
-}
-
-/// A server makes its version directory with the tablespace, and takes one that is there for
-/// another's; but in replay it goes on with it. Source: PostgreSQL
-/// src/backend/commands/tablespace.c (create_tablespace_directories).
-void take_place(const ReplayedTablespace& tablespace, const SettleRequest& request) {
+void require_location(const ReplayedTablespace& tablespace, const Manifest& manifest) {
+  // A data directory is filled and moved as a whole, and nobody makes this one in it.
+  const std::string old_root = manifest.instance().data_directory() + "/";
+  if (tablespace.location.starts_with(old_root)) {
+    throw place_error(tablespace, "and that is in the data directory of the server it was of")
+        .hint(fmt::format("Give the tablespace another place: tablespace_mapping = '{}=/new/path'.",
+                          tablespace.oid));
+  }
   struct stat status {};
   if (::stat(tablespace.location.c_str(), &status) != 0 || !S_ISDIR(status.st_mode)) {
     throw place_error(tablespace, "and that directory does not exist here")
@@ -63,25 +57,82 @@ void take_place(const ReplayedTablespace& tablespace, const SettleRequest& reque
                           "give another place: tablespace_mapping = '{}=/new/path'.",
                           tablespace.oid));
   }
-  const std::string version = version_directory(tablespace, request.manifest);
-  if (request.in_place) {
-    // An empty one is the live server's, which has nothing in it and is about to end.
-    if (has_entries(version)) throw taken(tablespace, version);
-    return;
+}
+
+void make_directory(io::FileSystem& files, const std::string& path, mode_t mode) {
+  if (files.mkdir_at(AT_FDCWD, path.c_str(), mode) != 0 && errno != EEXIST) {
+    throw_errno(fmt::format("create directory \"{}\"", path));
   }
-  const bool ours = std::ranges::any_of(request.checkpoint.made(), [&](const auto& made) {
-    return made.path() == version && made.was_absent();
-  });
-  if (!ours) {
-    if (path_exists(version)) throw taken(tablespace, version);
-    auto& made = *request.checkpoint.add_made();
-    made.set_path(version);
-    made.set_was_absent(true);
+}
+
+/// What replay finds in the place is the restore's own, is put aside like the rest when the server
+/// does not start, and what was there before comes back.
+void stage_place(const TablespaceTarget& target, const SettleRequest& request) {
+  const std::string live = target.location + "/" + target.version_directory;
+  const bool planned = std::ranges::any_of(request.checkpoint.moves(),
+                                           [&](const auto& move) { return move.live() == live; });
+  if (!planned) {
+    plan_tablespace_in_place(target, request.now, request.checkpoint);
     request.save();
   }
-  if (request.files.mkdir_at(AT_FDCWD, version.c_str(), request.layout.root_mode) == 0) return;
-  if (errno != EEXIST) throw_errno(fmt::format("create directory \"{}\"", version));
-  if (!ours || has_entries(version)) throw taken(tablespace, version);
+  io::make_directories(request.files, target.build, request.layout.root_mode);
+  write_marker(request.files, target.build, request.job);
+  make_directory(request.files, target.build + "/" + target.version_directory,
+                 request.layout.root_mode);
+  io::sync_directory(request.files, target.build);
+}
+
+/// A server makes its version directory with the tablespace, and takes one that is there for
+/// another's; but in replay it goes on with it. Source: PostgreSQL
+/// src/backend/commands/tablespace.c (create_tablespace_directories). Ours appears there under its
+/// own name with an inode that the checkpoint knows, so that nobody else's is taken for it.
+void claim_place(const ReplayedTablespace& tablespace, const TablespaceTarget& target,
+                 const SettleRequest& request) {
+  const std::string version = target.location + "/" + target.version_directory;
+  auto& all = *request.checkpoint.mutable_made();
+  auto made = std::ranges::find(all, version, &proto::RestoreCheckpoint::Made::path);
+  if (made != all.end() && made->inode() != 0 && inode_of(version) == made->inode()) return;
+  if (path_exists(version)) throw taken(tablespace, version);
+  if (made == all.end()) {
+    auto& one = *request.checkpoint.add_made();
+    one.set_path(version);
+    one.set_was_absent(true);
+    one.set_built_as(fmt::format("{}-{}", target.build, io::random_suffix()));
+    request.save();
+    made = std::prev(all.end());
+  }
+  make_directory(request.files, made->built_as(), request.layout.root_mode);
+  made->set_inode(inode_of(made->built_as()));
+  request.save();
+  rename_directory(request.files, made->built_as(), version);
+}
+
+void take_place(const ReplayedTablespace& tablespace, const SettleRequest& request) {
+  const auto mapped = std::ranges::find_if(
+      request.spec.tablespace_mapping(),
+      [&](const auto& entry) { return maps(entry, tablespace.oid, tablespace.location); });
+  if (mapped != request.spec.tablespace_mapping().end()) {
+    throw place_error(tablespace, "where the backup has another tablespace")
+        .detail(
+            fmt::format("Option tablespace_mapping gives \"{}\" to the other one.", mapped->to()))
+        .hint(fmt::format("Give this one a place, too: tablespace_mapping = '{}=/new/path,…'.",
+                          tablespace.oid));
+  }
+  const bool ours = std::ranges::any_of(request.layout.tablespaces, [&](const auto& own) {
+    return own.location == tablespace.location;
+  });
+  if (ours) return;
+  require_location(tablespace, request.manifest);
+  const auto& instance = request.manifest.instance();
+  const TablespaceTarget target{
+      .oid = tablespace.oid,
+      .location = tablespace.location,
+      .build = fmt::format("{}/{}", tablespace.location, staging_name(request.job)),
+      .version_directory = postgres::tablespace_version_directory(
+          postgres::major_of(static_cast<int>(instance.server_version_num())),
+          instance.catalog_version())};
+  if (request.spec.data_directory().empty()) return stage_place(target, request);
+  claim_place(tablespace, target, request);
 }
 
 }  // namespace

@@ -7,7 +7,9 @@
 #include <vector>
 
 #include "base/bytes.h"
+#include "base/clock.h"
 #include "io/file_system.h"
+#include "jobs/job.h"
 #include "manifest.pb.h"
 #include "postgres/lsn.h"
 #include "postgres/tablespace_creation.h"
@@ -46,8 +48,9 @@ bool maps_beyond(const collection::proto::Manifest& manifest, const proto::Resto
 struct SettleRequest {
   const Layout& layout;
   const collection::proto::Manifest& manifest;
-  /// The layout takes the place of the live server, which is stopped before anything is replayed.
-  bool in_place = false;
+  const proto::RestoreJobSpec& spec;
+  jobs::JobId job;
+  Time now;
   const postgres::WalFiles& wal;
   io::FileSystem& files;
   proto::RestoreCheckpoint& checkpoint;
@@ -55,9 +58,10 @@ struct SettleRequest {
 };
 /// Sees to it that replay makes each tablespace in a place that is this restore's: one that the
 /// layout has, there; another at its own location. Beside a live server that location is taken by
-/// its version directory, so that nobody else can have it when a server is started on the layout,
-/// which clear_directories() takes back. Throws kObjectNotInPrerequisiteState when the location is
-/// missing, or a server of the same version has it: the two would write to the same files.
+/// its version directory, so that nobody else can have it when a server is started on the layout.
+/// Into the instance, an empty version directory is added to what takes the place of the live ones.
+/// A revert takes back either. Throws kObjectNotInPrerequisiteState when the location is missing,
+/// or may be another server's of the same version: the two would write to the same files.
 void settle_tablespaces(const std::vector<ReplayedTablespace>& tablespaces,
                         const SettleRequest& request);
 

@@ -198,7 +198,9 @@ class ClusterAttempt {
     const auto wal = check_wal(target(), manifest_, layout, *store_, stop());
     settle_tablespaces(wal.tablespaces, {.layout = layout,
                                          .manifest = manifest_,
-                                         .in_place = in_place(),
+                                         .spec = spec_,
+                                         .job = job_.id(),
+                                         .now = services_.clock->now(),
                                          .wal = wal.files,
                                          .files = files_,
                                          .checkpoint = checkpoint_,
@@ -273,6 +275,7 @@ class ClusterAttempt {
     TargetInstance& instance = *services_.instance;
     if (checkpoint_.phase() == proto::RESTORE_PHASE_READY) {
       require_replaceable(instance, stop());
+      require_replaceable_tablespaces(checkpoint_);
       job_.pause_point("restore.before_stop");
       stop().check();
       checkpoint_.set_server_was_running(instance.running());

@@ -45,12 +45,6 @@ void rename_to_free_name(io::FileSystem& files, const std::string& from, const s
   if (!done) throw_errno(fmt::format("rename \"{}\" to \"{}\"", from, to));
 }
 
-void rename_directory(io::FileSystem& files, const std::string& from, const std::string& to) {
-  rename_to_free_name(files, from, to);
-  io::sync_directory(files, io::parent_of(to));
-  if (io::parent_of(from) != io::parent_of(to)) io::sync_directory(files, io::parent_of(from));
-}
-
 std::vector<std::string> entries_of(const std::string& directory) {
   const UniqueFd fd(::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (!fd) throw_errno(fmt::format("open directory \"{}\"", directory));
@@ -75,6 +69,12 @@ void move_entries(io::FileSystem& files, const std::string& from, const std::str
 }
 
 }  // namespace
+
+void rename_directory(io::FileSystem& files, const std::string& from, const std::string& to) {
+  rename_to_free_name(files, from, to);
+  io::sync_directory(files, io::parent_of(to));
+  if (io::parent_of(from) != io::parent_of(to)) io::sync_directory(files, io::parent_of(from));
+}
 
 proto::RestoreMove plan_data_directory_move(const SwapNames& names) {
   const std::string parent = io::parent_of(names.live);

@@ -21,6 +21,9 @@ struct SwapNames {
 /// in it into a directory in it.
 proto::RestoreMove plan_data_directory_move(const SwapNames& names);
 
+/// Durably. Throws kDuplicateFile when there is something at `to`.
+void rename_directory(io::FileSystem& files, const std::string& from, const std::string& to);
+
 /// Moves the live directory to move.aside. Nothing to do when there is none.
 void move_aside(io::FileSystem& files, const proto::RestoreMove& move);
 /// Moves the staged directory to move.live. Throws kDuplicateFile when something else is there.

@@ -7,7 +7,6 @@
 #include <unistd.h>
 
 #include <ctime>
-#include <filesystem>
 
 #include "base/error.h"
 #include "io/file.h"
@@ -15,6 +14,7 @@
 #include "postgres/instance.h"
 #include "restore/marker.h"
 #include "restore/swap.h"
+#include "restore/tablespace_owner.h"
 #include "restore/user_objects.h"
 
 namespace holdfast::restore {
@@ -31,12 +31,6 @@ std::string compact_time(Time time) {
   return {text, length};
 }
 
-std::string canonical(const std::string& path) {
-  std::error_code failure;
-  const auto real = std::filesystem::weakly_canonical(path, failure);
-  return failure ? path : real.string();
-}
-
 bool is_within(const std::string& path, const std::string& directory) {
   return path == directory || path.starts_with(directory + "/");
 }
@@ -45,16 +39,6 @@ std::string link_target(const std::string& path) {
   char target[PATH_MAX];
   const ssize_t length = ::readlink(path.c_str(), target, sizeof target);
   return length < 0 ? std::string() : std::string(target, static_cast<std::size_t>(length));
-}
-
-bool is_tablespace_of(const std::string& location, const std::string& data_directory) {
-  const std::string links = data_directory + "/pg_tblspc";
-  const UniqueFd fd(::open(links.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  if (!fd) return false;
-  for (const auto& entry : io::read_directory(fd.get(), links)) {
-    if (canonical(links + "/" + entry.name) == canonical(location)) return true;
-  }
-  return false;
 }
 
 void add_made(proto::RestoreCheckpoint& checkpoint, const std::string& path) {
@@ -186,17 +170,28 @@ void plan_in_place(const std::string& data_directory, jobs::JobId job, Time now,
   add_made(checkpoint, move.staged());
 }
 
+void plan_tablespace_in_place(const TablespaceTarget& space, Time now,
+                              proto::RestoreCheckpoint& checkpoint) {
+  const std::string live = space.location + "/" + space.version_directory;
+  require_replaceable_tablespace(live, checkpoint.moves(0).live());
+  auto& move = *checkpoint.add_moves();
+  move.set_live(live);
+  move.set_staged(space.build + "/" + space.version_directory);
+  move.set_aside(fmt::format("{}.before-restore-{}", live, compact_time(now)));
+  move.set_failed(fmt::format("{}.failed-restore-{}", live, compact_time(now)));
+  add_made(checkpoint, space.build);
+}
+
 void plan_tablespaces_in_place(const Layout& layout, Time now,
                                proto::RestoreCheckpoint& checkpoint) {
   for (const auto& space : layout.tablespaces) {
-    if (space.inside) continue;
-    auto& move = *checkpoint.add_moves();
-    const std::string live = space.location + "/" + space.version_directory;
-    move.set_live(live);
-    move.set_staged(space.build + "/" + space.version_directory);
-    move.set_aside(fmt::format("{}.before-restore-{}", live, compact_time(now)));
-    move.set_failed(fmt::format("{}.failed-restore-{}", live, compact_time(now)));
-    add_made(checkpoint, space.build);
+    if (!space.inside) plan_tablespace_in_place(space, now, checkpoint);
+  }
+}
+
+void require_replaceable_tablespaces(const proto::RestoreCheckpoint& checkpoint) {
+  for (int i = 1; i < checkpoint.moves_size(); ++i) {
+    require_replaceable_tablespace(checkpoint.moves(i).live(), checkpoint.moves(0).live());
   }
 }
 
@@ -233,14 +228,18 @@ void release_directories(const std::string& data_directory, io::FileSystem& file
 void clear_directories(const proto::RestoreCheckpoint& checkpoint, jobs::JobId job,
                        io::FileSystem& files) {
   for (const auto& made : checkpoint.made()) {
-    if (!path_exists(made.path())) continue;
-    if (marker_owner(files, made.path(), job) == Owner::ThisJob) {
-      clear_directory(files, made.path());
+    std::string path = made.path();
+    if (!made.built_as().empty()) {
+      if (made.inode() != 0 && inode_of(path) == made.inode()) {
+        rename_directory(files, path, made.built_as());
+      }
+      path = made.built_as();
     }
+    if (!path_exists(path)) continue;
+    if (marker_owner(files, path, job) == Owner::ThisJob) clear_directory(files, path);
     // What is not ours, or came later, stays.
-    if (made.was_absent() && ::rmdir(made.path().c_str()) != 0 && errno != ENOTEMPTY &&
-        errno != EEXIST) {
-      throw_errno(fmt::format("remove directory \"{}\"", made.path()));
+    if (made.was_absent() && ::rmdir(path.c_str()) != 0 && errno != ENOTEMPTY && errno != EEXIST) {
+      throw_errno(fmt::format("remove directory \"{}\"", path));
     }
   }
 }

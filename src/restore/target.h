@@ -26,9 +26,14 @@ void plan_in_place(const std::string& data_directory, jobs::JobId job, Time now,
                    proto::RestoreCheckpoint& checkpoint);
 /// The name of the directory in a tablespace's location where its restored content waits.
 std::string staging_name(jobs::JobId job);
-/// Adds the tablespaces' moves and directories.
+/// Adds the tablespaces' moves and directories, behind plan_in_place(). Throws
+/// kObjectNotInPrerequisiteState when a version directory is not the instance's to be put aside.
 void plan_tablespaces_in_place(const Layout& layout, Time now,
                                proto::RestoreCheckpoint& checkpoint);
+void plan_tablespace_in_place(const TablespaceTarget& space, Time now,
+                              proto::RestoreCheckpoint& checkpoint);
+/// The same check once more, before anything is moved.
+void require_replaceable_tablespaces(const proto::RestoreCheckpoint& checkpoint);
 
 /// Checks option data_directory and the tablespaces' places, and notes in `checkpoint` what was
 /// absent or empty.

@@ -1,5 +1,6 @@
 """Tablespaces that only the WAL knows of: replay of CREATE TABLESPACE goes to the directory that the live server has."""
 import shutil
+import subprocess
 
 import pytest
 
@@ -249,3 +250,95 @@ def test_one_location_of_two_tablespaces_one_after_the_other(lab):
     assert location(server, oid) == str(lab.root / "third")
     assert_same(before, content(server))
     assert held_by(space) == held
+
+
+def copy_collections(source, target):
+    target.stop()
+    shutil.rmtree(target.io)
+    subprocess.run(["cp", "-a", source.io, target.io], check=True)
+    target.start()
+
+
+def test_another_server_keeps_its_tablespaces(lab):
+    """A restore into an instance of the same host moves nothing away and shares nothing: neither of the backup's, nor of the WAL's."""
+    owner = make_ledger(lab)
+    space, later = lab.directory("space"), lab.directory("later")
+    owner.sql(f"CREATE TABLESPACE space LOCATION '{space}'")
+    owner.sql(FILL, "bank")
+    keeper = lab.holdfast(owner)
+    keeper.sql(f"BACKUP INTO '{COLLECTION}' WITH revision_history")
+    owner.sql(f"CREATE TABLESPACE later LOCATION '{later}'")
+    work(owner, "more", clients=1, transfers=5)
+    oid, before, moment = (owner.value("SELECT oid FROM pg_tablespace WHERE spcname = 'later'"), content(owner), spelled(ledger(owner)[-1][1]))
+    wait_archived(keeper, owner)
+    owner.sql("CHECKPOINT")
+    held = held_by(space), held_by(later)
+    server = lab.postgres(name="fresh")
+    # What is restored is configured with the owner's port.
+    control = f"{server.bin}/pg_ctl -D {server.data} -l {server.log} -w"
+    daemon = lab.holdfast(server, name="restorer", arguments=[
+        "--pg-stop-command", f"{control} -m fast stop",
+        "--pg-start-command", f"{control} -o '-p {server.port} -k {server.sockets}' start"])
+    copy_collections(keeper, daemon)
+    statement = f"RESTORE FROM LATEST IN '{COLLECTION}' AS OF SYSTEM TIME {moment}"
+    mapped = f"{space}={lab.root / 'space here'}"
+
+    def assert_refused():
+        for options, place in (("", space), (f" WITH tablespace_mapping = '{mapped}'", later)):
+            error = daemon.error(statement + options)
+            assert error.sqlstate == "55000" and f'directory "{place}/PG_' in error.message and "tablespace_mapping" in error.hint, error
+            assert (held_by(space), held_by(later)) == held
+        return error
+    assert f'The server that runs on "{owner.data}" has it' in assert_refused().detail
+    owner.stop()
+    assert "No link in" in assert_refused().detail
+    owner.start()
+    server.destroy()
+    assert f'The server that runs on "{owner.data}" has it' in assert_refused().detail
+    daemon.sql(f"{statement} WITH tablespace_mapping = '{mapped},{oid}={lab.root / 'later here'}'")
+    wait_until(server.ready, 60, "the restored server answering")
+    assert_same(before, content(server))
+    assert_same(before, content(owner))
+
+
+def test_a_restore_that_is_taken_back_leaves_no_tablespace(lab):
+    archived = lab.root / "archived"
+    source = make_ledger(lab)
+    source.stop()
+    source.configure({"archive_mode": "on", "archive_command": f"'echo %f >>{archived}'"})
+    source.start()
+    daemon = lab.holdfast(source)
+    daemon.sql(f"BACKUP INTO '{COLLECTION}' WITH revision_history")
+    space, go = lab.directory("space"), lab.root / "go"
+    source.sql(f"CREATE TABLESPACE space LOCATION '{space}'")
+    source.sql(FILL, "bank")
+    work(source, "first", clients=1, transfers=5)
+    before, moment = content(source), spelled(ledger(source)[-1][1])
+    source.sql("DROP DATABASE bank WITH (FORCE)")
+    source.sql("DROP TABLESPACE space")
+    wait_archived(daemon, source)
+    statement = f"RESTORE FROM LATEST IN '{COLLECTION}' AS OF SYSTEM TIME {moment}"
+    daemon.restart(pause_point=f"restore.after_start=stall:{go}")
+    job = daemon.detached(f"{statement} WITH detached")
+    wait_until(lambda: list(space.glob("PG_*/*/*")) and source.ready(), 60, "the restored server answering")
+    daemon.sql(f"CANCEL JOB {job}")
+    daemon.wait_job(job, "canceled")
+    wait_until(source.ready, 60, "the old server answering")
+    assert list(space.iterdir()) == []
+    # It is whoever's again: of the one that was there.
+    source.sql(f"CREATE TABLESPACE other LOCATION '{space}'")
+    daemon.restart()
+    last = source.value("SELECT pg_walfile_name(pg_switch_wal())")
+    wait_until(lambda: last in archived.read_text(), 60, "the WAL of the server that is replaced being archived")
+    archived.write_text("")
+    daemon.sql(statement)
+    wait_until(source.ready, 60, "the restored server answering")
+    assert location(source, source.value("SELECT oid FROM pg_tablespace WHERE spcname = 'space'")) == str(space)
+    assert_same(before, content(source))
+
+    # What was laid out is not handed over: the archive has it, with other bytes where a record was changed.
+    source.sql("CHECKPOINT")
+    source.sql("SELECT txid_current(), pg_switch_wal()")
+    source.sql("CHECKPOINT")
+    wait_until(lambda: any(len(name) == 24 for name in archived.read_text().split()), 60, "a segment being archived")
+    assert [name for name in archived.read_text().split() if name[:24] <= last] == []

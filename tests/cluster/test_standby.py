@@ -89,6 +89,24 @@ def test_its_end_time_tells_what_is_in_it(lab):
     server = lay_out(lab, daemon, standby, f"'{end}'", "copy")
     assert_holds(server, [entry for entry in entries if entry[1] <= end])
     assert entries[0][1] < end < entries[-1][1]
+    server.stop()
+
+    # Nor is a commit the backup's when there was none before it, whatever the clock says at its end.
+    primary.sql("CHECKPOINT")
+    wait_replayed(standby, primary)
+    standby.sql("CHECKPOINT")
+    go = lab.root / "go on"
+    daemon.restart(pause_point=f"backup.after_control=stall:{go}")
+    job = daemon.detached(f"BACKUP INTO '{COLLECTION}' WITH detached")
+    wait_until(lambda: daemon.log_text().count("reached pause point") == 2, 60, "the backup being held")
+    work(primary, "late", clients=1, transfers=1)
+    wait_replayed(standby, primary)
+    go.touch()
+    wait_job_of_standby(daemon, primary, job)
+    later = time_of(daemon.sql(f"SHOW BACKUP FROM LATEST IN '{COLLECTION}'").dicts()[0]["end_time"])
+    assert end < later < ledger(primary)[-1][1]
+    server = lay_out(lab, daemon, standby, f"'{later}'", "copy of nothing new")
+    assert_holds(server, entries)
 
 
 def test_schedules_run_beside_a_standby(lab):

@@ -5,7 +5,7 @@ import threading
 import pytest
 
 from harness.postgres import bin_directory, wait_until
-from harness.standby import make_standby, wait_job_of_standby, wait_replayed
+from harness.standby import make_standby, promote, wait_job_of_standby, wait_replayed
 from .scope import MARKERS, change_marked, holding, make_marked
 from .zoo import dump, make_zoo
 
@@ -153,7 +153,8 @@ def test_what_is_rewritten_meanwhile_comes_back_of_one_moment(pair):
 def test_replay_that_is_paused_is_waited_for(pair, lab):
     primary, standby, daemon, restorer = pair
     go = lab.root / "go"
-    daemon.restart(pause_point=f"backup.after_copy=stall:{go}")
+    listed = lab.root / "listed"
+    daemon.restart(pause_point=f"backup.after_copy=stall:{go},backup.after_control=stall:{listed}")
     job = daemon.detached(f"BACKUP TABLE shop.mine INTO '{COLLECTION}' WITH detached")
     wait_until(lambda: "reached pause point" in daemon.log_text(), 60, "the backup being held")
     standby.sql("SELECT pg_wal_replay_pause()")
@@ -162,11 +163,52 @@ def test_replay_that_is_paused_is_waited_for(pair, lab):
     wait_until(lambda: standby.value(f"SELECT pg_last_wal_receive_lsn() >= '{position}'") == "t", 60, "the WAL's arrival")
     go.touch()
     wait_until(lambda: (daemon.job(job)["running_status"] or "").startswith("waiting for the standby to replay"), 60, "the backup waiting")
+    # An index that is there when the backup ends, and neither when its catalogs are first looked at nor the second time.
+    primary.sql("CREATE INDEX passing ON mine (t)", "shop")
     standby.sql("SELECT pg_wal_replay_resume()")
+    wait_until(lambda: daemon.log_text().count("reached pause point") == 2, 60, "the backup being held again")
+    primary.sql("DROP INDEX passing", "shop")
+    wait_replayed(standby, primary)
+    listed.touch()
+    wait_job_of_standby(daemon, primary, job)
+    assert "a table of the backup was made or rewritten when the backup ended" in daemon.log_text()
+    hand_over(daemon, restorer)
+    restorer.sql(f"RESTORE TABLE shop.mine FROM LATEST IN '{COLLECTION}' WITH new_table_name = 'again'")
+    assert primary.value(ROWS.format("again"), "shop") == primary.value(ROWS.format("mine"), "shop")
+
+
+def test_wal_that_does_not_come_is_waited_for_and_a_promotion_is_not(pair, lab):
+    primary, standby, daemon, restorer = pair
+
+    def held(number):
+        go = lab.root / f"go{number}"
+        daemon.restart(pause_point=f"backup.after_copy=stall:{go}")
+        job = daemon.detached(f"BACKUP TABLE shop.mine INTO '{COLLECTION}' WITH detached")
+        wait_until(lambda: daemon.log_text().count("reached pause point") == number, 60, "the backup being held")
+        return job, go
+
+    def stream(setting):
+        standby.sql(setting)
+        standby.sql("SELECT pg_reload_conf()")
+
+    def receivers(count):
+        wait_until(lambda: standby.value("SELECT count(*) FROM pg_stat_wal_receiver WHERE status = 'streaming'") == count, 60, "the receiver")
+    receivers("1")
+    job, go = held(1)
+    stream("ALTER SYSTEM SET primary_conninfo = 'host=/nowhere'")
+    receivers("0")
+    go.touch()
+    wait_until(lambda: (daemon.job(job)["running_status"] or "").startswith("waiting for the standby to receive WAL"), 60, "the backup waiting")
+    stream(f"ALTER SYSTEM SET primary_conninfo = 'host={primary.sockets} port={primary.port} user=postgres'")
     wait_job_of_standby(daemon, primary, job)
     hand_over(daemon, restorer)
     restorer.sql(f"RESTORE TABLE shop.mine FROM LATEST IN '{COLLECTION}' WITH new_table_name = 'again'")
     assert primary.value(ROWS.format("again"), "shop") == primary.value(ROWS.format("mine"), "shop")
+    receivers("1")
+    job, go = held(2)
+    promote(standby, primary)
+    go.touch()
+    assert "the standby was promoted during the backup" in daemon.wait_job(job, "failed", timeout=60)["error"]
 
 
 def test_what_is_not_to_be_had_is_said(lab):
@@ -182,7 +224,7 @@ def test_what_is_not_to_be_had_is_said(lab):
     job = daemon.detached(f"BACKUP TABLE shop.mine INTO '{COLLECTION}' WITH detached")
     error = daemon.wait_job(job, "failed")["error"]
     assert "the standby receives no WAL, so the moment of its catalogs is not known" in error, error
-    assert daemon.fulls("archive") == []
+    assert daemon.fulls("archive") == [] and "planned " not in daemon.log_text()
     # A whole database is whatever its files are.
     back_up(daemon, primary, "DATABASE shop INTO")
     assert daemon.sql(f"SHOW BACKUP VALIDATE FROM LATEST IN '{COLLECTION}'").rows == [["No problems found!"]]

@@ -476,12 +476,12 @@ void RestoreLab::expect_restored(const std::string& directory, const std::string
   struct stat status {};
   ASSERT_EQ(::stat(directory.c_str(), &status), 0);
   EXPECT_EQ(status.st_mode & 07777, 0750U);
-  // backup_label, tablespace_map, recovery.signal.
+  // backup_label, tablespace_map, recovery.signal, and that the WAL segment is archived.
   std::size_t found = 0;
   for (const auto& entry : std::filesystem::recursive_directory_iterator(directory)) {
     if (entry.is_regular_file()) ++found;
   }
-  EXPECT_EQ(found, files + 3);
+  EXPECT_EQ(found, files + 4);
   std::vector<std::string> inside;
   for (const auto& entry : std::filesystem::directory_iterator(tablespace)) {
     if (entry.path().string().find(".before-restore-") == std::string::npos) {
