@@ -77,7 +77,7 @@ class WalCondenser::Work {
     std::uint32_t crc = 0;  // of what came after the header
     std::optional<bool> wanted{};
     bool movable = false;
-    Bytes bytes{};  // all that was seen, unless it is not wanted: then its beginning
+    Bytes bytes{};  // all that was seen, or the beginning of what will not be written
   };
 
   [[noreturn]] void invalid(Lsn position, std::string_view what) const {
@@ -134,7 +134,7 @@ class WalCondenser::Work {
     done_ = next_record(next, extent_.wal_segment_bytes) >= extent_.end;
     ++records_;
     if (!*record.wanted) ++replaced_;
-    if (*record.wanted) {
+    if (*record.wanted || (done_ && switches)) {
       place(record.start, bytes, record.movable && !done_);
     } else if (done_) {
       place_noop(record.start, bytes, record.total);
@@ -160,7 +160,7 @@ class WalCondenser::Work {
       record.crc = crc32c(piece.subspan(of_header), record.crc);
       record.seen += static_cast<std::uint32_t>(now);
       at += now;
-      if (record.wanted && !*record.wanted) continue;
+      if (record.wanted && !*record.wanted && !is_switch(record.bytes)) continue;
       record.bytes.insert(record.bytes.end(), piece.begin(), piece.end());
       if (!record.wanted) decide_on(record);
     }
@@ -205,7 +205,7 @@ class WalCondenser::Work {
       const auto& record = segment.kept[i];
       const Lsn start{segment.start.value + record.offset};
       const ByteView bytes = whole(segment.bytes, record);
-      if (segment.has_last && !segment.last_is_wanted && i + 1 == segment.kept.size()) {
+      if (segment.has_last && !segment.last_stays && i + 1 == segment.kept.size()) {
         place_noop(start, bytes, record.total);
       } else {
         place(start, bytes, record.movable);

@@ -380,6 +380,48 @@ TEST(WalCondenser, AdvancesTheTransactionCounterAsFar) {
   }
 }
 
+/// Recovery has reached the end of the segment then, and nothing less is what a backup may ask for.
+TEST(WalCondenser, EndsWithASegmentWhereTheExtentDoes) {
+  ForeignWal wal(1);
+  const Lsn last = wal.builder.add_switch();
+  wal.extent.end = wal.builder.position();
+  const Condensed condensed = expect_same_recovery(wal.extent, scope_of_one(),
+                                                   wal.builder.whole_segments(), kCondensedStart);
+  const auto records = read_extent(wal.extent, condensed.wal, kCondensedStart);
+  ASSERT_FALSE(records.empty());
+  EXPECT_EQ(records.back().start, last);
+  EXPECT_EQ(records.back().end, wal.extent.end);
+}
+
+TEST(WalCondenser, EndsWithASegmentThoughItsSwitchBeganInTheOneBefore) {
+  ForeignWal wal(0);
+  const std::uint64_t start = kCondensedStart.value + kSmallSegment - 8;
+  // Headers of pages, of the record, of its data.
+  wal.builder.add({.resource_manager = 21,
+                   .main_data = Bytes(start - (wal.builder.position().value + 7) / 8 * 8 -
+                                      (kSmallSegment / kWalPageBytes - 1) * 24 - 24 - 5)});
+  ASSERT_EQ(wal.builder.add_switch().value, start);
+  wal.extent.end = wal.builder.position();
+  ASSERT_EQ(wal.extent.end.value, kCondensedStart.value + 2 * kSmallSegment);
+  const Condensed condensed = expect_same_recovery(wal.extent, scope_of_one(),
+                                                   wal.builder.whole_segments(), kCondensedStart);
+  const auto records = read_extent(wal.extent, condensed.wal, kCondensedStart);
+  ASSERT_FALSE(records.empty());
+  EXPECT_EQ(records.back().end, wal.extent.end);
+}
+
+/// Recovery finds fault with one that does not follow what it is about, which is left out.
+TEST(WalCondenser, EndsWithoutTheRecordThatTellsOfALostOne) {
+  ForeignWal wal(1);
+  wal.builder.add_lost({.resource_manager = 10, .blocks = {{kOutOfScope, 1, 9000}}});
+  wal.end({.resource_manager = 0, .info = 0xD0, .main_data = Bytes(16), .xid = 0});
+  const Condensed condensed = expect_same_recovery(wal.extent, scope_of_one(),
+                                                   wal.builder.whole_segments(), kCondensedStart);
+  const auto records = read_extent(wal.extent, condensed.wal, kCondensedStart);
+  ASSERT_FALSE(records.empty());
+  EXPECT_EQ(records.back().info, 0x20);
+}
+
 /// Every way in which a record that is left out can lie across the end of a segment, and what may
 /// follow it: there is no record of 8 or 16 bytes to fill a gap with.
 TEST(WalCondenser, LeavesNoGapThatNothingFills) {
