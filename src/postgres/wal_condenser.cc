@@ -41,7 +41,8 @@ class WalCondenser::Work {
         next_segment_{extent.start.value - extent.start.value % extent.wal_segment_bytes} {}
 
   void add(const WalSegmentContent& segment) {
-    HF_ASSERT(segment.start == next_segment_ && segment.bytes.size() == extent_.wal_segment_bytes);
+    HF_ASSERT(segment.bytes.size() == extent_.wal_segment_bytes);
+    if (segment.start != next_segment_) invalid(next_segment_, "no segment begins");
     next_segment_.value += extent_.wal_segment_bytes;
     if (done_) return writer_->copy(segment.start, segment.bytes);
     if (segment.start >= extent_.end) return;  // finish() tells what is missing

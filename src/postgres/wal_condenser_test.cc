@@ -521,6 +521,35 @@ TEST(WalCondenser, RefusesSegmentsThatDoNotFollowOneAnother) {
   EXPECT_THROW(condense(wal.extent, scope_of_one(), source, kCondensedStart), Error);
 }
 
+TEST(WalCondenser, RefusesSegmentsOfWhichOneIsMissing) {
+  ForeignWal wal(3);
+  wal.end({.resource_manager = 1, .main_data = Bytes(8), .xid = 1});
+  const Bytes source = wal.builder.whole_segments();
+  const WalScope scope = scope_of_one();
+  const auto segment = [&](std::uint64_t number) {
+    return examine_wal_segment(wal.extent, scope,
+                               Lsn{kCondensedStart.value + number * kSmallSegment},
+                               ByteView(source).subspan(number * kSmallSegment, kSmallSegment));
+  };
+  struct Case {
+    std::vector<std::uint64_t> given;
+    std::uint64_t missing;
+  };
+  for (const auto& [given, missing] : {Case{{0, 2}, 1}, Case{{1}, 0}, Case{{0, 1, 1}, 2}}) {
+    WalCondenser condenser(wal.extent, scope, [](Lsn, ByteView) {});
+    for (std::size_t i = 0; i + 1 < given.size(); ++i) condenser.add(segment(given[i]));
+    try {
+      condenser.add(segment(given.back()));
+      ADD_FAILURE() << "took segment " << given.back();
+    } catch (const Error& error) {
+      EXPECT_EQ(error.state(), sqlstate::kDataCorrupted);
+      const Lsn expected{kCondensedStart.value + missing * kSmallSegment};
+      EXPECT_TRUE(error.message().ends_with("no segment begins at " + to_string(expected)))
+          << error.message();
+    }
+  }
+}
+
 TEST(NewerTransaction, KnowsThatTransactionIdsWrapAround) {
   EXPECT_EQ(newer_transaction(0, 5), 5U);
   EXPECT_EQ(newer_transaction(5, 0), 5U);
