@@ -272,8 +272,9 @@ class WalCondenser::Work {
   void leave_rest_unused(const WalSegmentContent& segment, bool has_records) {
     const std::uint64_t begin = places_.of(segment.start);
     if (here() >= begin) return;
-    // What the record that goes on is like shows later.
-    if (crossing_ && crossing_->wanted.value_or(true)) return;
+    // What the record that goes on is like shows later, and whether it is the extent's last one,
+    // which stays, at its end.
+    if (crossing_) return;
     if (has_records) {
       // Where it begins, the first one may have to stay: then there must be room for a filler.
       std::uint64_t first = begin + places_.in_segment();

@@ -364,6 +364,15 @@ TEST(WalCondenser, TakesTheEndOfALongRecordToTheNextSegment) {
   }
 }
 
+/// Only at its end is it known whether it is the last one, which stays.
+TEST(WalCondenser, EndsAtALongRecordThatTheScopeDoesWithout) {
+  for (const std::size_t bytes : {kSmallSegment / 2, kSmallSegment, kSmallSegment * 5 / 2}) {
+    ForeignWal wal(1);
+    wal.end({.resource_manager = 21, .main_data = Bytes(bytes)});
+    expect_same_recovery(wal.extent, scope_of_one(), wal.builder.whole_segments(), kCondensedStart);
+  }
+}
+
 TEST(WalCondenser, AdvancesTheTransactionCounterAsFar) {
   for (const bool in_last_segment : {false, true}) {
     ForeignWal wal(2);
