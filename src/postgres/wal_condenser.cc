@@ -140,7 +140,7 @@ class WalCondenser::Work {
     } else if (done_) {
       place_noop(record.start, bytes, record.total);
     } else {
-      leave_out(load<std::uint32_t>(bytes, kRecordXidOffset));
+      note_transaction(load<std::uint32_t>(bytes, kRecordXidOffset));
     }
     previous_ = record.start;
     return switches;
@@ -201,7 +201,7 @@ class WalCondenser::Work {
   }
 
   void place_records(const WalSegmentContent& segment) {
-    leave_out(segment.newest_xid);
+    note_transaction(segment.newest_xid);
     for (std::size_t i = 0; i < segment.kept.size(); ++i) {
       const auto& record = segment.kept[i];
       const Lsn start{segment.start.value + record.offset};
@@ -242,11 +242,14 @@ class WalCondenser::Work {
 
   std::uint64_t here() const { return places_.of(writer_->position()); }
 
-  void leave_out(std::uint32_t xid) { newest_xid_ = newer_transaction(newest_xid_, xid); }
+  /// Of what is left out; and of what is not, for what was the newest before it may be so far
+  /// behind by now that it looks like one of the future.
+  void note_transaction(std::uint32_t xid) { newest_xid_ = newer_transaction(newest_xid_, xid); }
 
   void place(Lsn start, ByteView record, bool movable) {
     if (!movable) fill_up_to(start);
     put(record);
+    note_transaction(load<std::uint32_t>(record, kRecordXidOffset));
   }
 
   void place_noop(Lsn start, ByteView header, std::uint32_t total) {
@@ -353,7 +356,7 @@ class WalCondenser::Work {
   bool done_ = false;             // the extent's last record is written
   Lsn previous_{};                // start of the last record that came; zero: none has
   Lsn link_{};                    // start of the last one that was written
-  std::uint32_t newest_xid_ = 0;  // of what was left out
+  std::uint32_t newest_xid_ = 0;  // of all that came; zero: none has one
   Bytes assembled_;               // keeps its memory
   std::uint64_t records_ = 0;
   std::uint64_t replaced_ = 0;

@@ -389,6 +389,32 @@ TEST(WalCondenser, AdvancesTheTransactionCounterAsFar) {
   }
 }
 
+/// IDs are compared modulo 2^32: one from half of them ago would count as one of the future.
+TEST(WalCondenser, FillsGapsWithTheNewestTransactionOfAll) {
+  WalBuilder builder(15, kCondensedStart, kSmallSegment);
+  const WalBuilder::Record fixed{.resource_manager = 10, .blocks = {{kInScope, 1, 20}}};
+  const auto with_xid = [](WalBuilder::Record record, std::uint32_t xid) {
+    record.xid = xid;
+    return record;
+  };
+  WalExtent extent{.major = 15, .wal_segment_bytes = kSmallSegment, .start = {}, .end = {}};
+  extent.start =
+      builder.add({.resource_manager = 10, .blocks = {{kOutOfScope, 1, 100}}, .xid = 10});
+  for (const std::uint32_t xid : {0x40000000U, 0x7FFFFFFFU}) builder.add(with_xid(fixed, xid));
+  builder.add({.resource_manager = 1, .main_data = Bytes(8), .xid = 0x80000100});
+  builder.add_switch();
+  builder.add({.resource_manager = 10, .blocks = {{kOutOfScope, 1, 100}}, .xid = 0});
+  builder.add(with_xid(fixed, 0));
+  extent.end = builder.position();
+  const Condensed condensed =
+      expect_same_recovery(extent, scope_of_one(), builder.whole_segments(), kCondensedStart);
+  std::vector<std::uint32_t> fillers;
+  for (const auto& record : read_extent(extent, condensed.wal, kCondensedStart)) {
+    if (record.idle()) fillers.push_back(record.xid);
+  }
+  EXPECT_EQ(fillers, (std::vector<std::uint32_t>{10, 0x80000100, 0x80000100}));
+}
+
 /// Recovery has reached the end of the segment then, and nothing less is what a backup may ask for.
 TEST(WalCondenser, EndsWithASegmentWhereTheExtentDoes) {
   ForeignWal wal(1);
