@@ -65,6 +65,7 @@ class WalCondenser::Work {
     writer_->finish();
   }
 
+  Lsn last_record() const { return previous_; }
   std::uint64_t records() const { return records_; }
   std::uint64_t replaced() const { return replaced_; }
 
@@ -368,6 +369,7 @@ WalCondenser::~WalCondenser() = default;
 
 void WalCondenser::add(const WalSegmentContent& segment) { work_->add(segment); }
 void WalCondenser::finish() { work_->finish(); }
+Lsn WalCondenser::last_record() const { return work_->last_record(); }
 std::uint64_t WalCondenser::records() const { return work_->records(); }
 std::uint64_t WalCondenser::replaced() const { return work_->replaced(); }
 

@@ -47,6 +47,9 @@ class WalCondenser {
   /// No more will come. Throws kDataCorrupted when the end was not reached.
   void finish();
 
+  /// After finish(): where the extent's last record begins, in all of the WAL as in what was made.
+  Lsn last_record() const;
+
   /// Whole records so far, and how many of them were left out.
   std::uint64_t records() const;
   std::uint64_t replaced() const;

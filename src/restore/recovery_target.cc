@@ -118,6 +118,14 @@ void set_target(const collection::RecoveryTarget& target, proto::RestoreJobSpec&
   spec.mutable_target()->set_wal_layer(target.wal_layer);
 }
 
+void require_last_record(const proto::RecoveryTarget& target, Lsn last) {
+  if (last == Lsn{target.record()}) return;
+  throw Error(sqlstate::kDataCorrupted, fmt::format("the WAL does not lead to the record at {}",
+                                                    to_string(Lsn{target.record()})))
+      .detail(fmt::format("The last record before {} is at {}.", to_string(Lsn{target.end()}),
+                          to_string(last)));
+}
+
 void check_wal(const proto::RecoveryTarget* target, const Manifest& layer, const Layout& layout,
                storage::ObjectStore& store, const Stop& stop, ReplayedTablespaces tablespaces) {
   // A backup ends on the timeline that it began on.
@@ -142,11 +150,7 @@ void check_wal(const proto::RecoveryTarget* target, const Manifest& layer, const
         check_tablespace(*created, layer, layout);
       },
       stop);
-  if (target == nullptr || last == Lsn{target->record()}) return;
-  throw Error(sqlstate::kDataCorrupted, fmt::format("the WAL does not lead to the record at {}",
-                                                    to_string(Lsn{target->record()})))
-      .detail(fmt::format("The last record before {} is at {}.", to_string(range.end),
-                          to_string(last)));
+  if (target != nullptr) require_last_record(*target, last);
 }
 
 void require_recovered_to(const proto::RecoveryTarget& target, const std::string& data_directory) {

@@ -5,6 +5,7 @@
 #include "base/stop.h"
 #include "collection/recovery_target.h"
 #include "manifest.pb.h"
+#include "postgres/lsn.h"
 #include "restore/layout.h"
 #include "restore_job.pb.h"
 #include "storage/object_store.h"
@@ -40,6 +41,10 @@ enum class ReplayedTablespaces {
 void check_wal(const proto::RecoveryTarget* target, const collection::proto::Manifest& layer,
                const Layout& layout, storage::ObjectStore& store, const Stop& stop,
                ReplayedTablespaces tablespaces = ReplayedTablespaces::Checked);
+
+/// Throws kDataCorrupted unless `last`, where the last record before the target's end begins, is
+/// where the target's does: recovery would stop before another one, or behind it.
+void require_last_record(const proto::RecoveryTarget& target, postgres::Lsn last);
 
 /// Throws kDataCorrupted unless the server on `data_directory`, which has ended its recovery, began
 /// its new timeline at the target's end.

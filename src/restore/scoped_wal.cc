@@ -20,6 +20,7 @@
 #include "postgres/versions.h"
 #include "postgres/wal_condenser.h"
 #include "postgres/wal_segment_content.h"
+#include "restore/recovery_target.h"
 
 namespace holdfast::restore {
 namespace {
@@ -194,6 +195,7 @@ void restore_scoped_wal(const Manifest& manifest, const proto::RecoveryTarget* t
     ahead.give_back(std::move(segment));
   }
   condenser.finish();
+  if (target != nullptr) require_last_record(*target, condenser.last_record());
   log::info("WAL of the objects is ready: records={} replaced={} bytes={}", condenser.records(),
             condenser.replaced(), segments.written());
 }

@@ -13,7 +13,7 @@ namespace holdfast::restore {
 /// Puts the backup's WAL, up to `target` if there is one, into pg_wal, reduced to what recovery of
 /// the scope replays (postgres/wal_condenser.h). Segments are fetched and examined by threads of
 /// their own, at most 4 and 64 MiB at once, but always one. Throws kUndefinedFile when a segment is
-/// missing, kDataCorrupted when the WAL is not valid.
+/// missing, kDataCorrupted when the WAL is not valid or its last record is not the target's.
 void restore_scoped_wal(const collection::proto::Manifest& manifest,
                         const proto::RecoveryTarget* target, const Layout& layout,
                         const postgres::WalScope& scope, storage::ObjectStore& store,
