@@ -352,11 +352,10 @@ std::string Workshop::start(const postgres::WalScope& scope,
   const auto& manifest = options_.chain.back();
   const Layout layout = fill(scope, stop);
   find_superusers(stop);
-  const auto* target = options_.target;
-  restore_scoped_wal(manifest, target, layout, scope, options_.store, options_.files, stop);
-  write_recovery_files(manifest, target, layout,
-                       target != nullptr ? target->timeline() : manifest.stop().timeline(),
-                       options_.store, options_.files, stop);
+  const auto end = restore_scoped_wal(manifest, options_.target, layout, scope, options_.store,
+                                      options_.files, stop);
+  write_recovery_files(manifest, &end, layout, end.timeline(), options_.store, options_.files,
+                       stop);
   configure(layout, control_);
   io::write_file_atomically(options_.files, fmt::format("{}/{}", data_, postgres::kControlFilePath),
                             control_, 0600);
