@@ -68,6 +68,7 @@ void take_backup(BackupRun& run, jobs::JobContext& job) {
     run.list_catalog();
     job.pause_point("backup.after_catalog");
     run.copy_control_file();
+    job.pause_point("backup.after_control");
     run.stop_backup();
     job.pause_point("backup.after_stop");
     run.wait_for_wal();

@@ -74,9 +74,9 @@ std::filesystem::path spool_of(const BackupEnvironment& environment, jobs::JobId
 ///
 /// Pause points: backup.after_lock, backup.after_checkpoint_read, backup.after_wal_start,
 /// backup.after_start, backup.after_plan, backup.after_reuse, backup.copy (once per pack),
-/// backup.after_copy, backup.after_catalog, backup.after_stop, backup.after_history (of databases,
-/// where there is one), backup.after_wal, backup.after_verify, backup.before_manifest,
-/// backup.after_manifest, backup.after_latest.
+/// backup.after_copy, backup.after_catalog, backup.after_control, backup.after_stop,
+/// backup.after_history (of databases, where there is one), backup.after_wal, backup.after_verify,
+/// backup.before_manifest, backup.after_manifest, backup.after_latest.
 class BackupJob final : public jobs::JobBody {
  public:
   explicit BackupJob(BackupEnvironment environment);

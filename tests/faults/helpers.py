@@ -9,8 +9,8 @@ COLLECTION = "nodelocal://self/archive"
 # Every named place of src/backup and src/restore; test_pause_points_are_all_tested keeps the lists true.
 BACKUP_POINTS = (
     "backup.after_lock", "backup.after_checkpoint_read", "backup.after_wal_start", "backup.after_start", "backup.after_plan",
-    "backup.after_reuse", "backup.copy", "backup.after_copy", "backup.after_catalog", "backup.after_stop", "backup.after_wal",
-    "backup.after_verify", "backup.before_manifest", "backup.after_manifest", "backup.after_latest")
+    "backup.after_reuse", "backup.copy", "backup.after_copy", "backup.after_catalog", "backup.after_control", "backup.after_stop",
+    "backup.after_wal", "backup.after_verify", "backup.before_manifest", "backup.after_manifest", "backup.after_latest")
 
 
 # Those of a full of an earlier moment; tests/cluster/test_synthetic_full.py kills at each.
