@@ -41,7 +41,8 @@ class WalCondenser::Work {
         next_segment_{extent.start.value - extent.start.value % extent.wal_segment_bytes} {}
 
   void add(const WalSegmentContent& segment) {
-    HF_ASSERT(segment.start == next_segment_ && segment.bytes.size() == extent_.wal_segment_bytes);
+    HF_ASSERT(segment.bytes.size() == extent_.wal_segment_bytes);
+    if (segment.start != next_segment_) invalid(next_segment_, "no segment begins");
     next_segment_.value += extent_.wal_segment_bytes;
     if (done_) return writer_->copy(segment.start, segment.bytes);
     if (segment.start >= extent_.end) return;  // finish() tells what is missing
@@ -64,6 +65,7 @@ class WalCondenser::Work {
     writer_->finish();
   }
 
+  Lsn last_record() const { return previous_; }
   std::uint64_t records() const { return records_; }
   std::uint64_t replaced() const { return replaced_; }
 
@@ -77,7 +79,7 @@ class WalCondenser::Work {
     std::uint32_t crc = 0;  // of what came after the header
     std::optional<bool> wanted{};
     bool movable = false;
-    Bytes bytes{};  // all that was seen, unless it is not wanted: then its beginning
+    Bytes bytes{};  // all that was seen, or the beginning of what will not be written
   };
 
   [[noreturn]] void invalid(Lsn position, std::string_view what) const {
@@ -134,12 +136,12 @@ class WalCondenser::Work {
     done_ = next_record(next, extent_.wal_segment_bytes) >= extent_.end;
     ++records_;
     if (!*record.wanted) ++replaced_;
-    if (*record.wanted) {
+    if (*record.wanted || (done_ && switches)) {
       place(record.start, bytes, record.movable && !done_);
     } else if (done_) {
       place_noop(record.start, bytes, record.total);
     } else {
-      leave_out(load<std::uint32_t>(bytes, kRecordXidOffset));
+      note_transaction(load<std::uint32_t>(bytes, kRecordXidOffset));
     }
     previous_ = record.start;
     return switches;
@@ -160,7 +162,7 @@ class WalCondenser::Work {
       record.crc = crc32c(piece.subspan(of_header), record.crc);
       record.seen += static_cast<std::uint32_t>(now);
       at += now;
-      if (record.wanted && !*record.wanted) continue;
+      if (record.wanted && !*record.wanted && !is_switch(record.bytes)) continue;
       record.bytes.insert(record.bytes.end(), piece.begin(), piece.end());
       if (!record.wanted) decide_on(record);
     }
@@ -200,12 +202,12 @@ class WalCondenser::Work {
   }
 
   void place_records(const WalSegmentContent& segment) {
-    leave_out(segment.newest_xid);
+    note_transaction(segment.newest_xid);
     for (std::size_t i = 0; i < segment.kept.size(); ++i) {
       const auto& record = segment.kept[i];
       const Lsn start{segment.start.value + record.offset};
       const ByteView bytes = whole(segment.bytes, record);
-      if (segment.has_last && !segment.last_is_wanted && i + 1 == segment.kept.size()) {
+      if (segment.has_last && !segment.last_stays && i + 1 == segment.kept.size()) {
         place_noop(start, bytes, record.total);
       } else {
         place(start, bytes, record.movable);
@@ -241,11 +243,14 @@ class WalCondenser::Work {
 
   std::uint64_t here() const { return places_.of(writer_->position()); }
 
-  void leave_out(std::uint32_t xid) { newest_xid_ = newer_transaction(newest_xid_, xid); }
+  /// Of what is left out; and of what is not, for what was the newest before it may be so far
+  /// behind by now that it looks like one of the future.
+  void note_transaction(std::uint32_t xid) { newest_xid_ = newer_transaction(newest_xid_, xid); }
 
   void place(Lsn start, ByteView record, bool movable) {
     if (!movable) fill_up_to(start);
     put(record);
+    note_transaction(load<std::uint32_t>(record, kRecordXidOffset));
   }
 
   void place_noop(Lsn start, ByteView header, std::uint32_t total) {
@@ -271,8 +276,9 @@ class WalCondenser::Work {
   void leave_rest_unused(const WalSegmentContent& segment, bool has_records) {
     const std::uint64_t begin = places_.of(segment.start);
     if (here() >= begin) return;
-    // What the record that goes on is like shows later.
-    if (crossing_ && crossing_->wanted.value_or(true)) return;
+    // What the record that goes on is like shows later, and whether it is the extent's last one,
+    // which stays, at its end.
+    if (crossing_) return;
     if (has_records) {
       // Where it begins, the first one may have to stay: then there must be room for a filler.
       std::uint64_t first = begin + places_.in_segment();
@@ -351,7 +357,7 @@ class WalCondenser::Work {
   bool done_ = false;             // the extent's last record is written
   Lsn previous_{};                // start of the last record that came; zero: none has
   Lsn link_{};                    // start of the last one that was written
-  std::uint32_t newest_xid_ = 0;  // of what was left out
+  std::uint32_t newest_xid_ = 0;  // of all that came; zero: none has one
   Bytes assembled_;               // keeps its memory
   std::uint64_t records_ = 0;
   std::uint64_t replaced_ = 0;
@@ -363,6 +369,7 @@ WalCondenser::~WalCondenser() = default;
 
 void WalCondenser::add(const WalSegmentContent& segment) { work_->add(segment); }
 void WalCondenser::finish() { work_->finish(); }
+Lsn WalCondenser::last_record() const { return work_->last_record(); }
 std::uint64_t WalCondenser::records() const { return work_->records(); }
 std::uint64_t WalCondenser::replaced() const { return work_->replaced(); }
 

@@ -20,10 +20,13 @@ namespace holdfast::postgres {
 ///   one: the rest of the segment is neither written nor read. Other gaps are filled with
 ///   XLOG_NOOP.
 ///
-/// So recovery does the same, in the same order, as with all of the WAL, and ends at the same
-/// place: the extent's last record stays where it is (as an XLOG_NOOP if the scope does without
-/// it). It advances the transaction counter as far: what fills a gap carries the newest transaction
-/// ID of what was left out. Segments keep their names, pages their timelines.
+/// So recovery does the same, in the same order, as with all of the WAL, and can end at the same
+/// place: the extent's last record stays where it is, and ends where it did (as an XLOG_NOOP if the
+/// scope does without it; an XLOG_SWITCH stays one). In between it passes other positions: a
+/// recovery that is to stop at that place must be told so. "As soon as it is consistent" may be
+/// after other records than with all of the WAL. It advances the transaction counter as far: what
+/// fills a gap carries the newest transaction ID of all that was before. Segments keep their names,
+/// pages their timelines.
 ///
 /// Only for a recovery that is not interrupted: a checkpoint's redo point may lie where no record
 /// begins, but for the extent's start.
@@ -46,6 +49,9 @@ class WalCondenser {
   void add(const WalSegmentContent& segment);
   /// No more will come. Throws kDataCorrupted when the end was not reached.
   void finish();
+
+  /// After finish(): where the extent's last record begins, in all of the WAL as in what was made.
+  Lsn last_record() const;
 
   /// Whole records so far, and how many of them were left out.
   std::uint64_t records() const;

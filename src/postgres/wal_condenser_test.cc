@@ -8,174 +8,27 @@
 #include <vector>
 
 #include "base/error.h"
+#include "postgres/testing/condensed_wal.h"
 #include "postgres/testing/memory_wal.h"
 #include "postgres/testing/segment_size.h"
 #include "postgres/testing/test_files.h"
 #include "postgres/testing/wal_builder.h"
-#include "postgres/wal_filter.h"
 #include "postgres/wal_reader.h"
 
 namespace holdfast::postgres {
 namespace {
 
+using testing::condense;
+using testing::Condensed;
+using testing::expect_same_recovery;
+using testing::ForeignWal;
+using testing::kCondensedStart;
+using testing::kInScope;
+using testing::kOutOfScope;
 using testing::kSmallSegment;
+using testing::read_extent;
+using testing::scope_of_one;
 using testing::WalBuilder;
-
-constexpr Lsn kCondensedStart{kSmallSegment * 3};
-constexpr RelationLocator kInScope{1663, 16384, 20000};
-constexpr RelationLocator kOutOfScope{1663, 16384, 20001};
-
-WalScope scope_of_one() { return {.databases = {{16384, {.all = false, .files = {20000}}}}}; }
-
-/// A record as a reader finds it.
-struct Found {
-  Lsn start;
-  Lsn end;
-  std::uint8_t resource_manager = 0;
-  std::uint8_t info = 0;
-  bool has_blocks = false;
-  std::uint32_t xid = 0;
-  Bytes bytes;
-
-  /// Recovery does nothing for it.
-  bool idle() const {
-    return resource_manager == 0 && !has_blocks && (info == 0x20 || info == 0x40 || info == 0xD0);
-  }
-  /// Transactions' ends, clog, multixacts, standby, commit times; but no prepared transaction.
-  bool may_move() const {
-    if (has_blocks) return false;
-    if (resource_manager == 1) return (info & 0x70) != 0x10;
-    return resource_manager == 3 || resource_manager == 6 || resource_manager == 8 ||
-           resource_manager == 18;
-  }
-  /// Without its link to the record before, and the checksum.
-  Bytes content() const {
-    Bytes all = bytes;
-    std::fill_n(all.begin() + 8, 8, std::byte{0});
-    std::fill_n(all.begin() + 20, 4, std::byte{0});
-    return all;
-  }
-};
-
-/// Those of the extent. The reader checks pages, links and checksums.
-std::vector<Found> read_extent(const WalExtent& extent, const Bytes& wal, Lsn begin) {
-  WalReader reader({.major = extent.major,
-                    .wal_segment_bytes = extent.wal_segment_bytes,
-                    .start = extent.start,
-                    .system_identifier = 0},
-                   testing::memory_input(wal, begin, extent.wal_segment_bytes));
-  std::vector<Found> records;
-  while (records.empty() || records.back().end < extent.end) {
-    const WalRecord* record = reader.next();
-    if (record == nullptr) {
-      ADD_FAILURE() << reader.end_reason() << "; " << records.size() << " records before";
-      break;
-    }
-    records.push_back({record->start,
-                       record->end,
-                       record->resource_manager,
-                       record->info,
-                       !record->blocks.empty(),
-                       record->xid,
-                       {record->bytes.begin(), record->bytes.end()}});
-  }
-  return records;
-}
-
-struct Condensed {
-  Bytes wal;  ///< what was not written is filled with something that nobody can read
-  std::uint64_t written = 0;
-};
-
-Condensed condense(const WalExtent& extent, const WalScope& scope, const Bytes& wal, Lsn begin) {
-  Condensed result{.wal = Bytes(wal.size(), std::byte{0xEE})};
-  Lsn next{};
-  WalCondenser condenser(extent, scope, [&](Lsn position, ByteView pages) {
-    EXPECT_GE(position, next);
-    EXPECT_EQ(pages.size() % kWalPageBytes, 0U);
-    next = Lsn{position.value + pages.size()};
-    std::ranges::copy(
-        pages, result.wal.begin() + static_cast<std::ptrdiff_t>(position.value - begin.value));
-    result.written += pages.size();
-  });
-  const std::uint64_t bytes = extent.wal_segment_bytes;
-  std::vector<WalSegmentContent> segments;
-  for (std::uint64_t at = 0; at < wal.size(); at += bytes) {
-    segments.push_back(examine_wal_segment(extent, scope, Lsn{begin.value + at},
-                                           ByteView(wal).subspan(at, bytes)));
-  }
-  for (const auto& segment : segments) condenser.add(segment);
-  condenser.finish();
-  return result;
-}
-
-/// What the simple filter, which changes no record's place or length, leaves of the same WAL.
-Bytes simply_filtered(const WalExtent& extent, const WalScope& scope, const Bytes& wal) {
-  WalFilter filter({.major = extent.major,
-                    .wal_segment_bytes = extent.wal_segment_bytes,
-                    .start = extent.start,
-                    .end = extent.end},
-                   scope);
-  Bytes out;
-  const auto output = [&](Lsn, ByteView pages) {
-    out.insert(out.end(), pages.begin(), pages.end());
-  };
-  filter.push(wal, output);
-  filter.finish(output);
-  return out;
-}
-
-/// Recovery does the same with the condensed WAL as with what the simple filter makes of it.
-Condensed expect_same_recovery(const WalExtent& extent, const WalScope& scope, const Bytes& wal,
-                               Lsn begin) {
-  const Bytes filtered = simply_filtered(extent, scope, wal);
-  Condensed condensed = condense(extent, scope, wal, begin);
-  const auto before = read_extent(extent, filtered, begin);
-  const auto after = read_extent(extent, condensed.wal, begin);
-  EXPECT_FALSE(before.empty() || after.empty());
-  if (before.empty() || after.empty()) return condensed;
-  // The extent begins and ends where it did.
-  EXPECT_EQ(after.front().start, before.front().start);
-  EXPECT_EQ(after.back().start, before.back().start);
-  std::uint32_t newest_before = 0;
-  std::uint32_t newest_after = 0;
-  std::vector<const Found*> wanted;
-  for (const Found& record : before) {
-    newest_before = std::max(newest_before, record.xid);
-    if (!record.idle()) wanted.push_back(&record);
-  }
-  std::size_t next = 0;
-  for (const Found& record : after) {
-    newest_after = std::max(newest_after, record.xid);
-    if (record.idle()) continue;
-    if (next == wanted.size()) {
-      ADD_FAILURE() << "one record too many at " << to_string(record.start);
-      break;
-    }
-    const Found& original = *wanted[next++];
-    if (record.content() != original.content()) {
-      ADD_FAILURE() << to_string(original.start) << " became another at "
-                    << to_string(record.start);
-      break;
-    }
-    if (original.may_move()) {
-      EXPECT_LE(record.start, original.start);
-    } else {
-      EXPECT_EQ(record.start, original.start);
-    }
-  }
-  EXPECT_EQ(next, wanted.size());
-  EXPECT_EQ(newest_after, newest_before);
-  // What lies behind the end, and before the start, is as it was.
-  const auto same = [&](std::uint64_t from, std::uint64_t to) {
-    return std::equal(wal.begin() + static_cast<std::ptrdiff_t>(from),
-                      wal.begin() + static_cast<std::ptrdiff_t>(to),
-                      condensed.wal.begin() + static_cast<std::ptrdiff_t>(from));
-  };
-  EXPECT_TRUE(same(0, extent.start.value - begin.value));
-  EXPECT_TRUE(same((extent.end.value + 7) / 8 * 8 - begin.value, wal.size()));
-  return condensed;
-}
 
 /// Records of all kinds and lengths, and segments that end in all ways.
 class RandomWal {
@@ -308,25 +161,6 @@ TEST_P(CondensedWal, KeepsTheRecordsOfARealServer) {
 INSTANTIATE_TEST_SUITE_P(All, CondensedWal, ::testing::Range(kOldestMajor, kNewestMajor + 1),
                          [](const auto& test) { return std::to_string(test.param); });
 
-/// WAL of transactions that change what is out of scope, over several segments.
-struct ForeignWal {
-  explicit ForeignWal(std::uint64_t segments) : builder(15, kCondensedStart, kSmallSegment) {
-    extent.start = builder.add({.resource_manager = 0, .main_data = Bytes(88), .xid = 0});
-    while (builder.position().value < kCondensedStart.value + segments * kSmallSegment) {
-      builder.add({.resource_manager = 10, .blocks = {{kOutOfScope, 1, 4000}}, .xid = ++xid});
-      builder.add({.resource_manager = 1, .main_data = Bytes(8), .xid = xid});
-    }
-  }
-  void end(const WalBuilder::Record& record) {
-    builder.add(record);
-    extent.end = builder.position();
-  }
-
-  WalBuilder builder;
-  WalExtent extent{.major = 15, .wal_segment_bytes = kSmallSegment, .start = {}, .end = {}};
-  std::uint32_t xid = 700;
-};
-
 TEST(WalCondenser, WritesLittleOfSegmentsWithoutAnythingInScope) {
   ForeignWal wal(8);
   wal.end({.resource_manager = 1, .main_data = Bytes(8), .xid = wal.xid});
@@ -364,6 +198,15 @@ TEST(WalCondenser, TakesTheEndOfALongRecordToTheNextSegment) {
   }
 }
 
+/// Only at its end is it known whether it is the last one, which stays.
+TEST(WalCondenser, EndsAtALongRecordThatTheScopeDoesWithout) {
+  for (const std::size_t bytes : {kSmallSegment / 2, kSmallSegment, kSmallSegment * 5 / 2}) {
+    ForeignWal wal(1);
+    wal.end({.resource_manager = 21, .main_data = Bytes(bytes)});
+    expect_same_recovery(wal.extent, scope_of_one(), wal.builder.whole_segments(), kCondensedStart);
+  }
+}
+
 TEST(WalCondenser, AdvancesTheTransactionCounterAsFar) {
   for (const bool in_last_segment : {false, true}) {
     ForeignWal wal(2);
@@ -378,6 +221,74 @@ TEST(WalCondenser, AdvancesTheTransactionCounterAsFar) {
     }
     EXPECT_EQ(newest, 9000U);
   }
+}
+
+/// IDs are compared modulo 2^32: one from half of them ago would count as one of the future.
+TEST(WalCondenser, FillsGapsWithTheNewestTransactionOfAll) {
+  WalBuilder builder(15, kCondensedStart, kSmallSegment);
+  const WalBuilder::Record fixed{.resource_manager = 10, .blocks = {{kInScope, 1, 20}}};
+  const auto with_xid = [](WalBuilder::Record record, std::uint32_t xid) {
+    record.xid = xid;
+    return record;
+  };
+  WalExtent extent{.major = 15, .wal_segment_bytes = kSmallSegment, .start = {}, .end = {}};
+  extent.start =
+      builder.add({.resource_manager = 10, .blocks = {{kOutOfScope, 1, 100}}, .xid = 10});
+  for (const std::uint32_t xid : {0x40000000U, 0x7FFFFFFFU}) builder.add(with_xid(fixed, xid));
+  builder.add({.resource_manager = 1, .main_data = Bytes(8), .xid = 0x80000100});
+  builder.add_switch();
+  builder.add({.resource_manager = 10, .blocks = {{kOutOfScope, 1, 100}}, .xid = 0});
+  builder.add(with_xid(fixed, 0));
+  extent.end = builder.position();
+  const Condensed condensed =
+      expect_same_recovery(extent, scope_of_one(), builder.whole_segments(), kCondensedStart);
+  std::vector<std::uint32_t> fillers;
+  for (const auto& record : read_extent(extent, condensed.wal, kCondensedStart)) {
+    if (record.idle()) fillers.push_back(record.xid);
+  }
+  EXPECT_EQ(fillers, (std::vector<std::uint32_t>{10, 0x80000100, 0x80000100}));
+}
+
+/// Recovery has reached the end of the segment then, and nothing less is what a backup may ask for.
+TEST(WalCondenser, EndsWithASegmentWhereTheExtentDoes) {
+  ForeignWal wal(1);
+  const Lsn last = wal.builder.add_switch();
+  wal.extent.end = wal.builder.position();
+  const Condensed condensed = expect_same_recovery(wal.extent, scope_of_one(),
+                                                   wal.builder.whole_segments(), kCondensedStart);
+  const auto records = read_extent(wal.extent, condensed.wal, kCondensedStart);
+  ASSERT_FALSE(records.empty());
+  EXPECT_EQ(records.back().start, last);
+  EXPECT_EQ(records.back().end, wal.extent.end);
+}
+
+TEST(WalCondenser, EndsWithASegmentThoughItsSwitchBeganInTheOneBefore) {
+  ForeignWal wal(0);
+  const std::uint64_t start = kCondensedStart.value + kSmallSegment - 8;
+  // Headers of pages, of the record, of its data.
+  wal.builder.add({.resource_manager = 21,
+                   .main_data = Bytes(start - (wal.builder.position().value + 7) / 8 * 8 -
+                                      (kSmallSegment / kWalPageBytes - 1) * 24 - 24 - 5)});
+  ASSERT_EQ(wal.builder.add_switch().value, start);
+  wal.extent.end = wal.builder.position();
+  ASSERT_EQ(wal.extent.end.value, kCondensedStart.value + 2 * kSmallSegment);
+  const Condensed condensed = expect_same_recovery(wal.extent, scope_of_one(),
+                                                   wal.builder.whole_segments(), kCondensedStart);
+  const auto records = read_extent(wal.extent, condensed.wal, kCondensedStart);
+  ASSERT_FALSE(records.empty());
+  EXPECT_EQ(records.back().end, wal.extent.end);
+}
+
+/// Recovery finds fault with one that does not follow what it is about, which is left out.
+TEST(WalCondenser, EndsWithoutTheRecordThatTellsOfALostOne) {
+  ForeignWal wal(1);
+  wal.builder.add_lost({.resource_manager = 10, .blocks = {{kOutOfScope, 1, 9000}}});
+  wal.end({.resource_manager = 0, .info = 0xD0, .main_data = Bytes(16), .xid = 0});
+  const Condensed condensed = expect_same_recovery(wal.extent, scope_of_one(),
+                                                   wal.builder.whole_segments(), kCondensedStart);
+  const auto records = read_extent(wal.extent, condensed.wal, kCondensedStart);
+  ASSERT_FALSE(records.empty());
+  EXPECT_EQ(records.back().info, 0x20);
 }
 
 /// Every way in which a record that is left out can lie across the end of a segment, and what may
@@ -477,6 +388,35 @@ TEST(WalCondenser, RefusesSegmentsThatDoNotFollowOneAnother) {
   const Bytes foreign = shifted.whole_segments();
   std::copy_n(foreign.begin() + kSmallSegment, kSmallSegment, source.begin() + kSmallSegment);
   EXPECT_THROW(condense(wal.extent, scope_of_one(), source, kCondensedStart), Error);
+}
+
+TEST(WalCondenser, RefusesSegmentsOfWhichOneIsMissing) {
+  ForeignWal wal(3);
+  wal.end({.resource_manager = 1, .main_data = Bytes(8), .xid = 1});
+  const Bytes source = wal.builder.whole_segments();
+  const WalScope scope = scope_of_one();
+  const auto segment = [&](std::uint64_t number) {
+    return examine_wal_segment(wal.extent, scope,
+                               Lsn{kCondensedStart.value + number * kSmallSegment},
+                               ByteView(source).subspan(number * kSmallSegment, kSmallSegment));
+  };
+  struct Case {
+    std::vector<std::uint64_t> given;
+    std::uint64_t missing;
+  };
+  for (const auto& [given, missing] : {Case{{0, 2}, 1}, Case{{1}, 0}, Case{{0, 1, 1}, 2}}) {
+    WalCondenser condenser(wal.extent, scope, [](Lsn, ByteView) {});
+    for (std::size_t i = 0; i + 1 < given.size(); ++i) condenser.add(segment(given[i]));
+    try {
+      condenser.add(segment(given.back()));
+      ADD_FAILURE() << "took segment " << given.back();
+    } catch (const Error& error) {
+      EXPECT_EQ(error.state(), sqlstate::kDataCorrupted);
+      const Lsn expected{kCondensedStart.value + missing * kSmallSegment};
+      EXPECT_TRUE(error.message().ends_with("no segment begins at " + to_string(expected)))
+          << error.message();
+    }
+  }
 }
 
 TEST(NewerTransaction, KnowsThatTransactionIdsWrapAround) {

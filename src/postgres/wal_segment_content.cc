@@ -200,13 +200,14 @@ class SegmentExaminer {
     const std::optional<WalRecordHead> read = read_record_head(head, total, scope_, extent_.major);
     if (!read) invalid(lsn(begin), "a record with impossible headers");
     const bool wanted = is_wanted(*read, scope_, extent_.major);
-    const std::size_t next = is_switch(head) ? bytes_.size() : align8(end);
+    const bool switches = is_switch(head);
+    const std::size_t next = switches ? bytes_.size() : align8(end);
     content_.has_last = next_record(lsn(next), extent_.wal_segment_bytes) >= extent_.end;
     if (wanted || content_.has_last) {
       content_.kept.push_back({.offset = static_cast<std::uint32_t>(begin),
                                .total = total,
                                .movable = can_move(*read) && !content_.has_last});
-      content_.last_is_wanted = wanted;
+      content_.last_stays = wanted || switches;
     }
     if (!wanted) {
       ++content_.replaced;

@@ -48,7 +48,9 @@ struct WalSegmentContent {
   std::vector<Record> kept;
   /// The extent's last record is whole here, and the last one in `kept`, needed or not.
   bool has_last = false;
-  bool last_is_wanted = false;
+  /// The last one in `kept` may not become an XLOG_NOOP: recovery needs it, or it is an
+  /// XLOG_SWITCH, which takes recovery to the end of the segment, where the extent's end may be.
+  bool last_stays = false;
 
   /// Where a record begins that goes on in the next segment; zero: none does.
   std::uint32_t crossing = 0;

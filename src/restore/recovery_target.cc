@@ -83,6 +83,14 @@ void set_target(const collection::RecoveryTarget& target, proto::RestoreJobSpec&
   spec.mutable_target()->set_wal_layer(target.wal_layer);
 }
 
+void require_last_record(const proto::RecoveryTarget& target, Lsn last) {
+  if (last == Lsn{target.record()}) return;
+  throw Error(sqlstate::kDataCorrupted, fmt::format("the WAL does not lead to the record at {}",
+                                                    to_string(Lsn{target.record()})))
+      .detail(fmt::format("The last record before {} is at {}.", to_string(Lsn{target.end()}),
+                          to_string(last)));
+}
+
 CheckedWal check_wal(const proto::RecoveryTarget* target, const Manifest& layer,
                      const Layout& layout, storage::ObjectStore& store, const Stop& stop) {
   const auto wal = replayed_wal(target, store, layer, stop);
@@ -98,11 +106,8 @@ CheckedWal check_wal(const proto::RecoveryTarget* target, const Manifest& layer,
         if (auto made = replayed_tablespace(record)) checked.tablespaces.push_back(*made);
       },
       stop);
-  if (target == nullptr || last == Lsn{target->record()}) return checked;
-  throw Error(sqlstate::kDataCorrupted, fmt::format("the WAL does not lead to the record at {}",
-                                                    to_string(Lsn{target->record()})))
-      .detail(fmt::format("The last record before {} is at {}.", to_string(wal.range.end),
-                          to_string(last)));
+  if (target != nullptr) require_last_record(*target, last);
+  return checked;
 }
 
 std::vector<ReplayedTablespace> read_tablespaces(const proto::RecoveryTarget* target,

@@ -6,6 +6,7 @@
 #include "base/stop.h"
 #include "collection/recovery_target.h"
 #include "manifest.pb.h"
+#include "postgres/lsn.h"
 #include "postgres/tablespace_creation.h"
 #include "restore/layout.h"
 #include "restore/replayed_tablespaces.h"
@@ -44,6 +45,10 @@ CheckedWal check_wal(const proto::RecoveryTarget* target, const collection::prot
 std::vector<ReplayedTablespace> read_tablespaces(const proto::RecoveryTarget* target,
                                                  const collection::proto::Manifest& layer,
                                                  storage::ObjectStore& store, const Stop& stop);
+
+/// Throws kDataCorrupted unless `last`, where the last record before the target's end begins, is
+/// where the target's does: recovery would stop before another one, or behind it.
+void require_last_record(const proto::RecoveryTarget& target, postgres::Lsn last);
 
 /// Throws kDataCorrupted unless the server on `data_directory`, which has ended its recovery, began
 /// its new timeline at the target's end.
