@@ -39,7 +39,11 @@ class RandomWal {
     extent_ = {.major = major, .wal_segment_bytes = kSmallSegment, .start = {}, .end = {}};
     extent_.start = builder_.add(any());
     for (int segments = 0; segments < 6; ++segments) write_segment();
-    builder_.add(any());
+    if (chance(200)) {
+      builder_.add_switch();
+    } else {
+      builder_.add(any());
+    }
     extent_.end = builder_.position();
     for (std::uint64_t some = random_() % 500; some > 0; --some) builder_.add(any());
   }
@@ -371,7 +375,9 @@ TEST(WalCondenser, RefusesWhatIsDamagedOrMissing) {
   // The others hit padding, unused rests of segments, or bytes that nothing checks.
   EXPECT_GT(found, 60);
   Bytes cut = wal;
-  cut.resize(kSmallSegment * 3);
+  // Without the segment in which the last record ends.
+  const std::uint64_t last = (random.extent().end.value - 1) / kSmallSegment * kSmallSegment;
+  cut.resize(last - random.begin().value);
   EXPECT_THROW(condense(random.extent(), scope_of_one(), cut, random.begin()), Error);
 }
 
