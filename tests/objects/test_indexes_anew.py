@@ -2,6 +2,7 @@
 they are whole does not matter. VERIFY looks at them."""
 import pytest
 
+from cluster.test_wal_archive import wait_archived
 from harness import environment as env
 from harness.postgres import wait_until
 from .zoo import blocks, dump, leftovers
@@ -191,6 +192,7 @@ def test_indexes_that_change_behind_the_backup(lab):
     moment, content = server.value("SELECT clock_timestamp()"), blocks(dump(server, "shop"))
     server.sql("DROP TABLE t", "shop")
     daemon.sql(f"BACKUP INTO LATEST IN '{COLLECTION}' WITH revision_history")
+    wait_archived(daemon, server)
     daemon.sql(f"RESTORE DATABASE shop FROM LATEST IN '{COLLECTION}' AS OF SYSTEM TIME '{moment}' WITH new_db_name = 'shop2'")
     assert blocks(dump(server, "shop2")) == content
     check(server, "shop2")
