@@ -1,5 +1,6 @@
 #include <fmt/core.h>
 
+#include <algorithm>
 #include <future>
 #include <map>
 #include <set>
@@ -53,7 +54,7 @@ class DatabaseRestore final : public ObjectRestore {
   }
 
   std::int64_t build(Workshop& workshop) override {
-    workshop.start(workshop.rows_of(oids_, run_.stop()), spec_.databases(0), run_.stop());
+    recover(workshop);
     run_.steps.finished("recovered the databases in a workshop");
     run_.job.pause_point("restore.objects_after_recovery");
     std::int64_t rows = 0;
@@ -117,6 +118,24 @@ class DatabaseRestore final : public ObjectRestore {
   }
 
  private:
+  void recover(Workshop& workshop) const {
+    postgres::WalScope scope = workshop.rows_of(oids_, run_.stop());
+    workshop.start(scope, spec_.databases(0), run_.stop());
+    const bool whole = std::ranges::all_of(spec_.databases(), [&](const std::string& name) {
+      Connection source = Connection::open(workshop.connect(name), run_.stop());
+      const auto oid = source.query(
+          "SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()",
+          run_.stop());
+      const auto found = scope.databases.find(static_cast<std::uint32_t>(oid.integer(0, 0)));
+      return found == scope.databases.end() ||
+             rows_need_none_of(source, found->second.files, run_.stop());
+    });
+    if (whole) return;
+    log::info("a table has a file that seemed to be an index's, recovering with all files");
+    for (auto& [oid, relations] : scope.databases) relations = {};
+    workshop.start(scope, spec_.databases(0), run_.stop());
+  }
+
   const std::string& hidden_name(int i) const { return run_.checkpoint.databases(i).name(); }
   std::string final_name(int i) const {
     return spec_.new_db_name().empty() ? spec_.databases(i) : spec_.new_db_name();

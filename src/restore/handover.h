@@ -28,7 +28,8 @@ std::vector<OwnedObject> list_owned_objects(postgres::Connection& connection,
 /// functions of indexes, statistics and materialized views as the owner, and neither the users' own
 /// nor holdfast's rights may be lent to them then. It cannot log in, has no members and no rights.
 void make_builder(const ObjectRestoreRun& run, postgres::Connection& live);
-/// Gives everything to it but what only superusers may own; once the rows are there.
+/// Gives everything to it but what only superusers may own; before anything is built that
+/// PostgreSQL runs as the owner.
 void give_to_builder(const ObjectRestoreRun& run, postgres::Connection& target,
                      const std::vector<std::string>& schemas);
 /// Takes from it what it was allowed, and removes it. `target` is where it worked. Fine when it is

@@ -11,6 +11,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <unordered_set>
 #include <vector>
 
 #include "base/error.h"
@@ -156,6 +157,11 @@ class Workshop {
   std::vector<collection::proto::Tablespace> made_tablespaces_;
   std::map<std::string, std::vector<EventTrigger>> event_triggers_;  ///< by database
 };
+
+/// Whether a recovered database does without the files (relfilenodes) that Workshop::rows_of()
+/// left out, going by pages as they were copied. What recovery made of the catalogs decides.
+bool rows_need_none_of(postgres::Connection& workshop,
+                       const std::unordered_set<std::uint32_t>& left_out, const Stop& stop);
 
 /// The tables that `condition` (on pg_class c) names look as if they had no indexes from now on:
 /// the files of these are not there, and planning a query looks at all that a table has. After

@@ -6,6 +6,7 @@
 #include <set>
 #include <string>
 #include <string_view>
+#include <unordered_set>
 #include <vector>
 
 #include "base/error.h"
@@ -52,6 +53,12 @@ bool is_made_anew(const postgres::ClassRow& row) {
   return row.oid >= kFirstNormalOid && row.schema != kToastSchema &&
          (row.kind == 'i' || row.kind == 'm');
 }
+
+/// The files of what is not.
+constexpr std::string_view kFilesOfRows =
+    "SELECT pg_catalog.pg_relation_filenode(oid)::bigint FROM pg_catalog.pg_class "
+    "WHERE pg_catalog.pg_relation_filenode(oid) IS NOT NULL "
+    "AND NOT (oid >= {} AND relnamespace <> {} AND relkind IN ('i', 'm'))";
 
 }  // namespace
 
@@ -172,6 +179,15 @@ postgres::WalScope Workshop::catalogs_of(std::uint32_t database, std::set<std::u
     chosen = std::move(whole);
   }
   return {.databases = {{database, std::move(chosen)}}};
+}
+
+bool rows_need_none_of(postgres::Connection& workshop,
+                       const std::unordered_set<std::uint32_t>& left_out, const Stop& stop) {
+  const auto files = workshop.query(fmt::format(kFilesOfRows, kFirstNormalOid, kToastSchema), stop);
+  for (std::size_t row = 0; row < files.rows(); ++row) {
+    if (left_out.contains(static_cast<std::uint32_t>(files.integer(row, 0)))) return false;
+  }
+  return true;
 }
 
 void hide_indexes(postgres::Connection& workshop, std::string_view condition, const Stop& stop) {
