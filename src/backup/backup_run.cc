@@ -47,6 +47,16 @@ manifest::Lsn proto_lsn(postgres::Lsn lsn, postgres::TimelineId timeline) {
   return out;
 }
 
+/// When the last transaction that a standby has replayed was committed, in microseconds since 1970;
+/// 0 where it knows of none.
+std::int64_t last_replayed_us(postgres::Connection& connection, const Stop& stop) {
+  const auto time = connection.query(
+      "SELECT COALESCE((1000000 * EXTRACT(epoch FROM "
+      "pg_catalog.pg_last_xact_replay_timestamp()))::bigint, 0)",
+      stop);
+  return time.integer(0, 0);
+}
+
 /// Whether a manifest is gone, damaged, or of a later version.
 bool is_unreadable(const Error& error) {
   return error.state() == sqlstate::kUndefinedFile || error.state() == sqlstate::kDataCorrupted ||
@@ -253,12 +263,14 @@ void BackupRun::start_backup() {
   enter("waiting for the start checkpoint");
   auto& connection = *connection_;
   manifest_.set_oldest_transaction(oldest_transaction(connection, stop_));
+  replayed_time_us_ = last_replayed_us(connection, stop_);
   session_ = postgres::BackupSession::start(
       std::move(connection),
       {.label = spec_.label().empty() ? fmt::format("holdfast job {}", job_.id()) : spec_.label(),
        .fast_checkpoint = true},
       stop_);
   connection_.reset();
+  replayed_by_ = server_position(session_->connection(), stop_);
   wal_->start(session_->start_lsn(), session_->timeline(), stop_);
   *manifest_.mutable_start() = proto_lsn(session_->start_lsn(), session_->timeline());
   manifest_.set_start_time_us(microseconds(environment_.clock->now()));
@@ -377,10 +389,7 @@ void BackupRun::copy_files() {
 void BackupRun::stop_backup() {
   enter("stopping the backup");
   // That of a standby was listed before its control file was copied.
-  if (scoped() && !session_->from_standby()) {
-    listed_from_ = server_position(session_->connection(), stop_);
-    scope_at_end_ = list_end_of_scope();
-  }
+  if (scoped() && !session_->from_standby()) scope_at_end_ = list_end_of_scope();
   if (has_scoped_history()) mark_end();
   manifest_.set_end_time_us(end_time_us());
   auto stopped = session_->finish(stop_);
@@ -400,10 +409,12 @@ void BackupRun::stop_backup() {
 /// Until a commit in the backup tells a better one. Before the stop, because what is committed
 /// behind the stop LSN is not in the backup. What a standby replays behind its copied control file
 /// is not in it either: all that is sure to be is what was committed before that file's checkpoint,
-/// whose time is in whole seconds, and what the layer before has.
+/// whose time is in whole seconds, what was replayed when the backup began, if the pages are
+/// consistent that late, and what the layer before has.
 std::int64_t BackupRun::end_time_us() const {
   if (!session_->from_standby()) return microseconds(environment_.clock->now());
-  return std::max(microseconds(consistent_time_), base_ ? base_->end_time_us() : 0);
+  const std::int64_t replayed = replayed_by_ <= consistent_from_ ? replayed_time_us_ : 0;
+  return std::max({microseconds(consistent_time_), replayed, base_ ? base_->end_time_us() : 0});
 }
 
 void BackupRun::settle_changed_files() {

@@ -153,14 +153,17 @@ class BackupRun final : private CopyObserver {
   ScopeListing scope_at_start_;
   ScopeListing scope_at_end_;
   ScopeListing scope_after_;
-  postgres::Lsn listed_from_;  // scope_at_end_ has seen what was committed before
+  // Of a standby: scope_at_end_ has seen what was committed before.
+  std::optional<postgres::Lsn> listed_from_;
   CopyState copy_;
-  postgres::Lsn consistent_from_;  // of a standby: where its copied control file ends recovery
-  Time consistent_time_;           // no later than that, and in the backup
-  postgres::Lsn read_until_;       // where the server was when the last file had been read
-  bool databases_copied_ = true;   // meanwhile, as files; false: surely not
-  bool reused_ = false;            // the ledger has all that earlier attempts left
-  std::string phase_;              // changes only while no worker runs
+  postgres::Lsn consistent_from_;      // of a standby: where its copied control file ends recovery
+  Time consistent_time_;               // no later than that, and in the backup
+  std::int64_t replayed_time_us_ = 0;  // of the last commit that it had replayed at the start
+  postgres::Lsn replayed_by_;          // and a position behind that commit
+  postgres::Lsn read_until_;           // where the server was when the last file had been read
+  bool databases_copied_ = true;       // meanwhile, as files; false: surely not
+  bool reused_ = false;                // the ledger has all that earlier attempts left
+  std::string phase_;                  // changes only while no worker runs
 
   std::atomic<std::uint64_t> bytes_done_{0};
   std::uint64_t bytes_total_ = 0;

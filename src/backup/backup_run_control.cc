@@ -34,7 +34,10 @@ Error not_replayed(postgres::Lsn listed, const postgres::ControlFile& control) {
                "listed")
       .detail(fmt::format("Its pages are consistent from {} on instead of {}.",
                           to_string(control.min_recovery_point), to_string(listed)))
-      .hint("Where replay is paused, let it go on (pg_wal_replay_resume()), and try again.");
+      .hint(
+          "Where replay is paused, let it go on (pg_wal_replay_resume()). Where it is not, the "
+          "standby has not written its pages out: let holdfast's role run CHECKPOINT there (GRANT "
+          "pg_checkpoint). Try again then.");
 }
 
 Error receives_nothing() {

@@ -142,7 +142,11 @@ void BackupRun::examine_wal() {
                   .connect = [this] { return connect_options(); },
                   .allow_corrupt = spec_.allow_corrupt_pages()},
                  job_, manifest_);
-  if (const auto time = last_commit(range)) manifest_.set_end_time_us(microseconds(*time));
+  const auto time = last_commit(range);
+  if (!time) return;
+  const bool of_standby = consistent_from_.valid();
+  manifest_.set_end_time_us(
+      std::max(microseconds(*time), of_standby && base_ ? base_->end_time_us() : 0));
 }
 
 /// What cannot be replayed as it was is taken again: most of it is in finished packs by then.

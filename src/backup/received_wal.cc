@@ -28,7 +28,7 @@ void ReceivedWal::end() {
   while (hashes_.size() * kFrameBytes < segment_bytes_) {
     add(ByteView(zeros).first(kFrameBytes - frame_.size()));
   }
-  frame_ = {};
+  frame_ = Bytes();  // with its memory: many may wait
 }
 
 void ReceivedWal::check(std::uint64_t offset, ByteView frame, std::string_view path) const {

@@ -148,6 +148,18 @@ Error rewritten(std::string_view when) {
       .retry(Retry::Safe);
 }
 
+Error redefined() {
+  return Error(sqlstate::kObjectNotInPrerequisiteState,
+               "a table of the backup may have been redefined when the backup ended")
+      .detail(
+          "What ANALYZE, GRANT or CREATE TRIGGER commit looks like the attaching of a partition "
+          "or a new index there, and the catalogs of a standby cannot be asked for that moment.")
+      .hint(
+          "Take the backup again; let holdfast's role run CHECKPOINT on the standby (GRANT "
+          "pg_checkpoint), so that its backups end sooner.")
+      .retry(Retry::Safe);
+}
+
 void add_files(const ScopeListing& listing, std::uint32_t database,
                postgres::WalScope::Relations& relations) {
   const auto found = listing.tables.find(database);
@@ -268,7 +280,7 @@ void require_all_files(const ScopeCheck& check) {
     for (const auto& [oid, file] : tables.relations) {
       // A catalog's own come and go with VACUUM FULL and REINDEX only, which give it new files.
       if (!tables.catalogs.contains(oid) && check.redefined.contains({database, oid})) {
-        throw rewritten("when the backup ended");
+        throw redefined();
       }
       if (file == 0) continue;
       // Committed before the stop, and not yet visible to who looked.

@@ -153,8 +153,8 @@ std::vector<collection::proto::WalSegment> store_scoped_wal(const ScopedWalReque
 }
 
 FileHistory read_file_history(const postgres::WalRange& range, const postgres::WalInput& input,
-                              const postgres::WalScope& scope, postgres::Lsn listed_from,
-                              const Stop& stop) {
+                              const postgres::WalScope& scope,
+                              std::optional<postgres::Lsn> listed_from, const Stop& stop) {
   FileHistory history;
   HistoryReader reader(scope, history);
   postgres::scan_wal(
@@ -170,7 +170,7 @@ FileHistory read_file_history(const postgres::WalRange& range, const postgres::W
             history.dropped.emplace(relation.database, relation.relation);
           }
         }
-        if (record.start < listed_from) return;
+        if (!listed_from || record.start < *listed_from) return;
         for (const auto& relation : postgres::redefined_relations(record, range.reader.major)) {
           history.redefined.insert(relation);
         }

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <functional>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -55,12 +56,12 @@ std::vector<collection::proto::WalSegment> store_scoped_wal(const ScopedWalReque
 struct FileHistory {
   DatabaseFiles created;  ///< those whose content it makes from nothing
   DatabaseFiles dropped;  ///< those that a committed transaction removed
-  /// Relations, by OID, that a commit from `listed_from` on redefined.
+  /// Relations, by OID, that a commit from `listed_from` on redefined; none without it.
   std::set<std::pair<std::uint32_t, std::uint32_t>> redefined;
 };
 FileHistory read_file_history(const postgres::WalRange& range, const postgres::WalInput& input,
-                              const postgres::WalScope& scope, postgres::Lsn listed_from,
-                              const Stop& stop);
+                              const postgres::WalScope& scope,
+                              std::optional<postgres::Lsn> listed_from, const Stop& stop);
 
 /// Relations' files in the databases of `scope` that come into being in the WAL. (One that it cuts
 /// to nothing had content before.)

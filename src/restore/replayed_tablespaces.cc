@@ -107,6 +107,15 @@ void claim_place(const ReplayedTablespace& tablespace, const TablespaceTarget& t
   rename_directory(request.files, made->built_as(), version);
 }
 
+/// Whether the server had the tablespace there: of the layer's, or of those that the WAL makes.
+bool was_at(std::uint32_t oid, const std::string& location, const SettleRequest& request) {
+  const auto is = [&](const auto& space) {
+    return space.oid() == oid && space.location() == location;
+  };
+  return std::ranges::any_of(request.manifest.tablespaces(), is) ||
+         std::ranges::any_of(request.checkpoint.replayed(), is);
+}
+
 void take_place(const ReplayedTablespace& tablespace, const SettleRequest& request) {
   const auto mapped = std::ranges::find_if(
       request.spec.tablespace_mapping(),
@@ -115,13 +124,18 @@ void take_place(const ReplayedTablespace& tablespace, const SettleRequest& reque
     throw place_error(tablespace, "where the backup has another tablespace")
         .detail(
             fmt::format("Option tablespace_mapping gives \"{}\" to the other one.", mapped->to()))
-        .hint(fmt::format("Give this one a place, too: tablespace_mapping = '{}=/new/path,…'.",
+        .hint(fmt::format("Give this one a place, too: tablespace_mapping = '{}=/new/path'.",
                           tablespace.oid));
   }
-  const bool ours = std::ranges::any_of(request.layout.tablespaces, [&](const auto& own) {
-    return own.location == tablespace.location;
-  });
-  if (ours) return;
+  const auto ours = std::ranges::find(request.layout.tablespaces, tablespace.location,
+                                      &TablespaceTarget::location);
+  if (ours != request.layout.tablespaces.end()) {
+    // Dropped before this one was made there; or it was elsewhere, and both would be one.
+    if (was_at(ours->oid, tablespace.location, request)) return;
+    throw place_error(tablespace, "where another tablespace is restored to")
+        .hint(fmt::format("Give this one a place, too: tablespace_mapping = '{}=/new/path'.",
+                          tablespace.oid));
+  }
   require_location(tablespace, request.manifest);
   const auto& instance = request.manifest.instance();
   const TablespaceTarget target{

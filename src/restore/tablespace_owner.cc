@@ -13,6 +13,7 @@
 #include "base/error.h"
 #include "base/unique_fd.h"
 #include "io/file.h"
+#include "postgres/instance.h"
 #include "restore/marker.h"
 
 namespace holdfast::restore {
@@ -36,7 +37,7 @@ std::optional<std::string> running_user_of(const std::string& location) {
         ::readlink(fmt::format("/proc/{}/cwd", entry.name).c_str(), target, sizeof target);
     if (length <= 0) continue;
     const std::string directory(target, static_cast<std::size_t>(length));
-    if (!seen.insert(directory).second || !path_exists(directory + "/postmaster.pid")) continue;
+    if (!seen.insert(directory).second || !postgres::find_postmaster(directory)) continue;
     if (is_tablespace_of(location, directory)) return directory;
   }
   return std::nullopt;

@@ -342,3 +342,26 @@ def test_a_restore_that_is_taken_back_leaves_no_tablespace(lab):
     source.sql("CHECKPOINT")
     wait_until(lambda: any(len(name) == 24 for name in archived.read_text().split()), 60, "a segment being archived")
     assert [name for name in archived.read_text().split() if name[:24] <= last] == []
+
+
+def test_no_two_tablespaces_get_one_place(lab):
+    """A mapping may not lead to where another tablespace is made behind the backup: both links would lead to the same files."""
+    source = make_ledger(lab)
+    space, later = lab.directory("space"), lab.directory("later")
+    source.sql(f"CREATE TABLESPACE space LOCATION '{space}'")
+    source.sql("CREATE TABLE early TABLESPACE space AS SELECT generate_series(1, 500) AS id", "bank")
+    daemon = lab.holdfast(source)
+    daemon.sql(f"BACKUP INTO '{COLLECTION}' WITH revision_history")
+    source.sql(f"CREATE TABLESPACE later LOCATION '{later}'")
+    work(source, "first", clients=1, transfers=5)
+    oid = source.value("SELECT oid FROM pg_tablespace WHERE spcname = 'later'")
+    before, moment = content(source), spelled(ledger(source)[-1][1])
+    wait_archived(daemon, source)
+    source.sql("DROP TABLESPACE later")
+    mapping = f"{space}={later}"
+    error = refused(daemon, lab.root / "copy", moment, f", tablespace_mapping = '{mapping}'")
+    assert error.sqlstate == "55000" and "where another tablespace is restored to" in error.message and f"'{oid}=/new/path" in error.hint, error
+    assert list(later.iterdir()) == []
+    server = restore(lab, daemon, source, "copy", moment, f", tablespace_mapping = '{mapping},{oid}={lab.root / 'apart'}'")
+    assert location(server, oid) == str(lab.root / "apart")
+    assert_same(before, content(server))
