@@ -20,13 +20,11 @@ namespace holdfast::postgres {
 ///   one: the rest of the segment is neither written nor read. Other gaps are filled with
 ///   XLOG_NOOP.
 ///
-/// So recovery does the same, in the same order, as with all of the WAL, and can end at the same
+/// So recovery does the same, in the same order, as with all of the WAL, and ends at the same
 /// place: the extent's last record stays where it is, and ends where it did (as an XLOG_NOOP if the
-/// scope does without it; an XLOG_SWITCH stays one). In between it passes other positions: a
-/// recovery that is to stop at that place must be told so. "As soon as it is consistent" may be
-/// after other records than with all of the WAL. It advances the transaction counter as far: what
-/// fills a gap carries the newest transaction ID of all that was before. Segments keep their names,
-/// pages their timelines.
+/// scope does without it; an XLOG_SWITCH stays one). It advances the transaction counter as far:
+/// what fills a gap carries the newest transaction ID of all that was before. Segments keep their
+/// names, pages their timelines.
 ///
 /// Only for a recovery that is not interrupted: a checkpoint's redo point may lie where no record
 /// begins, but for the extent's start.

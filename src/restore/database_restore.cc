@@ -118,22 +118,32 @@ class DatabaseRestore final : public ObjectRestore {
   }
 
  private:
+  /// Which files hold rows is told by pages that are not recovered yet: the recovered ones decide.
   void recover(Workshop& workshop) const {
     postgres::WalScope scope = workshop.rows_of(oids_, run_.stop());
-    workshop.start(scope, spec_.databases(0), run_.stop());
-    const bool whole = std::ranges::all_of(spec_.databases(), [&](const std::string& name) {
-      Connection source = Connection::open(workshop.connect(name), run_.stop());
-      const auto oid = source.query(
-          "SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()",
-          run_.stop());
-      const auto found = scope.databases.find(static_cast<std::uint32_t>(oid.integer(0, 0)));
-      return found == scope.databases.end() ||
-             rows_need_none_of(source, found->second.files, run_.stop());
-    });
-    if (whole) return;
+    if (recovers_all_rows(workshop, scope)) return;
     log::info("a table has a file that seemed to be an index's, recovering with all files");
     for (auto& [oid, relations] : scope.databases) relations = {};
     workshop.start(scope, spec_.databases(0), run_.stop());
+  }
+
+  bool recovers_all_rows(Workshop& workshop, const postgres::WalScope& scope) const {
+    try {
+      workshop.start(scope, spec_.databases(0), run_.stop());
+      return std::ranges::all_of(spec_.databases(), [&](const std::string& name) {
+        Connection source = Connection::open(workshop.connect(name), run_.stop());
+        const auto oid = source.query(
+            "SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()",
+            run_.stop());
+        const auto found = scope.databases.find(static_cast<std::uint32_t>(oid.integer(0, 0)));
+        return found == scope.databases.end() ||
+               rows_need_none_of(source, found->second.files, run_.stop());
+      });
+    } catch (const Error& error) {
+      // Where it is a catalog's, nobody can log in to ask.
+      if (error.state() != sqlstate::kUndefinedFile) throw;
+      return false;
+    }
   }
 
   const std::string& hidden_name(int i) const { return run_.checkpoint.databases(i).name(); }

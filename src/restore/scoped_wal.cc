@@ -179,11 +179,9 @@ class SegmentFiles {
 
 }  // namespace
 
-proto::RecoveryTarget restore_scoped_wal(const Manifest& manifest,
-                                         const proto::RecoveryTarget* target, const Layout& layout,
-                                         const postgres::WalScope& scope,
-                                         storage::ObjectStore& store, io::FileSystem& files,
-                                         const Stop& stop) {
+void restore_scoped_wal(const Manifest& manifest, const proto::RecoveryTarget* target,
+                        const Layout& layout, const postgres::WalScope& scope,
+                        storage::ObjectStore& store, io::FileSystem& files, const Stop& stop) {
   const auto& instance = manifest.instance();
   const postgres::WalExtent extent{
       .major = postgres::major_of(static_cast<int>(instance.server_version_num())),
@@ -205,12 +203,6 @@ proto::RecoveryTarget restore_scoped_wal(const Manifest& manifest,
   if (target != nullptr) require_last_record(*target, condenser.last_record());
   log::info("WAL of the objects is ready: records={} replaced={} bytes={}", condenser.records(),
             condenser.replaced(), segments.written());
-  if (target != nullptr) return *target;
-  proto::RecoveryTarget last;
-  last.set_timeline(manifest.stop().timeline());
-  last.set_record(condenser.last_record().value);
-  last.set_end(extent.end.value);
-  return last;
 }
 
 }  // namespace holdfast::restore

@@ -11,21 +11,14 @@
 namespace holdfast::restore {
 
 /// Puts the backup's WAL, up to `target` if there is one, into pg_wal, reduced to what recovery of
-/// the scope replays (postgres/wal_condenser.h). Returns where recovery has to stop: at `target`,
-/// or else at the last record before the backup's stop, whatever the scope. Where recovery first
-/// finds itself consistent depends on which records are left, for that may be before the stop of a
-/// backup that a standby gave.
-///
-/// Segments are fetched and examined by threads of their own, at most 4 and 64 MiB at once, but
-/// always one. On top come 12 bytes for each of their records that stays, and the whole of one that
-/// goes on from segment to segment, of 1 GiB at most.
-///
+/// the scope replays (postgres/wal_condenser.h). Segments are fetched and examined by threads of
+/// their own, at most 4 and 64 MiB at once, but always one. On top come 12 bytes for each of their
+/// records that stays, and the whole of one that goes on from segment to segment, of 1 GiB at most.
 /// Throws kUndefinedFile when a segment is missing, kDataCorrupted when the WAL is not valid or its
 /// last record is not the target's.
-proto::RecoveryTarget restore_scoped_wal(const collection::proto::Manifest& manifest,
-                                         const proto::RecoveryTarget* target, const Layout& layout,
-                                         const postgres::WalScope& scope,
-                                         storage::ObjectStore& store, io::FileSystem& files,
-                                         const Stop& stop);
+void restore_scoped_wal(const collection::proto::Manifest& manifest,
+                        const proto::RecoveryTarget* target, const Layout& layout,
+                        const postgres::WalScope& scope, storage::ObjectStore& store,
+                        io::FileSystem& files, const Stop& stop);
 
 }  // namespace holdfast::restore

@@ -72,9 +72,9 @@ class ScopedWal : public ::testing::Test {
     return target;
   }
 
-  proto::RecoveryTarget restore(const proto::RecoveryTarget* target) {
-    return restore_scoped_wal(manifest_, target, layout_, postgres::WalScope{}, lab_.store(),
-                              io::FileSystem::real(), Stop::never());
+  void restore(const proto::RecoveryTarget* target) {
+    restore_scoped_wal(manifest_, target, layout_, postgres::WalScope{}, lab_.store(),
+                       io::FileSystem::real(), Stop::never());
   }
 
   void expect_corrupted(const proto::RecoveryTarget* target, std::string_view message) {
@@ -98,12 +98,8 @@ class ScopedWal : public ::testing::Test {
 
 TEST_F(ScopedWal, LeadsToTheRecordOfTheTarget) {
   const auto target = target_at(last_);
-  EXPECT_EQ(restore(&target).SerializeAsString(), target.SerializeAsString());
+  restore(&target);
   EXPECT_TRUE(std::filesystem::exists(layout_.root + "/pg_wal/000000010000000000000003"));
-}
-
-TEST_F(ScopedWal, LeadsToTheLastRecordOfTheBackup) {
-  EXPECT_EQ(restore(nullptr).SerializeAsString(), target_at(last_).SerializeAsString());
 }
 
 /// A commit between the two would be replayed, and with it rows from behind the moment.

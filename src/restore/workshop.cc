@@ -256,14 +256,15 @@ std::string Workshop::start(const postgres::WalScope& scope,
   close();
   const auto& manifest = options_.chain.back();
   // Files mostly wait for the disk, WAL for the processor.
-  proto::RecoveryTarget end;
   const Layout layout = fill(scope, stop, [&](const Layout& files, const Stop& wal_stop) {
-    end = restore_scoped_wal(manifest, options_.target, files, scope, options_.store,
-                             options_.files, wal_stop);
+    restore_scoped_wal(manifest, options_.target, files, scope, options_.store, options_.files,
+                       wal_stop);
   });
   find_superusers(stop);
-  write_recovery_files(manifest, &end, layout, end.timeline(), options_.store, options_.files,
-                       stop);
+  write_recovery_files(
+      manifest, options_.target, layout,
+      options_.target != nullptr ? options_.target->timeline() : manifest.stop().timeline(),
+      options_.store, options_.files, stop);
   configure(layout, control_);
   io::write_file_atomically(options_.files, fmt::format("{}/{}", data_, postgres::kControlFilePath),
                             control_, 0600);
