@@ -33,7 +33,8 @@ TEST(ScopeCheck, WantsEveryFileCopiedOrMadeByTheWal) {
                      .after = end,
                      .copied = std::move(copied),
                      .created = std::move(created),
-                     .dropped = {}});
+                     .dropped = {},
+                     .redefined = {}});
   };
   EXPECT_TRUE(check({{kDatabase, 20000}, {kDatabase, 20005}}, {}));
   EXPECT_TRUE(check({{kDatabase, 20000}}, {{kDatabase, 20005}}));
@@ -50,7 +51,8 @@ TEST(ScopeCheck, NoticesWhatChangesAroundTheEnd) {
                      .after = after,
                      .copied = copied,
                      .created = {},
-                     .dropped = std::move(dropped)});
+                     .dropped = std::move(dropped),
+                     .redefined = {}});
   };
   EXPECT_TRUE(check(end, {{kDatabase, 19000}}));
   EXPECT_FALSE(check(listing({{20000, 20007}}), {}));
@@ -58,6 +60,23 @@ TEST(ScopeCheck, NoticesWhatChangesAroundTheEnd) {
   EXPECT_FALSE(check(listing({}), {}));
   // Committed, but not visible yet to who listed.
   EXPECT_FALSE(check(end, {{kDatabase, 20000}}));
+}
+
+TEST(ScopeCheck, NoticesARelationThatACommitRedefined) {
+  ScopeListing end = listing({{20000, 20000}, {2619, 2619}});
+  end.tables[kDatabase].catalogs = {2619};
+  const auto check = [&](std::uint32_t database, std::uint32_t relation) {
+    return accepted({.end = end,
+                     .after = end,
+                     .copied = {{kDatabase, 20000}, {kDatabase, 2619}},
+                     .created = {},
+                     .dropped = {},
+                     .redefined = {{database, relation}}});
+  };
+  EXPECT_FALSE(check(kDatabase, 20000));
+  EXPECT_TRUE(check(kDatabase, 30000));
+  EXPECT_TRUE(check(kDatabase + 1, 20000));
+  EXPECT_TRUE(check(kDatabase, 2619));  // a catalog
 }
 
 TEST(ScopedWal, EndsBehindOneMoreRecord) {
