@@ -169,9 +169,16 @@ class Trimmer {
     std::ranges::sort(objects, {}, [](const WalObject& object) {
       return std::tuple(object.kind != Kind::FirstPart, object.high, object.low, object.info.key);
     });
-    for (std::size_t at = 0; at < objects.size(); at += kTrimBatch) {
+    std::size_t count = 0;
+    for (std::size_t at = 0; at < objects.size(); at += count) {
       if (archive_ == Archive::None && archive_now() == Archive::Kept) return false;
-      const std::size_t count = std::min(kTrimBatch, objects.size() - at);
+      // Those of a batch go at once, in no order.
+      const bool first_parts = objects[at].kind == Kind::FirstPart;
+      count = 1;
+      while (count < kTrimBatch && at + count < objects.size() &&
+             (objects[at + count].kind == Kind::FirstPart) == first_parts) {
+        ++count;
+      }
       std::vector<storage::ObjectKey> keys;
       std::uint64_t bytes = 0;
       for (std::size_t i = at; i < at + count; ++i) {
