@@ -291,7 +291,8 @@ def assert_statements_run(lab, point, version):
     assert stage.source.value("SHOW full_page_writes") == "off"
     before = digest(stage.source, skip_unlogged=True)
     stage.source.sql("COMMIT PREPARED 'two'", "work")
-    server = stage.chain.recovered(stage.chain.layers()[-1])
+    made = stage.source.value("SELECT oid FROM pg_tablespace WHERE spcname = 'made_too'")
+    server = stage.chain.recovered(stage.chain.layers()[-1], made=[made])
     server.start()
     wait_until(server.ready, 60, "the restored server answering")
     assert_same(before, digest(server, skip_unlogged=True))

@@ -90,14 +90,15 @@ class Chain:
 
     # -- restoring
 
-    def restore(self, layer=None):
-        """The directory of a layer (a manifest; absent: the newest), laid out with tablespaces beside it."""
+    def restore(self, layer=None, made=()):
+        """The directory of a layer (a manifest; absent: the newest), laid out with tablespaces beside it: those of the manifest, and what its WAL has
+        `made` (OIDs)."""
         target = self.lab.root / f"target{next(_numbers)}"
         moment = ""
         if layer is not None:
             moment = f" AS OF SYSTEM TIME '{layer['end_time_us']}000'"  # nanoseconds
-        spaces = (layer or self.layers()[-1]).get("tablespaces", [])
-        mapping = [f"{space['oid']}={target}-space-{space['oid']}" for space in spaces]
+        known = [space["oid"] for space in (layer or self.layers()[-1]).get("tablespaces", [])]
+        mapping = [f"{oid}={target}-space-{oid}" for oid in {int(oid) for oid in (*known, *made)}]
         option = f", tablespace_mapping = '{','.join(mapping)}'" if mapping else ""
         self.daemon.sql(f"RESTORE FROM LATEST IN '{self.collection}'{moment} WITH data_directory = '{target}'{option}")
         return target
@@ -110,9 +111,9 @@ class Chain:
                           "archive_mode": "off", "hot_standby": "off", "autovacuum": "off", **settings})
         return server
 
-    def recovered(self, layer=None):
+    def recovered(self, layer=None, made=()):
         """A stopped server, recovered to the end of the layer. Nobody has connected to it."""
-        return recover(self.server(self.restore(layer)))
+        return recover(self.server(self.restore(layer, made)))
 
     def assert_pages(self, pages_of, layer):
         """The layer restores to the pages of the directory, whatever they hold. Its own directory is removed."""
