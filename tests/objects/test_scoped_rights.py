@@ -5,7 +5,7 @@ from cluster.test_incremental import start_restored
 from harness.digest import assert_same, digest
 from harness.postgres import wait_until
 from harness.standby import make_standby, promote
-from .scope import MARKERS, change_marked, make_marked
+from .scope import change_marked, make_marked
 from .zoo import dump, leftovers
 
 COLLECTION = "nodelocal://self/archive"
@@ -272,15 +272,3 @@ def test_on_a_later_timeline(lab):
     assert daemon.sql(f"VERIFY BACKUP LATEST IN '{COLLECTION}' WITH {secret('first')}").one()["status"] == "succeeded"
     # The server's other backups set its WAL's key as if there were no such chain.
     daemon.sql(f"BACKUP INTO '{COLLECTION}' WITH {secret('second')}")
-
-
-def test_not_from_a_standby(lab):
-    primary = lab.postgres(name="primary")
-    make_marked(primary)
-    daemon = lab.holdfast(make_standby(lab, primary))
-    for targets in ("DATABASE shop", "TABLE shop.mine"):
-        error = daemon.error(f"BACKUP {targets} INTO '{COLLECTION}'")
-        assert error.sqlstate == "0A000" and "on a standby" in error.message, error
-        assert "catalogs" in error.detail and "primary" in error.hint
-    assert not daemon.collection("archive").exists()
-    assert MARKERS["mine"] not in daemon.log_text()
