@@ -119,9 +119,8 @@ ScopeListing BackupRun::list_end_of_scope() const {
 /// says that the pages are consistent, which may be earlier: so what is in scope is listed first,
 /// and the control file must be of a later moment than the listing. That the listing behind the
 /// backup's end says the same, and that no commit in between redefines any of it, makes it that of
-/// the moment in between, too. Returns a position
-/// behind everything that the listing has seen; zero where none is needed, which is on a primary,
-/// and for whole databases.
+/// the moment in between, too. Returns a position behind everything that the listing has seen; zero
+/// where none is needed, which is on a primary, and for whole databases.
 postgres::Lsn BackupRun::list_scope_of_standby() {
   if (!scoped() || !session_->from_standby()) return {};
   auto connection = postgres::Connection::open(connect_options(), stop_);
