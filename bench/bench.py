@@ -29,6 +29,7 @@ import incremental  # noqa: E402
 import incremental17  # noqa: E402
 import network  # noqa: E402
 from incremental import ChainBench, IncrementalBench  # noqa: E402
+from long_chain import LongChainBench  # noqa: E402
 from measure import Sample, measure, settle, stored_bytes  # noqa: E402
 from pair import Pair  # noqa: E402
 from pitr import PitrBench  # noqa: E402
@@ -249,7 +250,8 @@ ignore_startup_parameters = extra_float_digits
 
 
 CLASSES = {"cloud": CloudBench, "chain": ChainBench, "table": TableBench, "database": DatabaseBench, "table-pitr": TablePitrBench,
-           "table-large": TableLargeBench, "size": SizeBench, "decoder": DecoderBench, "pitr": PitrBench}
+           "table-large": TableLargeBench, "size": SizeBench, "decoder": DecoderBench, "pitr": PitrBench,
+           "long-chain": LongChainBench}
 KNOWN = ["backup", "restore", "delta", "proxy", "archive", "incremental", "incremental17", "encryption", "latency", *CLASSES]
 
 

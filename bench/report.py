@@ -57,6 +57,8 @@ def title(group):
         return f"The same change in both clusters, percentages of the smaller one's: {group.removeprefix('size: ')}"
     if group.startswith("proxy "):
         return f"pgbench -S, {group.removeprefix('proxy ')} clients"
+    if group.startswith("long chain: "):
+        return f"A full and 300 incrementals, beside a full and a few: {group.removeprefix('long chain: ')}"
     if group.startswith("decoder: "):
         return f"Block maps of pgbench's WAL in memory, {group.removeprefix('decoder: ')}"
     if group == "answers":

@@ -10,6 +10,13 @@ LARGER = 3
 KINDS = ("nothing changed", "1 % of rows, one id range", "1 % of pages, scattered")
 
 
+def compact(source):
+    """Room that earlier changes left in pages decides how many pages the next one changes; afterwards there is none."""
+    source.sql("VACUUM (FULL, FREEZE) pgbench_accounts", "pgbench", timeout=1800)
+    source.sql("VACUUM pgbench_accounts", "pgbench", timeout=600)
+    source.sql("CHECKPOINT", timeout=600)
+
+
 class SizeBench:
     """The smaller one is the bench's own cluster, of scale `scale`; percentages are of its rows and pages."""
 
@@ -21,6 +28,8 @@ class SizeBench:
         self.large.start(("bundle",))
         tools = {}
         self.changes = {}
+        for pair in (bench, self.large):
+            compact(pair.source)
         for pair, larger, size in ((bench, 1, ""), (self.large, LARGER, f", a cluster {LARGER} times as large")):
             tools[f"holdfast{size}"] = incremental.holdfast(pair)
             tools[f"pgbackrest zst bundle{size}"] = incremental.pgbackrest(pair, "bundle")
