@@ -26,6 +26,7 @@
 #include "restore/fill.h"
 #include "restore/partial_layout.h"
 #include "restore/recovery_files.h"
+#include "restore/recovery_target.h"
 #include "restore/scoped_wal.h"
 
 namespace holdfast::restore {
@@ -269,7 +270,9 @@ std::string Workshop::start(const postgres::WalScope& scope,
   io::write_file_atomically(options_.files, fmt::format("{}/{}", data_, postgres::kControlFilePath),
                             control_, 0600);
   start_server(stop);
-  return wait_ready(databases, stop);
+  std::string database = wait_ready(databases, stop);
+  if (options_.target != nullptr) require_recovered_to(*options_.target, data_);
+  return database;
 }
 
 /// Not waited for: the connection is.

@@ -65,7 +65,8 @@ class Workshop {
   /// table before hide_indexes(). Call before start().
   postgres::WalScope rows_of(const std::set<std::uint32_t>& databases, const Stop& stop);
   /// Lays out what is in scope, recovers it, and waits until the server answers in `database`.
-  /// May be called again, with another scope.
+  /// May be called again, with another scope. Throws kDataCorrupted unless recovery ended at the
+  /// target, if there is one.
   void start(const postgres::WalScope& scope, const std::string& database, const Stop& stop) {
     start(scope, std::vector<std::string>{database}, stop);
   }
