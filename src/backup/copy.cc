@@ -95,9 +95,20 @@ struct Taken {
   bool empty() const { return unchanged || read.bytes.empty(); }
 };
 
+/// Whether a page may differ from what it was when the WAL was at `since`. Without checksums VACUUM
+/// marks a page all visible without changing its LSN. Restored without the mark, under a visibility
+/// map that has it, the page would later lose the map's bit on no change: deleted rows would be
+/// found, and VACUUM would pass over what it must freeze. Source: PostgreSQL
+/// src/backend/access/heap/visibilitymap.c (visibilitymap_set).
+bool may_have_changed(ByteView page, postgres::Lsn since, PageChecksums checksums) {
+  const auto header = postgres::parse_page_header(page);
+  return header.upper == 0 || header.lsn >= since ||
+         (checksums == PageChecksums::Off && (header.flags & postgres::kPageAllVisible) != 0);
+}
+
 /// Reads of a frame what the selection says.
 Taken take_frame(FrameReader& reader, const CopyState& state, const FrameRef& ref,
-                 const Stop& stop) {
+                 PageChecksums checksums, const Stop& stop) {
   const Selection& selection = state.selection;
   const std::uint32_t ordinal = state.files[ref.position].first_frame + ref.frame;
   Taken taken;
@@ -120,9 +131,8 @@ Taken take_frame(FrameReader& reader, const CopyState& state, const FrameRef& re
         const bool suspect = std::ranges::any_of(taken.read.suspects, [&](const auto& key) {
           return key.block % postgres::kRelationSegmentBlocks == number;
         });
-        const auto header = postgres::parse_page_header(page);
-        return suspect || header.upper == 0 || header.lsn >= selection.since() ||
-               first + block >= selection.former_blocks(ref.position);
+        return suspect || first + block >= selection.former_blocks(ref.position) ||
+               may_have_changed(page, selection.since(), checksums);
       });
       break;
     }
@@ -191,7 +201,7 @@ class Copier {
   }
 
   Taken take(FrameReader& reader, const FrameRef& ref, const Stop& stop) {
-    Taken taken = take_frame(reader, state_, ref, stop);
+    Taken taken = take_frame(reader, state_, ref, request_.checksums, stop);
     const FrameRead& read = taken.read;
     if (read.state == FrameRead::State::Gone) {
       state_.changes.gone(ref.position);
@@ -323,8 +333,8 @@ void reuse_packs(const CopyRequest& request, const std::vector<collection::proto
         const bool wanted = position && entries[at].frame < state.files.planned_frames(*position) &&
                             state.files.kind(*position) != collection::proto::FILE_KIND_CONTROL;
         if (!wanted ||
-            !still_equal(entries[at],
-                         take_frame(reader, state, {*position, entries[at].frame}, worker_stop))) {
+            !still_equal(entries[at], take_frame(reader, state, {*position, entries[at].frame},
+                                                 request.checksums, worker_stop))) {
           superseded.push_back(at);
           continue;
         }

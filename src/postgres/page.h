@@ -28,6 +28,10 @@ struct PageHeader {
   std::uint32_t prune_xid = 0;
 };
 
+/// In `flags` of a table's page: every row on it is visible to everybody.
+/// Source: PostgreSQL src/include/storage/bufpage.h (PD_ALL_VISIBLE).
+inline constexpr std::uint16_t kPageAllVisible = 0x0004;
+
 /// `page` is kPageBytes long.
 PageHeader parse_page_header(ByteView page);
 

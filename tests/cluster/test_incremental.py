@@ -134,6 +134,32 @@ def test_without_wal_pages_are_compared(lab):
         assert_same(before, restored_digest(lab, source, daemon, f"target{len(layers(daemon))}"))
 
 
+def test_pages_that_vacuum_marked_are_in_a_layer_without_wal(lab):
+    """Without checksums the mark that all rows are visible leaves the page's LSN, but the visibility map has it, too."""
+    source = lab.postgres(checksums=False, conf={"autovacuum": "off", "wal_log_hints": "off"})
+    source.sql("CREATE TABLE marked (id int PRIMARY KEY, v text); INSERT INTO marked SELECT i, repeat('x', 100) FROM generate_series(1, 20000) i")
+    source.sql("CHECKPOINT")
+    daemon = lab.holdfast(source)
+    daemon.sql(f"BACKUP INTO '{COLLECTION}' WITH protect = false")
+    source.sql("VACUUM marked")
+    for _ in range(3):
+        source.sql("SELECT pg_switch_wal(); CHECKPOINT")
+    for segment in sorted((source.data / "pg_wal").glob("0*"))[:-1]:
+        segment.unlink()
+    daemon.sql(f"BACKUP INTO LATEST IN '{COLLECTION}' WITH protect = false")
+    assert layers(daemon)[-1]["change_source"] == "CHANGE_SOURCE_PAGE_LSN"
+
+    target = lab.root / "target"
+    daemon.sql(f"RESTORE FROM LATEST IN '{COLLECTION}' WITH data_directory = '{target}'")
+    server = start_restored(lab, source, target)
+    server.sql("DELETE FROM marked WHERE id % 3 = 0")
+    without_the_map = server.value("SET enable_indexonlyscan = off; SET enable_indexscan = off; SET enable_bitmapscan = off; SELECT count(id) FROM marked")
+    by_the_map = server.value("SET enable_seqscan = off; SET enable_bitmapscan = off; SELECT count(id) FROM marked WHERE id > 0")
+    assert (without_the_map, by_the_map) == ("13334", "13334")
+    server.sql("CREATE EXTENSION pg_visibility")
+    assert server.sql("SELECT * FROM pg_check_visible('marked')").rows == []
+
+
 def test_follows_the_history_of_the_server_and_nothing_else(lab):
     source = lab.postgres()
     make_bank(source)
