@@ -40,6 +40,19 @@ void check_link(const proto::Manifest& layer, const proto::LayerReference& refer
   }
 }
 
+/// What clear() of a repeated field does not do: its memory is given back.
+template <typename Field>
+void release(Field* field) {
+  Field().Swap(field);
+}
+
+void drop_lists(proto::Manifest& layer) {
+  release(layer.mutable_files());
+  release(layer.mutable_directories());
+  release(layer.mutable_objects());
+  release(layer.mutable_wal());
+}
+
 Error too_much(const std::vector<std::string>& directories, std::uint64_t most_memory) {
   return Error(sqlstate::kOutOfMemory,
                fmt::format("the manifests of the {} layers from \"{}\" on take more than {} MiB of "
@@ -97,9 +110,9 @@ std::vector<std::string> list_fulls_with_incrementals(storage::ObjectStore& stor
   return fulls;
 }
 
-std::vector<proto::Manifest> read_manifests(storage::ObjectStore& store,
-                                            const std::vector<std::string>& directories,
-                                            const Stop& stop, std::uint64_t most_memory) {
+std::vector<proto::Manifest> read_manifests(
+    storage::ObjectStore& store, const std::vector<std::string>& directories, const Stop& stop,
+    std::uint64_t most_memory, const std::function<void(std::size_t, proto::Manifest&)>& keep) {
   if (most_memory == 0) most_memory = half_of_memory();
   std::vector<proto::Manifest> manifests(directories.size());
   Mutex one_large;  // Eight large ones unpacked at once would be more than they are worth.
@@ -125,6 +138,7 @@ std::vector<proto::Manifest> read_manifests(storage::ObjectStore& store,
                     manifests[i] = decode_manifest(*stored, key);
                   }
                   check_place(manifests[i], directories[i]);
+                  if (keep) keep(i, manifests[i]);
                   memory += manifests[i].SpaceUsedLong();
                   if (memory > most_memory) throw too_much(directories, most_memory);
                 }
@@ -133,7 +147,7 @@ std::vector<proto::Manifest> read_manifests(storage::ObjectStore& store,
 }
 
 std::vector<proto::Manifest> read_chain(storage::ObjectStore& store, std::string_view directory,
-                                        const Stop& stop) {
+                                        const Stop& stop, LowerLayers lower) {
   const auto name = parse_incremental_directory(directory);
   if (!name) return read_manifests(store, {std::string(directory)}, stop);
 
@@ -147,7 +161,10 @@ std::vector<proto::Manifest> read_chain(storage::ObjectStore& store, std::string
     throw broken_chain(directory, "Its layers changed while they were listed.");
   }
   std::map<std::string, proto::Manifest> found;
-  for (auto& manifest : read_manifests(store, directories, stop)) {
+  const auto keep = [&](std::size_t number, proto::Manifest& layer) {
+    if (lower == LowerLayers::WithoutLists && number + 1 < directories.size()) drop_lists(layer);
+  };
+  for (auto& manifest : read_manifests(store, directories, stop, 0, keep)) {
     std::string key = manifest.subdirectory();
     found.emplace(std::move(key), std::move(manifest));
   }

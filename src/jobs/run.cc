@@ -5,6 +5,7 @@
 #include <csignal>
 #include <filesystem>
 
+#include "base/free_memory.h"
 #include "base/log.h"
 #include "jobs/run_internal.h"
 
@@ -132,6 +133,7 @@ const JobKind* Runner::Run::kind() const {
 void Runner::Run::work() {
   const log::ThreadTag tag(fmt::format("job={}", id_));
   if (reverting_ || go_forward()) go_back();
+  give_back_free_memory();
 }
 
 /// True when the job must revert; otherwise the run has ended.

@@ -47,9 +47,11 @@ void Runner::register_kind(std::string type, JobKind kind) {
 }
 
 void Runner::start() {
+  // Listed under the lock: what is submitted meanwhile is either in the list or delivered by
+  // itself.
+  MutexLock status_lock(status_mutex_);
   std::vector<Job> left = registry_.list({.unfinished_or_since = Time::max()});
   std::ranges::sort(left, {}, &Job::id);
-  MutexLock status_lock(status_mutex_);
   {
     MutexLock lock(mutex_);
     HF_ASSERT(!started_);
@@ -238,7 +240,7 @@ void Runner::supervise(const Stop& stop) {
 void Runner::start_ready() {
   while (const auto id = next_ready()) {
     try {
-      start_run(*id);
+      start_or_give_up(*id);
     } catch (const std::exception&) {
       MutexLock lock(mutex_);
       // Where it came from does not matter: it goes first.
@@ -246,6 +248,27 @@ void Runner::start_ready() {
       throw;
     }
   }
+}
+
+/// A job whose record cannot be read can neither go on nor revert, and must not keep the others
+/// from running.
+void Runner::start_or_give_up(JobId id) {
+  try {
+    return start_run(id);
+  } catch (const Error& error) {
+    if (error.state() != sqlstate::kDataCorrupted &&
+        error.state() != sqlstate::kFeatureNotSupported) {
+      throw;
+    }
+    log::error("job {} cannot be run: {}", id, error.message());
+    MutexLock status_lock(status_mutex_);
+    const std::optional<Job> job = registry_.find(id);
+    if (!job || is_terminal(job->status)) return;
+    if (job->status == JobStatus::Pending) registry_.move(id, JobStatus::Running);
+    if (job->status != JobStatus::Reverting) registry_.begin_revert(id, JobStatus::Failed, error);
+    registry_.fail_revert(id, error);
+  }
+  wake();
 }
 
 /// Takes the next job off the queues that may run now.

@@ -133,6 +133,7 @@ class Runner {
   void supervise(const Stop& stop);
   void start_ready();
   std::optional<JobId> next_ready();
+  void start_or_give_up(JobId id);
   void start_run(JobId id);
   void run_ended(JobId id);
   void write_progress();

@@ -364,6 +364,25 @@ TEST_F(RunnerTest, TakesOverWhatADeadProcessLeft) {
   EXPECT_EQ(registry_->get(reverting).error->message(), "broken");
 }
 
+TEST_F(RunnerTest, AJobWhoseRecordCannotBeReadKeepsNoOtherFromRunning) {
+  open();
+  const JobId damaged = left_behind(JobStatus::Running);
+  const JobId sound = left_behind(JobStatus::Running);
+  {
+    state::Transaction transaction(*database_);
+    transaction.execute(
+        "UPDATE job_blobs SET specification = CAST(specification || x'00' AS BLOB) WHERE job_id = "
+        "?",
+        {damaged});
+    transaction.commit();
+  }
+  runner_->start();
+  until(sound, JobStatus::Succeeded);
+  until(damaged, JobStatus::RevertFailed);
+  EXPECT_EQ(registry_->get(damaged).error->state(), sqlstate::kDataCorrupted);
+  EXPECT_EQ(runner_->wait(submit(), Stop::never()).status, JobStatus::Succeeded);
+}
+
 TEST_F(RunnerTest, ShutdownLeavesTheRowAndTheNextStartGoesOn) {
   forward_ = [](JobContext& job) {
     if (job.checkpoint()) return;

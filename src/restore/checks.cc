@@ -55,7 +55,8 @@ std::vector<Manifest> read_restorable_chain(storage::ObjectStore& store,
                                                       directory, store.description()))
         .hint("List the finished backups with SHOW BACKUPS IN.");
   }
-  auto chain = collection::read_chain(store, directory, stop);
+  auto chain =
+      collection::read_chain(store, directory, stop, collection::LowerLayers::WithoutLists);
   const Manifest& target = chain.back();
   if (target.scope() != collection::proto::SCOPE_CLUSTER && !collection::is_scoped(target)) {
     throw Error(
@@ -71,13 +72,6 @@ std::vector<Manifest> read_restorable_chain(storage::ObjectStore& store,
   if (!postgres::valid_wal_segment_bytes(target.instance().wal_segment_bytes())) {
     throw Error(sqlstate::kDataCorrupted,
                 fmt::format("backup \"{}\" has an impossible WAL segment size", directory));
-  }
-  // Hundreds of layers list the same files again and again.
-  for (Manifest& layer : std::span(chain).first(chain.size() - 1)) {
-    layer.clear_files();
-    layer.clear_directories();
-    layer.clear_objects();
-    layer.clear_wal();
   }
   return chain;
 }

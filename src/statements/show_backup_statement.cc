@@ -8,10 +8,12 @@
 #include <functional>
 #include <map>
 #include <set>
+#include <span>
 #include <thread>
 
 #include "base/clock.h"
 #include "base/error.h"
+#include "base/free_memory.h"
 #include "collection/chain.h"
 #include "collection/encryption.h"
 #include "collection/moment.h"
@@ -34,6 +36,8 @@ using sql::Value;
 
 /// CockroachDB lists at most this many problems.
 constexpr std::size_t kMostProblemsListed = 10;
+/// As many manifests are in memory as are read at the same time.
+constexpr std::size_t kLayersAtOnce = 8;
 
 std::string list_of(const std::vector<collection::FileProblem>& problems) {
   std::string text;
@@ -258,6 +262,21 @@ void ShowBackupsStatement::run(const sql::ShowBackups& statement, sql::SessionCo
   sink.complete(fmt::format("SHOW {}", fulls.size()));
 }
 
+std::size_t ShowBackupStatement::show_layer(const sql::ShowBackup& statement,
+                                            storage::ObjectStore& store, const Manifest& layer,
+                                            sql::RowSink& sink, const Stop& stop) {
+  if (statement.options.flag("as_json")) {
+    sink.row(Row{collection::manifest_to_json(layer)});
+    return 1;
+  }
+  if (statement.what == sql::ShowBackup::What::Files) return show_files(statement, layer, sink);
+  const bool schemas = statement.what == sql::ShowBackup::What::Schemas;
+  return show_objects(statement, layer,
+                      schemas ? restore::read_definitions(workshops_, store, layer, stop)
+                              : ObjectRows::Definitions(),
+                      sink);
+}
+
 void ShowBackupStatement::run(const sql::ShowBackup& statement, sql::SessionContext& session,
                               sql::RowSink& sink, const Stop& stop) {
   refuse_unsupported(statement);
@@ -272,9 +291,9 @@ void ShowBackupStatement::run(const sql::ShowBackup& statement, sql::SessionCont
       find_backup(*store, statement.from, hidden_layers(place, session), sink, stop);
   auto keys = open_keys(statement, stores_, *store, backup.subdirectory, session, stop);
   store = collection::with_keys(std::move(store), std::move(keys));
-  // Every layer is checked on its own branch: a chain may have been continued twice from one layer.
-  const std::vector<Manifest> layers = collection::read_manifests(*store, backup.layers, stop);
   if (statement.options.flag("check_files")) {
+    // Every layer is checked on its own branch: a chain may have been continued twice from one.
+    const auto layers = collection::read_manifests(*store, backup.layers, stop);
     for (const auto& chain : collection::branches(backup.subdirectory, layers)) {
       require_whole(*store, chain, backup.subdirectory, stop);
     }
@@ -282,29 +301,28 @@ void ShowBackupStatement::run(const sql::ShowBackup& statement, sql::SessionCont
 
   sink.columns(sql::columns_of(statement));
   std::size_t rows = 0;
-  if (statement.what == sql::ShowBackup::What::Windows && !statement.options.flag("as_json")) {
-    rows = show_windows(*store, layers, sink, stop);
-  } else if (statement.what == sql::ShowBackup::What::Validate &&
-             !statement.options.flag("as_json")) {
+  const bool as_json = statement.options.flag("as_json");
+  if (statement.what == sql::ShowBackup::What::Windows && !as_json) {
+    rows =
+        show_windows(*store, collection::read_manifests(*store, backup.layers, stop), sink, stop);
+  } else if (statement.what == sql::ShowBackup::What::Validate && !as_json) {
+    const auto layers = collection::read_manifests(*store, backup.layers, stop);
     for (const auto& chain : collection::branches(backup.subdirectory, layers)) {
       rows += validate(*store, chain, backup.subdirectory, sink, stop);
     }
   } else {
-    for (const Manifest& layer : layers) {
-      if (statement.options.flag("as_json")) {
-        sink.row(Row{collection::manifest_to_json(layer)});
-        ++rows;
-      } else if (statement.what == sql::ShowBackup::What::Files) {
-        rows += show_files(statement, layer, sink);
-      } else {
-        const bool schemas = statement.what == sql::ShowBackup::What::Schemas;
-        rows += show_objects(statement, layer,
-                             schemas ? restore::read_definitions(workshops_, *store, layer, stop)
-                                     : ObjectRows::Definitions(),
-                             sink);
+    // Some at a time: there may be hundreds.
+    for (std::size_t first = 0; first < backup.layers.size(); first += kLayersAtOnce) {
+      const auto some = std::span(backup.layers).subspan(first);
+      const std::vector<std::string> directories(
+          some.begin(),
+          some.begin() + static_cast<std::ptrdiff_t>(std::min(some.size(), kLayersAtOnce)));
+      for (const Manifest& layer : collection::read_manifests(*store, directories, stop)) {
+        rows += show_layer(statement, *store, layer, sink, stop);
       }
     }
   }
+  give_back_free_memory();
   sink.complete(fmt::format("SHOW {}", rows));
 }
 

@@ -1,7 +1,9 @@
 #pragma once
 
+#include <cstddef>
 #include <utility>
 
+#include "manifest.pb.h"
 #include "restore/definitions.h"
 #include "sql/statements.h"
 #include "statements/dispatcher.h"
@@ -30,6 +32,11 @@ class ShowBackupStatement final : public Handler<sql::ShowBackup> {
            const Stop& stop) override;
 
  private:
+  /// How many rows it made.
+  std::size_t show_layer(const sql::ShowBackup& statement, storage::ObjectStore& store,
+                         const collection::proto::Manifest& layer, sql::RowSink& sink,
+                         const Stop& stop);
+
   Stores& stores_;
   const restore::WorkshopServices workshops_;
 };
