@@ -27,6 +27,15 @@ using collection::proto::Manifest;
 constexpr std::string_view kBlockBegin = "# begin of holdfast's recovery settings";
 constexpr std::string_view kBlockEnd = "# end of holdfast's recovery settings";
 constexpr std::string_view kAutoConf = "postgresql.auto.conf";
+/// Takes the block out again, in a server that holdfast does not look after: a standby that is made
+/// of it would stop and promote itself at the same place. The server's working directory is its
+/// data directory; the temporary name is ALTER SYSTEM's own, which no backup takes.
+constexpr std::string_view kRemoveBlock =
+    "sed \"/^# begin of holdfast.s recovery settings$/,/^# end of holdfast.s recovery "
+    "settings$/d\" "
+    "postgresql.auto.conf > postgresql.auto.conf.tmp && "
+    "{ sync postgresql.auto.conf.tmp || true; } && "
+    "mv postgresql.auto.conf.tmp postgresql.auto.conf";
 constexpr std::uint64_t kAutoConfLimit = 16U << 20;
 
 void write_plain(io::FileSystem& files, const std::string& path, ByteView bytes, mode_t mode) {
@@ -78,7 +87,7 @@ std::string recovery_settings(const proto::RecoveryTarget* target, std::string_v
       // All WAL that is needed lies in pg_wal.
       "restore_command = 'false'\n"
       "archive_cleanup_command = ''\n"
-      "recovery_end_command = ''\n"
+      "recovery_end_command = '{}'\n"
       // No query may see the cluster before its recovery ends; and a host with smaller limits than
       // the old one's can still recover.
       "hot_standby = off\n"
@@ -86,8 +95,8 @@ std::string recovery_settings(const proto::RecoveryTarget* target, std::string_v
       // PostgreSQL 14, src/backend/storage/file/fd.c (SyncDataDirectory).
       "{}"
       "{}\n",
-      kBlockBegin, end, timeline, major >= 14 ? "recovery_init_sync_method = 'syncfs'\n" : "",
-      kBlockEnd);
+      kBlockBegin, end, timeline, kRemoveBlock,
+      major >= 14 ? "recovery_init_sync_method = 'syncfs'\n" : "", kBlockEnd);
 }
 
 /// Makes PostgreSQL believe that a timeline is taken. Nothing ever follows such a timeline: the

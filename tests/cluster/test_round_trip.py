@@ -5,6 +5,7 @@ from harness.bank import make_bank
 from harness.digest import assert_same, digest
 from harness.postgres import ALL_VERSIONS, Postgres, wait_until
 from harness.sample import make_sample
+from harness.standby import make_standby, wait_replayed
 
 COLLECTION = "nodelocal://self/archive"
 
@@ -69,12 +70,31 @@ def test_layout_in_another_directory(lab, version):
                f"tablespace_mapping = '{space}={other_space}'")
     restored = start_restored(lab, source, target)
 
+    # Nothing of its recovery is left that a standby made of it would obey, too.
+    assert "recovery_target" not in (target / "postgresql.auto.conf").read_text()
+    assert restored.value("SELECT count(*) FROM pg_file_settings WHERE name = 'hot_standby' OR name LIKE 'recovery%' OR name LIKE 'restore%'") == "0"
+
     assert_same(before, digest(restored, skip_unlogged=True))
     location = restored.value("SELECT pg_tablespace_location(oid) FROM pg_tablespace WHERE spcname = 'fast'")
     assert location == str(other_space)
     restored.amcheck()
     # The source went on undisturbed.
     assert_same(before, digest(source, skip_unlogged=True))
+
+
+def test_a_standby_of_a_restored_server_follows_it(lab):
+    source = lab.postgres()
+    make_bank(source)
+    daemon = lab.holdfast(source)
+    back_up(daemon)
+    target = lab.root / "target"
+    daemon.sql(f"RESTORE FROM LATEST IN '{COLLECTION}' WITH data_directory = '{target}'")
+    restored = start_restored(lab, source, target)
+    standby = make_standby(lab, restored)
+    restored.sql("CREATE TABLE later AS SELECT 7 AS id", "bank")
+    wait_replayed(standby, restored)
+    assert standby.value("SELECT pg_is_in_recovery()") == "t"
+    assert standby.value("SELECT id FROM later", "bank") == "7"
 
 
 def test_each_codec_restores_the_same(lab):
