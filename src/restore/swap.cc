@@ -15,6 +15,7 @@
 #include "base/unique_fd.h"
 #include "io/file.h"
 #include "restore/marker.h"
+#include "restore/mounts.h"
 
 namespace holdfast::restore {
 namespace {
@@ -78,6 +79,7 @@ void rename_directory(io::FileSystem& files, const std::string& from, const std:
 
 proto::RestoreMove plan_data_directory_move(const SwapNames& names) {
   const std::string parent = io::parent_of(names.live);
+  require_no_mounts_below(names.live);
   proto::RestoreMove move;
   move.set_live(names.live);
   move.set_contents(path_exists(names.live) &&

@@ -18,7 +18,8 @@ struct SwapNames {
 };
 /// How the data directory at `names.live` (links followed; it need not exist) is replaced: by
 /// renaming it, or, when it is a mount point or its parent may not be written to, by moving what is
-/// in it into a directory in it.
+/// in it into a directory in it. Throws kObjectNotInPrerequisiteState when there are mount points
+/// below it.
 proto::RestoreMove plan_data_directory_move(const SwapNames& names);
 
 /// Durably. Throws kDuplicateFile when there is something at `to`.
