@@ -53,7 +53,7 @@ void throw_errno(std::string_view action, int error_number) {
   if (state == sqlstate::kDiskFull) {
     throw Error(state, std::move(message))
         .hint(
-            "Free some space on the device and try again; a paused or failed job keeps what it has "
+            "Free some space on the device and try again; a paused job keeps what it has "
             "finished.");
   }
   throw Error(state, std::move(message));

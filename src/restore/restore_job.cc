@@ -237,10 +237,15 @@ class ClusterAttempt {
   void tell_about(const Layout& layout) {
     job_.set_result_rows(restored_rows());
     job_.set_result_bytes(static_cast<std::int64_t>(manifest_.plain_bytes()));
-    if (manifest_.corrupt_pages_size() != 0) {
+    for (const Manifest& layer : chain_) {
+      if (layer.corrupt_pages_size() == 0) continue;
       job_.notice(
-          fmt::format("the backup recorded {} corrupt pages, which are restored as they were",
-                      manifest_.corrupt_pages_size()));
+          &layer == &chain_.back()
+              ? fmt::format("the backup recorded {} corrupt pages, which are restored as they were",
+                            layer.corrupt_pages_size())
+              : fmt::format("layer \"{}\" recorded {} corrupt pages; those that no later "
+                            "layer replaced are restored as they were",
+                            layer.subdirectory(), layer.corrupt_pages_size()));
     }
     std::vector<std::string> absent;
     bool external = false;
