@@ -10,7 +10,11 @@
 namespace holdfast {
 
 /// Whether whoever threw says that the same call may simply be made again.
-enum class Retry { No, Safe };
+enum class Retry {
+  No,
+  Briefly,  ///< yes, but what did not answer may well not exist: a few times are enough
+  Safe,
+};
 
 /// A failure of a statement, a job or the daemon, in the parts that PostgreSQL clients show:
 /// SQLSTATE, message, detail, hint. Wording follows PostgreSQL's message style guide: primary
@@ -71,7 +75,8 @@ class Error : public std::exception {
   const std::string& detail() const { return detail_; }
   const std::string& hint() const { return hint_; }
   int position() const { return position_; }
-  bool retry_is_safe() const { return retry_ == Retry::Safe; }
+  Retry retry() const { return retry_; }
+  bool retry_is_safe() const { return retry_ != Retry::No; }
   /// Zero when nothing was asked for.
   std::chrono::milliseconds retry_after() const { return retry_after_; }
   const char* what() const noexcept override { return message_.c_str(); }

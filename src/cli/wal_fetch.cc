@@ -260,6 +260,27 @@ int prefetch(const Source& source, const Spool& spool, const postgres::WalSegmen
   return kServed;
 }
 
+/// What is not there makes PostgreSQL end its recovery, and begin a new timeline, without a
+/// complaint: said only of an archive that is one.
+int not_there(const WalFetchOptions& options, const Source& source) {
+  try {
+    collection::require_wal_archive(source.store(), source.system_identifier(), Stop::never());
+  } catch (Error& error) {
+    // Web servers have no lists. Of those only a history file is said to be absent: a segment that
+    // is not there has failed before.
+    if (error.state() == sqlstate::kFeatureNotSupported) return kNotThere;
+    if (error.state() == sqlstate::kUndefinedFile) {
+      error.hint(fmt::format(
+          "Verify that the storage is mounted, and that collection and "
+          "system-identifier in file \"{}\" are right (pg_controldata shows the latter). A "
+          "copy that needs no WAL of an archive needs no restore_command.",
+          options.config));
+    }
+    throw;
+  }
+  return kNotThere;
+}
+
 int serve_segment(const WalFetchOptions& options, const Source& source, const Spool& spool,
                   const postgres::WalSegment& segment) {
   const WalSegmentId id = source.id(segment);
@@ -273,7 +294,7 @@ int serve_segment(const WalFetchOptions& options, const Source& source, const Sp
   const bool served = write_whole_file(options.target, [&](const std::string& part) {
     return get_wal_for_recovery(source.store(), id, part, Stop::never());
   });
-  return served ? kServed : kNotThere;
+  return served ? kServed : not_there(options, source);
 }
 
 int serve_history(const WalFetchOptions& options, const Source& source, const Spool& spool,
@@ -282,7 +303,7 @@ int serve_history(const WalFetchOptions& options, const Source& source, const Sp
   spool.clear();
   const auto content = collection::get_timeline_history(source.store(), source.system_identifier(),
                                                         timeline, Stop::never());
-  if (!content) return kNotThere;
+  if (!content) return not_there(options, source);
   write_whole_file(options.target, [&](const std::string& part) {
     io::FileSystem& files = io::FileSystem::real();
     const UniqueFd file = io::open_file(files, part, O_WRONLY | O_CREAT | O_TRUNC);

@@ -100,6 +100,16 @@ bool get_wal_for_recovery(ObjectStore& store, const WalSegmentId& id, const std:
       .detail("It was listed, but not there, again and again.");
 }
 
+void require_wal_archive(ObjectStore& store, std::uint64_t system_identifier, const Stop& stop) {
+  // The names of timelines are one request; the WAL itself may be a hundred thousand objects.
+  const std::string directory = fmt::format("{}/{}", kWalDirectory, system_identifier);
+  if (!store.list_directories(directory, stop).empty()) return;
+  throw Error(sqlstate::kUndefinedFile,
+              fmt::format("collection \"{}\" has no WAL of the server with system identifier {}",
+                          store.description(), system_identifier))
+      .detail("Recovery would take that for the end of WAL.");
+}
+
 std::optional<std::uint64_t> get_wal_or_tail(ObjectStore& store, const WalSegmentId& id,
                                              const WalWriter& write, const Stop& stop) {
   if (get_wal_segment(store, id, write, stop)) return id.segment_bytes;

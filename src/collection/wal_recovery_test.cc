@@ -1,5 +1,6 @@
 #include "collection/wal_recovery.h"
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 #include <unistd.h>
 
@@ -100,6 +101,27 @@ TEST_F(WalRecovery, EndsWhereTheArchiveEnds) {
   archive(elsewhere);
   EXPECT_FALSE(get());
   EXPECT_FALSE(std::filesystem::exists(path_));
+}
+
+TEST_F(WalRecovery, TellsAnArchiveThatEndsFromNone) {
+  const auto has_archive = [&](std::uint64_t system_identifier) {
+    try {
+      require_wal_archive(store_, system_identifier, stop_);
+      return true;
+    } catch (const Error& error) {
+      EXPECT_EQ(error.state(), sqlstate::kUndefinedFile);
+      EXPECT_EQ(error.message(),
+                fmt::format("collection \"{}\" has no WAL of the server with system identifier {}",
+                            store_.description(), system_identifier));
+      return false;
+    }
+  };
+  EXPECT_FALSE(has_archive(kId.system_identifier));
+  WalSegmentId elsewhere = kId;
+  elsewhere.timeline = 2;
+  archive(elsewhere);
+  EXPECT_TRUE(has_archive(kId.system_identifier));
+  EXPECT_FALSE(has_archive(4)) << "whose name \"42\" begins with";
 }
 
 TEST_F(WalRecovery, DoesNotTakeAGapForTheEnd) {

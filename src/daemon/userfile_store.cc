@@ -225,6 +225,9 @@ class UserfileStore : public storage::ObjectStore {
     options.settings["client_encoding"] = "UTF8";
     options.settings["bytea_output"] = "hex";
     options.settings["row_security"] = "off";
+    // What put() has stored is durable, whatever the server does for others' commits. Durable here
+    // is enough: no standby is waited for.
+    options.settings["synchronous_commit"] = "local";
     return std::make_unique<Connection>(Connection::open(options, stop));
   }
 

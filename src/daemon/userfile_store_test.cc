@@ -94,6 +94,24 @@ TEST_F(UserfileStoreTest, TablesThatCouldRunOthersCodeAreNotUsed) {
   }
 }
 
+TEST_F(UserfileStoreTest, CommitsAreDurableWhateverTheServerDoesForOthers) {
+  // Settings of a database stand above those of the whole server.
+  server().execute("ALTER DATABASE postgres SET synchronous_commit = off");
+  const auto store = open("userfile://postgres.public.durable/");
+  store->put("first", as_bytes("x"), storage::PutMode::OnlyIfAbsent, stop_);
+  server().execute(
+      "CREATE TABLE commits (synchronous text DEFAULT current_setting('synchronous_commit')); "
+      "CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS "
+      "'BEGIN INSERT INTO public.commits DEFAULT VALUES; RETURN NULL; END'; "
+      "CREATE TRIGGER note AFTER INSERT OR DELETE ON durable_upload_files "
+      "FOR EACH ROW EXECUTE FUNCTION note()");
+  store->put("second", as_bytes("x"), storage::PutMode::OnlyIfAbsent, stop_);
+  store->remove("first", stop_);
+  const auto seen = server().execute("SELECT string_agg(synchronous, ' ') FROM commits");
+  EXPECT_EQ(seen.text(0, 0), "local local");
+  server().execute("ALTER DATABASE postgres RESET synchronous_commit");
+}
+
 TEST_F(UserfileStoreTest, WhatIsNotThereIsEmpty) {
   const auto store = open("userfile://postgres.no_such_schema.files/");
   EXPECT_FALSE(store->stat("k", stop_));

@@ -18,9 +18,9 @@ std::string print(const Statement& statement, Redact redact);
 /// Options in their canonical spelling without WITH: "revision_history, kms = '…'".
 std::string print(const Options& options, Redact redact);
 
-/// The URI with the values of its secret parameters, the password of its user part and, for the
-/// schemes of key services, the key's path replaced by "redacted". Text that is no URI comes back
-/// unchanged.
+/// The URI with what redact_query() hides of its parameters, the password of its user part and, for
+/// the schemes of key services, the key's path replaced by "redacted". Text that is no URI comes
+/// back unchanged, but for what may be parameters.
 std::string redact_uri(std::string_view uri);
 
 /// As redact_uri, for a URI known to name a master key: its path goes too, whatever the scheme.

@@ -27,13 +27,16 @@ TEST(RedactUri, HidesTheValuesOfSecretParameters) {
                 "gs://b/p?AUTH=specified&CREDENTIALS="
                 "redacted"},
            Case{"gs://b?BEARER_TOKEN=t", "gs://b?BEARER_TOKEN=redacted"},
-           Case{"https://h/p?sv=1&sig=abc%3D", "https://h/p?sv=1&sig=redacted"},
+           Case{"https://h/p?sv=1&sig=abc%3D", "https://h/p?sv=redacted&sig=redacted"},
            Case{"s3://b?aws%5Fsecret_access_key=k", "s3://b?aws%5Fsecret_access_key=redacted"},
+           Case{"https://host/a?apikey=hunter2", "https://host/a?apikey=redacted"},
+           Case{"s3://b?AWS_SECRET_ACCESS_KEY=abc;def&AUTH=specified",
+                "s3://b?AWS_SECRET_ACCESS_KEY=redacted&AUTH=specified"},
            Case{"https://user:p@ss:w@host/p", "https://user:redacted@host/p"},
            Case{"postgresql://u:p@[::1]:5432/db?password=x",
                 "postgresql://u:redacted@[::1]:5432/db?password=redacted"},
            Case{"https://hush@host/p", "https://redacted@host/p"},
-           Case{"https://user:hu/sh?x@host/p?y", "https://user:redacted@host/p?y"},
+           Case{"https://user:hu/sh?x@host/p?y", "https://user:redacted@host/p?redacted"},
            Case{"azure://c?AZURE_ENDPOINT=https://user:hush@h",
                 "azure://c?AZURE_ENDPOINT=redacted"},
            Case{"azure://c?AZURE_ENDPOINT=https://h", "azure://c?AZURE_ENDPOINT=https://h"},
@@ -53,7 +56,7 @@ TEST(RedactUri, HidesTheValuesOfSecretParameters) {
 }
 
 TEST(RedactUri, HidesTheMasterKeyOfAnyScheme) {
-  EXPECT_EQ(redact_kms_uri("vault://host/key?x=y"), "vault://host/redacted?x=y");
+  EXPECT_EQ(redact_kms_uri("vault://host/key?x=y"), "vault://host/redacted?x=redacted");
   EXPECT_EQ(redact_kms_uri("key-id"), "redacted");
   EXPECT_EQ(redact_kms_uri("external://c"), "external://c");
 }

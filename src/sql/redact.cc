@@ -1,9 +1,9 @@
 #include <algorithm>
-#include <array>
 #include <string>
 #include <string_view>
 
 #include "base/error.h"
+#include "base/redact_query.h"
 #include "base/userinfo.h"
 #include "sql/lexer.h"
 #include "sql/parser.h"
@@ -23,64 +23,6 @@ std::string upper(std::string_view text) {
     if (c >= 'a' && c <= 'z') c = static_cast<char>(c - 32);
   }
   return result;
-}
-
-/// %XX made plain, so that AWS%5FSECRET… is known for what it is.
-std::string percent_decoded(std::string_view text) {
-  auto hex = [](char c) {
-    if (c >= '0' && c <= '9') return c - '0';
-    if (c >= 'A' && c <= 'F') return c - 'A' + 10;
-    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-  };
-  std::string result;
-  for (std::size_t i = 0; i < text.size(); ++i) {
-    if (text[i] == '%' && i + 2 < text.size() && hex(text[i + 1]) >= 0 && hex(text[i + 2]) >= 0) {
-      result += static_cast<char>(hex(text[i + 1]) * 16 + hex(text[i + 2]));
-      i += 2;
-    } else {
-      result += text[i];
-    }
-  }
-  return result;
-}
-
-/// The documented ones are AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN, AZURE_ACCOUNT_KEY,
-/// AZURE_CLIENT_SECRET, CREDENTIALS, BEARER_TOKEN and the sig of a shared access signature; others
-/// that look alike are hidden with them. AWS_ACCESS_KEY_ID is a name, not a secret.
-bool is_secret_name(std::string_view name) {
-  constexpr std::array<std::string_view, 8> kParts = {"SECRET",      "TOKEN",      "PASSW",
-                                                      "PASSPHRASE",  "SIGNATURE",  "CREDENTIAL",
-                                                      "ACCOUNT_KEY", "PRIVATE_KEY"};
-  std::string key = upper(percent_decoded(name));
-  return key == "SIG" || key == "KEY" ||
-         std::any_of(kParts.begin(), kParts.end(),
-                     [&](std::string_view part) { return key.find(part) != std::string::npos; });
-}
-
-/// Endpoints are shown, but for one with a user and password before its host.
-bool is_secret_parameter(std::string_view name, std::string_view value) {
-  if (is_secret_name(name)) return true;
-  return upper(percent_decoded(name)).ends_with("ENDPOINT") &&
-         percent_decoded(value).find('@') != std::string::npos;
-}
-
-std::string redact_parameters(std::string_view query) {
-  std::string result;
-  while (true) {
-    std::size_t end = std::min(query.find_first_of("&;"), query.size());
-    std::string_view pair = query.substr(0, end);
-    std::size_t equals = pair.find('=');
-    if (equals != std::string_view::npos &&
-        is_secret_parameter(pair.substr(0, equals), pair.substr(equals + 1))) {
-      result += pair.substr(0, equals + 1);
-      result += kRedacted;
-    } else {
-      result += pair;
-    }
-    if (end == query.size()) return result;
-    result += query[end];
-    query.remove_prefix(end + 1);
-  }
 }
 
 /// Index of the ':' that ends the scheme, or npos when the text does not begin like a URI.
@@ -112,7 +54,7 @@ std::string redact(std::string_view uri, UriKind kind) {
       return kind == UriKind::MasterKey ? std::string(kRedacted) : std::string(uri);
     }
     std::string head(kind == UriKind::MasterKey ? kRedacted : uri.substr(0, question));
-    return head + '?' + redact_parameters(uri.substr(question + 1));
+    return head + '?' + redact_query(uri.substr(question + 1));
   }
   std::string result(uri.substr(0, colon + 1));
   std::string plain(uri.substr(colon + 1));
@@ -137,7 +79,7 @@ std::string redact(std::string_view uri, UriKind kind) {
     result += rest;
   }
   if (query.empty()) return result;
-  return result + '?' + redact_parameters(query.substr(1));
+  return result + '?' + redact_query(query.substr(1));
 }
 
 /// Whether a word is the name of an option whose string is a secret, or names master keys.

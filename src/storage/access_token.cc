@@ -10,25 +10,10 @@
 
 namespace holdfast::storage {
 
-namespace {}  // namespace
-
-std::string AccessTokenCache::get(const Stop& stop) {
-  {
-    const MutexLock lock(mutex_);
-    if (kept_ && (!kept_->expires || clock_.now() + kBeforeExpiry < *kept_->expires)) {
-      return kept_->text;
-    }
-  }
-  // Without the lock, because this may take seconds. Two threads that fetch at once do no harm.
-  AccessToken fetched = fetch_(stop);
-  const MutexLock lock(mutex_);
-  kept_ = std::move(fetched);
-  return kept_->text;
-}
+std::string AccessTokenCache::get(const Stop& stop) { return kept_.get(fetch_, stop).text; }
 
 void AccessTokenCache::reject() {
-  const MutexLock lock(mutex_);
-  kept_.reset();
+  kept_.forget_if([](const AccessToken&) { return true; });
 }
 
 AccessToken parse_token_answer(const net::HttpResponse& response, std::string_view action,

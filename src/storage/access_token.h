@@ -1,19 +1,15 @@
 #pragma once
 
-#include <chrono>
 #include <functional>
 #include <optional>
 #include <string>
 
 #include "base/clock.h"
-#include "base/mutex.h"
 #include "base/stop.h"
 #include "net/http.h"
+#include "storage/renewed.h"
 
 namespace holdfast::storage {
-
-/// Credentials are renewed so long before they expire.
-inline constexpr std::chrono::minutes kBeforeExpiry{5};
 
 /// An OAuth 2.0 access token.
 struct AccessToken {
@@ -21,11 +17,11 @@ struct AccessToken {
   std::optional<Time> expires = std::nullopt;  ///< absent: not known to expire
 };
 
-/// Keeps a token until shortly before it expires. Thread-safe.
+/// Keeps a token as Renewed does. Thread-safe.
 class AccessTokenCache {
  public:
   using Fetch = std::function<AccessToken(const Stop&)>;
-  AccessTokenCache(Fetch fetch, const Clock& clock) : fetch_(std::move(fetch)), clock_(clock) {}
+  AccessTokenCache(Fetch fetch, const Clock& clock) : fetch_(std::move(fetch)), kept_(clock) {}
 
   std::string get(const Stop& stop);
   /// Forgets the token, which the server refused.
@@ -33,9 +29,7 @@ class AccessTokenCache {
 
  private:
   const Fetch fetch_;
-  const Clock& clock_;
-  Mutex mutex_;
-  std::optional<AccessToken> kept_ HF_GUARDED_BY(mutex_);
+  Renewed<AccessToken> kept_;
 };
 
 /// Reads {"access_token": …, "expires_in": …}; throws kInvalidAuthorization with `action` for any

@@ -3,14 +3,11 @@
 #include <fmt/format.h>
 
 #include "base/error.h"
-#include "storage/access_token.h"
 #include "storage/aws_profile.h"
 
 namespace holdfast::storage {
 
 namespace {
-
-/// As early as the AWS SDKs fetch new ones.
 
 class StaticSource : public AwsCredentialSource {
  public:
@@ -40,15 +37,24 @@ class ImplicitSource : public AwsCredentialSource {
       return profile->fetch(stop);
     }
     if (const auto found = aws_container_credentials(environment_, stop)) return *found;
-    if (const auto found = aws_instance_credentials(environment_, stop)) return *found;
-    throw Error(sqlstate::kInvalidAuthorization, "no AWS credentials found")
-        .detail(
-            "Looked at the environment, the shared credentials and configuration files, and the "
-            "container's and instance's metadata services.")
-        .hint("Set up one of these for the daemon, or use AUTH=specified with keys.");
+    try {
+      if (const auto found = aws_instance_credentials(environment_, stop)) return *found;
+    } catch (const Error& error) {
+      if (error.retry() != Retry::Briefly) throw;
+      throw none_found(fmt::format(" As to the last, {}.", error.message())).retry(Retry::Briefly);
+    }
+    throw none_found("");
   }
 
  private:
+  static Error none_found(std::string_view reason) {
+    return Error(sqlstate::kInvalidAuthorization, "no AWS credentials found")
+        .detail(fmt::format("Looked at the environment, the shared credentials and configuration "
+                            "files, and the container's and instance's metadata services.{}",
+                            reason))
+        .hint("Set up one of these for the daemon, or use AUTH=specified with keys.");
+  }
+
   const CloudEnvironment environment_;
   const std::string region_;
 };
@@ -56,27 +62,16 @@ class ImplicitSource : public AwsCredentialSource {
 }  // namespace
 
 AwsKeys AwsCredentialCache::get(const Stop& stop) {
-  {
-    const MutexLock lock(mutex_);
-    if (kept_ && (!kept_->expires || clock_.now() + kBeforeExpiry < *kept_->expires)) {
-      return kept_->keys;
-    }
-  }
-  // Without the lock, because this may take seconds. Two threads that fetch at once do no harm.
-  AwsCredentials fetched = source_->fetch(stop);
-  const MutexLock lock(mutex_);
-  kept_ = std::move(fetched);
-  return kept_->keys;
+  return kept_.get([&](const Stop& until) { return source_->fetch(until); }, stop).keys;
 }
 
 bool AwsCredentialCache::reject(const AwsKeys& keys) {
   if (!source_->renewable()) return false;
-  const MutexLock lock(mutex_);
   // Another thread may have fetched new ones meanwhile.
-  if (kept_ && kept_->keys.access_key_id == keys.access_key_id &&
-      kept_->keys.session_token == keys.session_token) {
-    kept_.reset();
-  }
+  kept_.forget_if([&](const AwsCredentials& kept) {
+    return kept.keys.access_key_id == keys.access_key_id &&
+           kept.keys.session_token == keys.session_token;
+  });
   return true;
 }
 

@@ -6,10 +6,10 @@
 #include <vector>
 
 #include "base/clock.h"
-#include "base/mutex.h"
 #include "base/stop.h"
 #include "storage/aws_signer.h"
 #include "storage/cloud_environment.h"
+#include "storage/renewed.h"
 
 namespace holdfast::storage {
 
@@ -27,11 +27,11 @@ class AwsCredentialSource {
   virtual bool renewable() const { return true; }
 };
 
-/// Keeps keys until shortly before they expire. Thread-safe.
+/// Keeps keys as Renewed does. Thread-safe.
 class AwsCredentialCache {
  public:
   AwsCredentialCache(std::unique_ptr<AwsCredentialSource> source, const Clock& clock)
-      : source_(std::move(source)), clock_(clock) {}
+      : source_(std::move(source)), kept_(clock) {}
 
   AwsKeys get(const Stop& stop);
   /// The server refused these keys as expired. False when there are no others to be had.
@@ -39,9 +39,7 @@ class AwsCredentialCache {
 
  private:
   const std::unique_ptr<AwsCredentialSource> source_;
-  const Clock& clock_;
-  Mutex mutex_;
-  std::optional<AwsCredentials> kept_ HF_GUARDED_BY(mutex_);
+  Renewed<AwsCredentials> kept_;
 };
 
 /// The keys of the URI.
@@ -58,8 +56,8 @@ std::unique_ptr<AwsCredentialSource> aws_implicit_credentials(const CloudEnviron
 std::optional<AwsCredentials> aws_environment_credentials(const CloudEnvironment& environment);
 std::optional<AwsCredentials> aws_container_credentials(const CloudEnvironment& environment,
                                                         const Stop& stop);
-/// Instance metadata service, version 2. Absent when no such service answers, or when it knows no
-/// role.
+/// Instance metadata service, version 2. Absent when it knows no role. Throws kConnectionFailure,
+/// with Retry::Briefly, when no such service answers.
 std::optional<AwsCredentials> aws_instance_credentials(const CloudEnvironment& environment,
                                                        const Stop& stop);
 

@@ -122,7 +122,20 @@ TEST_F(AwsCredentialsTest, SaysWhereItLooked) {
     ADD_FAILURE();
   } catch (const Error& error) {
     EXPECT_EQ(error.message(), "no AWS credentials found");
-    EXPECT_THAT(error.detail(), HasSubstr("metadata"));
+    EXPECT_THAT(error.detail(), HasSubstr("metadata service does not answer: nobody listens"));
+    EXPECT_EQ(error.retry(), Retry::Briefly);
+  }
+}
+
+TEST_F(AwsCredentialsTest, AMachineWithoutARoleIsNotAskedAgain) {
+  http_.answer(std::string("PUT ") + kMetadata + "/api/token", 200, "metadata-token")
+      .answer(std::string("GET ") + kMetadata + kRolePath, 404, "");
+  try {
+    implicit_key();
+    ADD_FAILURE();
+  } catch (const Error& error) {
+    EXPECT_EQ(error.message(), "no AWS credentials found");
+    EXPECT_FALSE(error.retry_is_safe());
   }
 }
 
@@ -139,6 +152,33 @@ TEST_F(AwsCredentialsTest, KeepsKeysUntilShortlyBeforeTheyExpire) {
   EXPECT_TRUE(cache.reject(cache.get(stop_)));
   instance_answers("third");
   EXPECT_EQ(cache.get(stop_).access_key_id, "third");
+}
+
+TEST_F(AwsCredentialsTest, UsesKeysUpToTheirEndWhereNoOthersAreToBeHad) {
+  AwsCredentialCache cache(aws_implicit_credentials(environment(), ""), clock_);
+  const std::string token = std::string("PUT ") + kMetadata + "/api/token";
+  instance_answers("first");
+  cache.get(stop_);
+  clock_.time += std::chrono::hours(5) + std::chrono::minutes(56);
+  http_.no_answer(token);
+  EXPECT_EQ(cache.get(stop_).access_key_id, "first");
+  EXPECT_EQ(cache.get(stop_).access_key_id, "first") << "without asking again at once";
+  clock_.time += std::chrono::seconds(10);
+  http_.answer(token, 503, "");
+  EXPECT_EQ(cache.get(stop_).access_key_id, "first");
+  clock_.time += std::chrono::minutes(4);
+  http_.no_answer(token);
+  EXPECT_THROW(cache.get(stop_), Error);
+  instance_answers("second");
+  EXPECT_EQ(cache.get(stop_).access_key_id, "second");
+}
+
+TEST_F(AwsCredentialsTest, DoesNotUseKeysThatTheServerRefused) {
+  AwsCredentialCache cache(aws_implicit_credentials(environment(), ""), clock_);
+  instance_answers("first");
+  EXPECT_TRUE(cache.reject(cache.get(stop_)));
+  http_.no_answer(std::string("PUT ") + kMetadata + "/api/token");
+  EXPECT_THROW(cache.get(stop_), Error);
 }
 
 TEST_F(AwsCredentialsTest, AssumesRolesInAChain) {

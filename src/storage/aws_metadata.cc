@@ -112,9 +112,10 @@ std::optional<AwsCredentials> aws_instance_credentials(const CloudEnvironment& e
     token = ask(net::HttpMethod::Put, "/latest/api/token",
                 {{"X-aws-ec2-metadata-token-ttl-seconds", "21600"}});
   } catch (const Error& error) {
-    // Not a machine of Amazon's.
-    if (error.state() == sqlstate::kConnectionFailure) return std::nullopt;
-    throw;
+    if (error.state() != sqlstate::kConnectionFailure) throw;
+    // Perhaps not a machine of Amazon's; perhaps one whose service is being restarted.
+    throw Error(error.state(), fmt::format("the {} does not answer: {}", kService, error.message()))
+        .retry(Retry::Briefly);
   }
   const std::string action = fmt::format("could not get credentials from the {}", kService);
   if (!token.success()) throw http_error(action, token, {});

@@ -17,6 +17,9 @@ namespace holdfast::storage {
 
 namespace {
 
+/// With as many tries as a store is given: longer than an update of the metadata service.
+constexpr std::chrono::milliseconds kUpdateWait{10'000};
+
 class SharedKeyAuth : public AzureAuth {
  public:
   SharedKeyAuth(std::string account, Bytes key)
@@ -124,8 +127,16 @@ AccessToken token_of_managed_identity(const CloudEnvironment& environment,
                               .without_proxy = true,
                               .connect_timeout = kMetadataConnectTimeout},
                              stop);
-  return parse_token_answer(response, "could not get a token from Azure's metadata service",
-                            environment.clock->now());
+  try {
+    return parse_token_answer(response, "could not get a token from Azure's metadata service",
+                              environment.clock->now());
+  } catch (Error& error) {
+    // Source: the same, "Retry guidance": so it answers while it is updated, for up to 70 seconds.
+    if (response.status == 404 || response.status == 410) {
+      error.retry(Retry::Safe).retry_after(std::max(error.retry_after(), kUpdateWait));
+    }
+    throw;
+  }
 }
 
 /// In the order of Azure's DefaultAzureCredential: environment, workload identity, managed

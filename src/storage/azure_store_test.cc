@@ -130,6 +130,29 @@ TEST_F(AzureAuthTest, AsksTheMachineForItsManagedIdentity) {
   EXPECT_EQ(http_.asked()[0].header("Metadata"), "true");
 }
 
+// Source: Azure, "How to use managed identities for Azure resources on an Azure VM", retry
+// guidance.
+TEST_F(AzureAuthTest, AsksAMetadataServiceAgainThatIsBeingUpdated) {
+  for (const int status : {404, 410}) {
+    http_.answer("GET http://169.254.169.254/metadata/identity/oauth2/token", status, "");
+    try {
+      authorization({.kind = AzureAuthKind::Implicit});
+      ADD_FAILURE() << status;
+    } catch (const Error& error) {
+      EXPECT_EQ(error.retry(), Retry::Safe) << status;
+      EXPECT_EQ(error.retry_after(), std::chrono::seconds(10)) << status;
+    }
+  }
+  http_.answer("GET http://169.254.169.254/metadata/identity/oauth2/token", 400,
+               R"({"error":"invalid_request","error_description":"Identity not found"})");
+  try {
+    authorization({.kind = AzureAuthKind::Implicit});
+    ADD_FAILURE();
+  } catch (const Error& error) {
+    EXPECT_FALSE(error.retry_is_safe());
+  }
+}
+
 TEST_F(AzureAuthTest, AsksAsAWorkload) {
   variables_ = {{"AZURE_TENANT_ID", "t"},
                 {"AZURE_CLIENT_ID", "c"},

@@ -96,9 +96,12 @@ AccessToken token_of_metadata(const CloudEnvironment& environment, const Stop& s
     if (error.state() != sqlstate::kConnectionFailure) throw;
     throw Error(sqlstate::kInvalidAuthorization, "no Google credentials found")
         .detail(
-            "Looked at GOOGLE_APPLICATION_CREDENTIALS, gcloud's application default credentials "
-            "and the machine's metadata service.")
-        .hint("Set up one of these for the daemon, or use AUTH=specified with CREDENTIALS.");
+            fmt::format("Looked at GOOGLE_APPLICATION_CREDENTIALS, gcloud's application default "
+                        "credentials and the machine's metadata service. As to the last, {}.",
+                        error.message()))
+        .hint("Set up one of these for the daemon, or use AUTH=specified with CREDENTIALS.")
+        // Perhaps a machine without such a service; perhaps one whose service is being restarted.
+        .retry(Retry::Briefly);
   }
   return parse_token_answer(response, kAction, environment.clock->now());
 }

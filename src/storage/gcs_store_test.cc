@@ -64,6 +64,26 @@ class GcsAuthTest : public CloudTest {
 
 constexpr const char* kGcsAnswer =
     R"({"access_token":"the-token","expires_in":3599,"token_type":"Bearer"})";
+constexpr const char* kGcsMetadata = "GET http://169.254.169.254/computeMetadata/v1/";
+
+TEST_F(GcsAuthTest, UsesATokenUpToItsEndWhereNoOtherIsToBeHad) {
+  const auto tokens = make_gcs_token({.implicit = true}, environment());
+  http_.answer(kGcsMetadata, 200, kGcsAnswer);
+  EXPECT_EQ(tokens->get(stop_), "the-token");
+  clock_.time += std::chrono::minutes(56);
+  http_.no_answer(kGcsMetadata);
+  EXPECT_EQ(tokens->get(stop_), "the-token");
+  clock_.time += std::chrono::minutes(4);
+  http_.no_answer(kGcsMetadata);
+  try {
+    tokens->get(stop_);
+    ADD_FAILURE();
+  } catch (const Error& error) {
+    EXPECT_EQ(error.message(), "no Google credentials found");
+    EXPECT_THAT(error.detail(), HasSubstr("nobody listens"));
+    EXPECT_EQ(error.retry(), Retry::Briefly);
+  }
+}
 
 // Source: Google, "Using OAuth 2.0 for Server to Server Applications".
 TEST_F(GcsAuthTest, SignsTheAssertionOfAServiceAccount) {

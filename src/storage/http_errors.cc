@@ -17,9 +17,14 @@ namespace {
 constexpr std::size_t kLongestMessage = 300;
 
 /// A failure that passes by itself, whatever its status says.
-constexpr std::array<std::string_view, 8> kPassingCodes = {
-    "SlowDown",         "RequestTimeout", "InternalError", "ServerBusy",
-    "OperationAborted", "IncompleteBody", "BadDigest",     "Md5Mismatch"};
+constexpr std::array<std::string_view, 12> kPassingCodes = {
+    "SlowDown", "RequestTimeout", "InternalError", "ServerBusy", "OperationAborted",
+    // A put with If-None-Match met another operation. Source: Amazon S3 API, PutObject: "On a 409
+    // failure you should retry the upload."
+    "ConditionalRequestConflict",
+    // With HTTP status 400. Source: AWS SDKs and Tools Reference Guide, "Retry behavior".
+    "Throttling", "ThrottlingException", "IncompleteBody", "BadDigest", "XAmzContentSHA256Mismatch",
+    "Md5Mismatch"};
 
 std::string one_line(std::string_view text) {
   // Azure appends the request's id and time on lines of their own.

@@ -15,6 +15,7 @@ namespace holdfast::storage {
 namespace {
 
 constexpr unsigned kKmsAttempts = 5;
+constexpr unsigned kBriefAttempts = 3;
 constexpr std::chrono::milliseconds kFirstDelay{200};
 constexpr std::chrono::milliseconds kLongestDelay{5000};
 constexpr std::uint64_t kLongestAnswer = 1U << 20;
@@ -96,7 +97,8 @@ nlohmann::json ask_kms(net::HttpTransport& http,
       if (answer.is_object()) return answer;
       throw Error(sqlstate::kIoError, fmt::format("{}: the answer is not JSON", action));
     } catch (const Error& error) {
-      if (!error.retry_is_safe() || attempt == kKmsAttempts) throw;
+      const unsigned attempts = error.retry() == Retry::Briefly ? kBriefAttempts : kKmsAttempts;
+      if (!error.retry_is_safe() || attempt >= attempts) throw;
       stop.sleep(std::clamp(error.retry_after(), kFirstDelay * (1 << attempt), kLongestDelay));
     }
   }

@@ -38,6 +38,16 @@ class KmsTest : public CloudTest {
 const std::string kAws =
     "aws:///alias/backups?REGION=eu-west-1&AWS_ACCESS_KEY_ID=id&AWS_SECRET_ACCESS_KEY=hush";
 
+// AWS KMS says so with a status that stands for wrong requests elsewhere.
+TEST_F(KmsTest, AsksAwsAgainThatThrottles) {
+  const auto kms = open(kAws);
+  http_
+      .answer("POST https://kms.", 400,
+              R"({"__type":"ThrottlingException","message":"Rate exceeded"})")
+      .answer("POST https://kms.", 200, R"({"Plaintext":")" + in_base64("secret") + R"("})");
+  EXPECT_EQ(as_text(kms->decrypt(as_bytes("sealed"), stop_)), "secret");
+}
+
 // Source: AWS KMS API reference, Encrypt and Decrypt.
 TEST_F(KmsTest, AsksAws) {
   const auto kms = open(kAws);

@@ -72,8 +72,15 @@ class LocalStore : public ObjectStore {
   /// None when the directory went away meanwhile.
   UniqueFd create_temporary(int directory, std::string& name, const ObjectKey& key) const;
   void write(int fd, ByteView bytes, const ObjectKey& key, const Stop& stop) const;
-  bool give_name(int directory, const std::string& temporary, const std::string& name, PutMode mode,
-                 const ObjectKey& key) const;
+  struct Naming {
+    int directory = -1;
+    int file = -1;
+    const std::string& temporary;  ///< the name that `file` has
+    const std::string& name;       ///< the one that it is to have
+  };
+  /// False when the name is taken.
+  bool give_name(const Naming& naming, PutMode mode, const ObjectKey& key) const;
+  static bool is_named(const Naming& naming);
   void sync_directory(int directory, const ObjectKey& key) const;
   void list_below(int directory, const ObjectKey& prefix,
                   const std::function<void(const ObjectInfo&)>& visit, const Stop& stop) const;
@@ -191,24 +198,36 @@ void LocalStore::write(int fd, ByteView bytes, const ObjectKey& key, const Stop&
   if (files_.fdatasync(fd) != 0) fail("fsync", key, errno);
 }
 
-bool LocalStore::give_name(int directory, const std::string& temporary, const std::string& name,
-                           PutMode mode, const ObjectKey& key) const {
+bool LocalStore::give_name(const Naming& naming, PutMode mode, const ObjectKey& key) const {
+  const int directory = naming.directory;
+  const char* const temporary = naming.temporary.c_str();
+  const char* const name = naming.name.c_str();
   const unsigned flags = mode == PutMode::OnlyIfAbsent ? RENAME_NOREPLACE : 0;
-  if (files_.rename_at(directory, temporary.c_str(), directory, name.c_str(), flags) == 0) {
-    return true;
-  }
-  if (flags != 0 && (errno == EINVAL || errno == ENOSYS)) {
+  if (files_.rename_at(directory, temporary, directory, name, flags) == 0) return true;
+  int failure = errno;
+  bool done = false;
+  if (flags != 0 && (failure == EINVAL || failure == ENOSYS)) {
     // File systems without RENAME_NOREPLACE (NFS, some FUSE ones); a link never replaces either.
-    if (files_.link_at(directory, temporary.c_str(), directory, name.c_str()) == 0) {
-      files_.unlink_at(directory, temporary.c_str(), 0);
-      return true;
-    }
+    done = files_.link_at(directory, temporary, directory, name) == 0;
+    failure = errno;
   }
-  if (flags != 0 && errno == EEXIST) {
-    files_.unlink_at(directory, temporary.c_str(), 0);
-    return false;
+  // An NFS server that dies between doing it and saying so is asked once more, and refuses then.
+  // Source: link(2) and rename(2), BUGS. The number of links may come from the client's cache.
+  done = done || is_named(naming);
+  if (done || (flags != 0 && failure == EEXIST)) {
+    files_.unlink_at(directory, temporary, 0);
+    return done;
   }
-  fail("rename", key, errno);
+  fail("rename", key, failure);
+}
+
+/// Whether the file has its name.
+bool LocalStore::is_named(const Naming& naming) {
+  struct stat file {};
+  struct stat named {};
+  return ::fstat(naming.file, &file) == 0 &&
+         ::fstatat(naming.directory, naming.name.c_str(), &named, AT_SYMLINK_NOFOLLOW) == 0 &&
+         file.st_dev == named.st_dev && file.st_ino == named.st_ino;
 }
 
 void LocalStore::sync_directory(int directory, const ObjectKey& key) const {
@@ -240,7 +259,9 @@ PutResult LocalStore::put(const ObjectKey& key, ByteView bytes, PutMode mode, co
         files_.unlink_at(directory.get(), temporary.c_str(), 0);
       } else {
         write(fd.get(), bytes, key, stop);
-        stored = give_name(directory.get(), temporary, name, mode, key);
+        stored = give_name(
+            {.directory = directory.get(), .file = fd.get(), .temporary = temporary, .name = name},
+            mode, key);
       }
     } catch (...) {
       files_.unlink_at(directory.get(), temporary.c_str(), 0);

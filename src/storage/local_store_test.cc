@@ -67,6 +67,25 @@ struct MakeLocalWithoutNoReplace {
 INSTANTIATE_TYPED_TEST_SUITE_P(LocalWithoutNoReplace, ObjectStoreContract,
                                MakeLocalWithoutNoReplace);
 
+/// A server of NFS that dies when it has done what it was asked to, but not yet said so: the second
+/// time it refuses.
+class ForgetfulServer : public NoReplaceUnsupported {
+ public:
+  int rename_at(int from_directory, const char* from, int to_directory, const char* to,
+                unsigned flags) override {
+    if (NoReplaceUnsupported::rename_at(from_directory, from, to_directory, to, flags) != 0) {
+      return -1;
+    }
+    errno = ENOENT;
+    return -1;
+  }
+  int link_at(int from_directory, const char* from, int to_directory, const char* to) override {
+    if (FileSystem::link_at(from_directory, from, to_directory, to) != 0) return -1;
+    errno = EEXIST;
+    return -1;
+  }
+};
+
 class LocalStoreTest : public ::testing::Test {
  protected:
   std::unique_ptr<ObjectStore> open(io::FileSystem* files = nullptr) {
@@ -88,6 +107,36 @@ class LocalStoreTest : public ::testing::Test {
   Directory directory_;
   Stop stop_ = Stop::never();
 };
+
+TEST_F(LocalStoreTest, ItsOwnObjectDoesNotCountAsTaken) {
+  ForgetfulServer files;
+  const auto store = open(&files);
+  EXPECT_EQ(store->put("k", as_bytes("mine"), PutMode::OnlyIfAbsent, stop_), PutResult::Stored);
+  EXPECT_EQ(store->put("k", as_bytes("new"), PutMode::OnlyIfAbsent, stop_), PutResult::Taken);
+  EXPECT_EQ(as_text(*get_whole(*store, "k", 10, stop_)), "mine");
+  EXPECT_EQ(store->put("k", as_bytes("newer"), PutMode::Overwrite, stop_), PutResult::Stored);
+  EXPECT_EQ(as_text(*get_whole(*store, "k", 10, stop_)), "newer");
+  EXPECT_THAT(files_there(), ElementsAre("k"));
+}
+
+/// Somebody else takes the name between our look and the link.
+TEST_F(LocalStoreTest, ANameThatAnotherFileHasIsTaken) {
+  class Overtaken : public NoReplaceUnsupported {
+   public:
+    explicit Overtaken(std::filesystem::path path) : path_(std::move(path)) {}
+    int link_at(int from_directory, const char* from, int to_directory, const char* to) override {
+      std::ofstream(path_) << "theirs";
+      return FileSystem::link_at(from_directory, from, to_directory, to);
+    }
+
+   private:
+    std::filesystem::path path_;
+  } files(std::filesystem::path(directory_.path) / "k");
+  const auto store = open(&files);
+  EXPECT_EQ(store->put("k", as_bytes("mine"), PutMode::OnlyIfAbsent, stop_), PutResult::Taken);
+  EXPECT_EQ(as_text(*get_whole(*store, "k", 10, stop_)), "theirs");
+  EXPECT_THAT(files_there(), ElementsAre("k"));
+}
 
 TEST_F(LocalStoreTest, APutThatReturnedSurvivesPowerFailure) {
   io::FaultFileSystem faults;

@@ -2,6 +2,7 @@
 
 #include "base/error.h"
 #include "storage/testing/cloud_fixture.h"
+#include "storage/wrappers.h"
 
 namespace holdfast::storage {
 namespace {
@@ -137,7 +138,9 @@ TEST_F(S3StoreTest, SaysWhatMayBeTriedAgain) {
   for (const auto& [status, code] :
        {std::pair(503, "SlowDown"), std::pair(500, "InternalError"),
         std::pair(400, "RequestTimeout"), std::pair(409, "OperationAborted"),
-        std::pair(400, "BadDigest")}) {
+        std::pair(400, "BadDigest"), std::pair(409, "ConditionalRequestConflict"),
+        std::pair(400, "XAmzContentSHA256Mismatch"), std::pair(400, "Throttling"),
+        std::pair(400, "ThrottlingException")}) {
     http_.answer(line, status, error_body(code), {{"retry-after", "7"}});
     const Error error = failure(put_it);
     EXPECT_TRUE(error.retry_is_safe()) << code;
@@ -151,6 +154,35 @@ TEST_F(S3StoreTest, SaysWhatMayBeTriedAgain) {
             "could not put object \"k\": because (HTTP status 403, AccessDenied)");
   http_.answer(line, 507, error_body("XMinioStorageFull"));
   EXPECT_EQ(failure(put_it).state(), sqlstate::kDiskFull);
+}
+
+// What conflicted may have been an earlier sending of the same put.
+TEST_F(S3StoreTest, APutThatConflictsWithItselfIsStored) {
+  const auto store = with_retry(open({}), {.first_delay = std::chrono::milliseconds(0)});
+  const std::string object = " https://bucket.s3.us-east-1.amazonaws.com/k";
+  http_.answer("PUT" + object, 409, error_body("ConditionalRequestConflict"))
+      .answer("PUT" + object, 412, error_body("PreconditionFailed"))
+      .answer("HEAD" + object, 200, "", {{"content-length", "3"}})
+      .answer("HEAD" + object, 200, "", {{"content-length", "3"}})
+      .answer("GET" + object, 206, "abc", {{"content-range", "bytes 0-2/3"}});
+  EXPECT_EQ(put(*store, "abc"), PutResult::Stored);
+}
+
+TEST_F(S3StoreTest, APutOutlivesAMetadataServiceThatIsAway) {
+  const auto store = open({.auth = {.implicit = true}});
+  const std::string service = " http://169.254.169.254/latest";
+  http_.answer("PUT" + service + "/api/token", 200, "metadata-token")
+      .answer("GET" + service + "/meta-data/iam/security-credentials/", 200, "role")
+      .answer("GET" + service + "/meta-data/iam/security-credentials/role", 200,
+              R"({"AccessKeyId": "kept", "SecretAccessKey": "hush", "Token": "t",
+                  "Expiration": "2026-11-25T06:00:00Z"})");
+  const std::string object = "PUT https://bucket.s3.us-east-1.amazonaws.com/k";
+  http_.answer(object, 200, "");
+  EXPECT_EQ(put(*store, "x"), PutResult::Stored);
+  clock_.time += std::chrono::hours(6) - std::chrono::minutes(4);
+  http_.no_answer("PUT" + service + "/api/token").answer(object, 200, "");
+  EXPECT_EQ(put(*store, "x"), PutResult::Stored);
+  EXPECT_THAT(http_.asked().back().header("Authorization"), HasSubstr("Credential=kept/"));
 }
 
 TEST_F(S3StoreTest, AdoptsTheStoresClock) {

@@ -3,45 +3,17 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <array>
 #include <optional>
 
 #include "base/bytes.h"
 #include "base/error.h"
+#include "base/redact_query.h"
 #include "base/userinfo.h"
 
 namespace holdfast::storage {
 
 namespace {
 
-/// Parameters whose values are no secrets. All others are redacted, so that a parameter nobody
-/// thought of is never shown.
-constexpr std::array<std::string_view, 24> kShownParameters = {
-    "AUTH",
-    "AWS_ACCESS_KEY_ID",
-    "AWS_ENDPOINT",
-    "AWS_REGION",
-    "AWS_SERVER_ENC_MODE",
-    "AWS_SERVER_KMS_ID",
-    "AWS_SKIP_CHECKSUM",
-    "AWS_SKIP_TLS_VERIFY",
-    "AWS_USE_PATH_STYLE",
-    "AZURE_ACCOUNT_NAME",
-    "AZURE_CLIENT_ID",
-    "AZURE_ENDPOINT",
-    "AZURE_ENVIRONMENT",
-    "AZURE_TENANT_ID",
-    "AZURE_VAULT_NAME",
-    "COCKROACH_LOCALITY",
-    "GOOGLE_BILLING_PROJECT",
-    "GOOGLE_ENDPOINT",
-    "REGION",
-    "S3_STORAGE_CLASS",
-    "ASSUME_ROLE",
-    "TRANSPORT",
-    "ACCOUNT",
-    "PROJECT",
-};
 constexpr std::string_view kRedacted = "redacted";
 
 bool is_scheme(std::string_view text) {
@@ -155,18 +127,7 @@ std::string redact_uri(std::string_view text) {
   if (!parts) return std::string(kRedacted);
   std::string shown = fmt::format("{}://{}", parts->scheme, parts->host);
   if (!parts->path.empty()) shown += fmt::format("/{}", parts->path);
-  char separator = '?';
-  each_parameter(parts->query, [&](std::string_view name, std::string_view value) {
-    bool safe =
-        std::find(kShownParameters.begin(), kShownParameters.end(), name) != kShownParameters.end();
-    // An endpoint may have a user and password before its host.
-    if (name.ends_with("_ENDPOINT")) {
-      const std::optional<std::string> decoded = percent_decode(value);
-      safe &= decoded && decoded->find('@') == decoded->npos;
-    }
-    shown += fmt::format("{}{}={}", separator, name, safe || value.empty() ? value : kRedacted);
-    separator = '&';
-  });
+  if (!parts->query.empty()) shown += fmt::format("?{}", redact_query(parts->query));
   return shown;
 }
 

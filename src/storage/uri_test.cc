@@ -56,6 +56,9 @@ TEST(RedactUri, HidesEverythingThatMayBeSecret) {
               std::string("x://h?") + name + "=redacted");
   }
   EXPECT_EQ(redact_uri("nodelocal://1/a/b"), "nodelocal://1/a/b");
+  EXPECT_EQ(redact_uri("s3://b?AWS_SECRET_ACCESS_KEY=hu;sh"),
+            "s3://b?AWS_SECRET_ACCESS_KEY=redacted");
+  EXPECT_EQ(redact_uri("https://h/p?hush"), "https://h/p?redacted");
   EXPECT_EQ(redact_uri("hush"), "redacted");
   EXPECT_EQ(redact_uri("https://hush@host/p"), "https://redacted@host/p");
   EXPECT_EQ(redact_uri("https://user:hu/sh?@host/p"), "https://user:redacted@host/p");

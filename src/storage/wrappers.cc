@@ -70,9 +70,11 @@ class RetryStore : public ObjectStore {
       try {
         return call();
       } catch (const Error& error) {
-        if (!error.retry_is_safe() || attempt >= policy_.attempts) throw;
-        log::warning("{}; trying again attempt={} of={}", error.message(), attempt + 1,
-                     policy_.attempts);
+        const unsigned attempts = error.retry() == Retry::Briefly
+                                      ? std::min(policy_.attempts, policy_.brief_attempts)
+                                      : policy_.attempts;
+        if (!error.retry_is_safe() || attempt >= attempts) throw;
+        log::warning("{}; trying again attempt={} of={}", error.message(), attempt + 1, attempts);
         asked = std::min(error.retry_after(), policy_.longest_asked_delay);
       }
       thread_local std::minstd_rand random(std::random_device{}());

@@ -10,7 +10,8 @@
 namespace holdfast::storage {
 
 struct RetryPolicy {
-  unsigned attempts = 5;  ///< in all
+  unsigned attempts = 5;        ///< in all
+  unsigned brief_attempts = 3;  ///< the same, where an error says Retry::Briefly
   std::chrono::milliseconds first_delay{100};
   std::chrono::milliseconds longest_delay{5000};
   /// The most that is waited because a server asked for it (Error::retry_after).

@@ -47,6 +47,16 @@ TEST_F(RetryTest, GivesUpAfterItsAttempts) {
   EXPECT_EQ(faults_->calls(StoreCall::Stat), 3U);
 }
 
+TEST_F(RetryTest, GivesUpSoonerOnWhatMayNotExist) {
+  auto faults = std::make_unique<FaultStore>(std::make_unique<MemoryStore>());
+  faults_ = faults.get();
+  store_ = with_retry(std::move(faults), {.attempts = 8, .first_delay = 0ms});
+  fail(StoreCall::Stat, FaultKind::Fail, 10,
+       Error(sqlstate::kInvalidAuthorization, "none").retry(Retry::Briefly));
+  EXPECT_THROW(store_->stat("k", stop_), Error);
+  EXPECT_EQ(faults_->calls(StoreCall::Stat), 3U);
+}
+
 TEST_F(RetryTest, DoesNotRepeatOtherFailures) {
   fail(StoreCall::Remove, FaultKind::Fail, 1, Error(sqlstate::kIoError, "broken"));
   EXPECT_THROW(store_->remove("k", stop_), Error);

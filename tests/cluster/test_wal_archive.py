@@ -1,5 +1,9 @@
 """The WAL archive: nothing missing, nothing wrong, whatever is killed; and recovery from it."""
+import contextlib
+import functools
+import http.server
 import subprocess
+import threading
 
 import pytest
 
@@ -27,10 +31,37 @@ def fetch_file(daemon, server, lab, name="fetch.conf"):
     return path
 
 
+def run_fetch(config, name, target):
+    return subprocess.run([str(env.reachable(env.BUILT_BINARY)), "wal-fetch", "--config", str(config), name, str(target)],
+                          check=False, capture_output=True, text=True, **env.process_options())
+
+
 def fetch(config, name, target):
     """Exit status of wal-fetch."""
-    return subprocess.run([str(env.reachable(env.BUILT_BINARY)), "wal-fetch", "--config", str(config), name, str(target)],
-                          check=False, capture_output=True, **env.process_options()).returncode
+    return run_fetch(config, name, target).returncode
+
+
+@contextlib.contextmanager
+def served(directory):
+    """The URL of a web server that has the directory."""
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=directory)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def assert_no_archive(config, out):
+    """A failure, for every kind of request: PostgreSQL would take "not there" for the end of WAL."""
+    for name in ("000000010000000000000005", "00000002.history"):
+        done = run_fetch(config, name, out)
+        assert done.returncode == 126 and not out.exists(), (name, done)
+        assert "has no WAL of the server with system identifier" in done.stderr and str(config) in done.stderr, done.stderr
+    return done.stderr
 
 
 def work(server, rows=3000):
@@ -156,6 +187,25 @@ def test_recovery_from_the_archive_loses_nothing(lab):
     assert fetch(config, "00000009.history", out) == 1
     assert fetch(config, "0000000100000000000000FF", out) == 1
     assert fetch(lab.root / "nothing", "00000009.history", out) == 126
+    # Nor is an archive that is not there: another server's, or one whose storage is not mounted.
+    out = out.with_name("nothing")
+    text = config.read_text()
+    identifier = server.control()["Database system identifier"]
+    config.write_text(text.replace(identifier, "7300000000000000001"))
+    assert "system identifier 7300000000000000001" in assert_no_archive(config, out)
+    config.write_text(text.replace(COLLECTION, "nodelocal://self/archiv"))
+    assert "nodelocal://self/archiv\"" in assert_no_archive(config, out)
+    config.write_text(text)
+    daemon.collection("archive").rename(lab.root / "unmounted")
+    assert_no_archive(config, out)
+    (lab.root / "unmounted").rename(daemon.collection("archive"))
+    assert fetch(config, "00000009.history", out) == 1
+    # A web server cannot be asked; there it is the first segment that fails.
+    with served(daemon.io) as url:
+        config.write_text(text.replace(COLLECTION, f"{url}/nothing"))
+        assert fetch(config, "00000009.history", out) == 1
+        assert fetch(config, "000000010000000000000005", out) == 126
+    config.write_text(text)
     restored = lab.adopt(Postgres(lab.directory("restored", 0o755), data=base))
     restored.configure({"port": restored.port, "unix_socket_directories": f"'{restored.sockets}'", "restore_command":
                         f"'{env.reachable(env.BUILT_BINARY)} wal-fetch --config {config} %f %p'"})

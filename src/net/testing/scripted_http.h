@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <deque>
 #include <string>
 #include <vector>
@@ -60,10 +61,15 @@ class ScriptedHttp : public HttpTransport {
                     << (script_.empty() ? "nothing" : script_.front().line);
       throw Error(sqlstate::kInternalError, "not in the script");
     }
-    const Step step = std::move(script_.front());
+    Step step = std::move(script_.front());
     script_.pop_front();
     asked_.push_back(std::move(asked));
     if (!step.answers) throw Error(sqlstate::kConnectionFailure, "nobody listens");
+    if (request.into && step.response.success()) {
+      const Bytes body = std::move(step.response.body);
+      std::copy_n(body.begin(), std::min(body.size(), request.into->size()), request.into->begin());
+      step.response.body.clear();
+    }
     return step.response;
   }
 
