@@ -228,8 +228,9 @@ void Instance::start(const Stop& stop) {
   server(stop).start(stop);
 }
 
-void Instance::wait_ready(std::chrono::milliseconds timeout, const Stop& stop) {
-  server(stop).wait_ready(timeout, stop);
+std::optional<std::string> Instance::wait_ready(std::chrono::milliseconds timeout,
+                                                const Stop& stop) {
+  return server(stop).wait_ready(timeout, stop);
 }
 
 std::vector<std::string> Instance::user_objects(const Stop& stop) {

@@ -49,7 +49,8 @@ class Instance final : public restore::TargetInstance {
   bool running() override;
   void stop(const Stop& stop) override;
   void start(const Stop& stop) override;
-  void wait_ready(std::chrono::milliseconds timeout, const Stop& stop) override;
+  std::optional<std::string> wait_ready(std::chrono::milliseconds timeout,
+                                        const Stop& stop) override;
   std::vector<std::string> user_objects(const Stop& stop) override;
 
  private:

@@ -75,6 +75,8 @@ struct InstanceOptions {
   std::filesystem::path log_directory{};
   /// To see whether queries are accepted. Empty: from postmaster.pid.
   std::string conninfo{};
+  /// How long a server that takes sessions may refuse holdfast's login until wait_ready() returns.
+  std::chrono::milliseconds login_patience = std::chrono::seconds(10);
 };
 
 /// How a server is started and stopped.
@@ -102,13 +104,16 @@ class InstanceControl {
   void stop(std::chrono::milliseconds timeout, const Stop& stop);
   /// Starts and waits until the postmaster lives; wait_ready() for queries. Fine when it runs.
   void start(std::chrono::milliseconds timeout, const Stop& stop);
-  /// Waits until a connection succeeds (a server in recovery without hot standby refuses). Throws
-  /// kCannotConnectNow after the timeout or as soon as the server is gone, with the last lines of
-  /// its log as detail where known.
-  void wait_ready(std::chrono::milliseconds timeout, const Stop& stop);
+  /// Waits until recovery has ended and the server takes sessions, as its own files say, then until
+  /// a login succeeds. Throws kCannotConnectNow after the timeout or as soon as the server is gone,
+  /// with the last lines of its log as detail where known. Where no login succeeds for
+  /// `login_patience`, it returns why: others may use the server.
+  std::optional<std::string> wait_ready(std::chrono::milliseconds timeout, const Stop& stop);
 
  private:
   void look_around();
+  /// Absent: it succeeded; else what was said instead.
+  std::optional<std::string> try_login(const PostmasterPid& postmaster, const Stop& stop);
   bool try_systemctl(std::string_view verb, std::chrono::milliseconds timeout, const Stop& stop);
   void run_user_command(const std::string& command, std::chrono::milliseconds timeout,
                         const Stop& stop);

@@ -14,6 +14,7 @@ namespace {
 
 constexpr std::chrono::milliseconds kPollPause{100};
 constexpr std::chrono::milliseconds kConnectPause{200};
+constexpr std::chrono::milliseconds kLoginTimeout = std::chrono::seconds(30);
 // pg_ctl waits this long for "ready"; a server that recovers longer is watched by wait_ready().
 constexpr std::string_view kPgCtlPatience = "3";
 constexpr std::size_t kLogTailBytes = 4096;
@@ -52,6 +53,15 @@ std::string systemd_unit_of(pid_t pid) {
 bool process_lives(pid_t pid) {
   // EPERM: lives, and is somebody else's.
   return ::kill(pid, 0) == 0 || errno != ESRCH;
+}
+
+/// Recovery has ended and sessions are let in. With hot standby the status is "standby" until then.
+/// Source: PostgreSQL src/backend/postmaster/postmaster.c (PM_STATUS_READY),
+/// src/backend/access/transam/xlog.c (the signal files go at the end of recovery).
+bool takes_sessions(const PostmasterPid& postmaster, const std::filesystem::path& data_directory) {
+  std::error_code absent;
+  return postmaster.status == "ready" &&
+         !std::filesystem::exists(data_directory / "recovery.signal", absent);
 }
 
 std::int64_t seconds_of(std::chrono::milliseconds timeout) {
@@ -230,9 +240,10 @@ void InstanceControl::start(std::chrono::milliseconds timeout, const Stop& stop)
   }
 }
 
-void InstanceControl::wait_ready(std::chrono::milliseconds timeout, const Stop& stop) {
+std::optional<std::string> InstanceControl::wait_ready(std::chrono::milliseconds timeout,
+                                                       const Stop& stop) {
   const auto deadline = std::chrono::steady_clock::now() + timeout;
-  std::string last = "no attempt to connect was made";
+  std::optional<std::chrono::steady_clock::time_point> give_up_login;
   while (true) {
     const auto postmaster = find_postmaster(options_.data_directory);
     if (!postmaster) {
@@ -240,34 +251,37 @@ void InstanceControl::wait_ready(std::chrono::milliseconds timeout, const Stop& 
           .detail(log_tail());
     }
     const auto now = std::chrono::steady_clock::now();
-    if (now >= deadline) {
+    // Its own files are what tells it for certain: a login may fail for reasons that have nothing
+    // to do with recovery, and --pg-url may lead to another server.
+    if (takes_sessions(*postmaster, options_.data_directory)) {
+      const auto refusal = try_login(*postmaster, stop);
+      if (!refusal) return std::nullopt;
+      if (!give_up_login) give_up_login = now + options_.login_patience;
+      if (now >= *give_up_login) return refusal;
+    } else if (now >= deadline) {
       throw Error(
           sqlstate::kCannotConnectNow,
           fmt::format("PostgreSQL does not accept queries after {} seconds", seconds_of(timeout)))
-          .detail(fmt::format("The last attempt: {}.\n{}", last, log_tail()));
-    }
-    // Its port and socket stand in the file only after it opened them.
-    if (postmaster->port != 0) {
-      try {
-        Connection connection = Connection::open(
-            {.conninfo = options_.conninfo.empty() ? conninfo_for(*postmaster) : options_.conninfo,
-             .database = std::nullopt,
-             .replication = false,
-             .timeout = std::chrono::duration_cast<std::chrono::milliseconds>(deadline - now)},
-            stop);
-        connection.query("SELECT 1", stop);
-        return;
-      } catch (const Error& error) {
-        // Anything else, such as a wrong password, does not pass by waiting.
-        if (error.state() != sqlstate::kCannotConnectNow &&
-            error.state() != sqlstate::kConnectionFailure &&
-            error.state() != sqlstate::kAdminShutdown) {
-          throw;
-        }
-        last = error.message();
-      }
+          .detail(
+              fmt::format("Its postmaster.pid says \"{}\".\n{}", postmaster->status, log_tail()));
     }
     stop.sleep(kConnectPause);
+  }
+}
+
+std::optional<std::string> InstanceControl::try_login(const PostmasterPid& postmaster,
+                                                      const Stop& stop) {
+  try {
+    Connection connection = Connection::open(
+        {.conninfo = options_.conninfo.empty() ? conninfo_for(postmaster) : options_.conninfo,
+         .database = std::nullopt,
+         .replication = false,
+         .timeout = kLoginTimeout},
+        stop);
+    connection.query("SELECT 1", stop);
+    return std::nullopt;
+  } catch (const Error& error) {
+    return error.message();
   }
 }
 

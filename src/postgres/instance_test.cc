@@ -122,6 +122,29 @@ TEST(InstanceControl, StopsAndStartsWithTheSameOptions) {
             server.socket_directory().string());
 }
 
+TEST(InstanceControl, AServerThatRefusesTheLoginIsReadyOnceItsFilesSaySo) {
+  testing::PrivateInstance server;
+  InstanceControl control({.data_directory = server.data_directory(),
+                           .pg_bin = server.pg_bin(),
+                           .major = 15,
+                           .conninfo = server.conninfo() + " user=nobody_of_that_name",
+                           .login_patience = std::chrono::milliseconds(1)});
+  const auto refusal = control.wait_ready(kTimeout, Stop::never());
+  ASSERT_TRUE(refusal);
+  EXPECT_THAT(*refusal, HasSubstr("nobody_of_that_name"));
+
+  // A server that has this file has not come to the end of its recovery.
+  const auto signal = server.data_directory() / "recovery.signal";
+  std::ofstream(signal).close();
+  try {
+    control.wait_ready(std::chrono::milliseconds(1), Stop::never());
+    FAIL();
+  } catch (const Error& error) {
+    EXPECT_EQ(error.state(), sqlstate::kCannotConnectNow);
+  }
+  std::filesystem::remove(signal);
+}
+
 TEST(InstanceControl, SaysWhyAServerDidNotStart) {
   testing::PrivateInstance server({.start = false});
   std::ofstream(server.data_directory() / "postgresql.conf", std::ios::app)

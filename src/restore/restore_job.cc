@@ -305,10 +305,17 @@ class ClusterAttempt {
       start_or_fail([&] { instance.start(Stop::never()); });
       job_.pause_point("restore.after_start");
       start_or_fail([&] {
-        instance.wait_ready(services_.start_timeout, stop());
+        login_refused_ = instance.wait_ready(services_.start_timeout, stop());
         if (target() != nullptr) require_recovered_to(*target(), instance.data_directory());
       });
       job_.pause_point("restore.after_ready");
+      if (login_refused_) {
+        job_.notice(
+            fmt::format("PostgreSQL has recovered and runs on the restored data directory, but "
+                        "holdfast cannot log in to it: {}; see --pg-url and the restored "
+                        "pg_hba.conf",
+                        *login_refused_));
+      }
       enter(proto::RESTORE_PHASE_COMPLETE);
     }
   }
@@ -318,8 +325,6 @@ class ClusterAttempt {
     try {
       action();
     } catch (const Error& error) {
-      checkpoint_.set_start_failed(true);
-      save(job_, checkpoint_);
       const std::string aside = describe_aside(checkpoint_);
       std::string detail = error.detail();
       if (!detail.empty() && !detail.ends_with('\n')) detail += '\n';
@@ -374,6 +379,7 @@ class ClusterAttempt {
   std::unique_ptr<storage::ObjectStore> store_;
   std::vector<Manifest> chain_;
   Manifest manifest_;  // of the layer that is restored: the chain's last
+  std::optional<std::string> login_refused_;
   std::uint64_t total_ = 0;
   std::atomic<std::uint64_t> done_ = 0;
 };
@@ -418,6 +424,9 @@ class Reversal {
     return false;
   }
 
+  /// Users may have written to it since, whether or not holdfast saw the server answer: it is kept.
+  bool was_started() const { return checkpoint_.phase() >= proto::RESTORE_PHASE_STARTING; }
+
   void put_back_instance() {
     TargetInstance& instance = *services_.instance;
     const auto phase = checkpoint_.phase();
@@ -425,8 +434,10 @@ class Reversal {
       instance.stop(Stop::never());
       if (phase >= proto::RESTORE_PHASE_MOVING_IN) {
         for (const auto& move : checkpoint_.moves()) {
-          take_out(files_, move, checkpoint_.start_failed() ? move.failed() : move.staged());
+          take_out(files_, move, was_started() ? move.failed() : move.staged());
         }
+        // What is kept is nobody's to clear or to go on with.
+        remove_marker(files_, checkpoint_.moves(0).failed());
       }
       step(1);
     }
@@ -435,6 +446,10 @@ class Reversal {
         put_back(files_, checkpoint_.moves(i));
       }
       step(2);
+    }
+    if (const std::string& kept = checkpoint_.moves(0).failed(); path_exists(kept)) {
+      job_.notice(fmt::format(
+          "the restored cluster, on which a server was started, is kept: \"{}\"", kept));
     }
     if (checkpoint_.server_was_running()) {
       instance.start(Stop::never());

@@ -55,6 +55,26 @@ void expect_live_untouched(RestoreLab& lab) {
   EXPECT_THAT(lab.names(""), ElementsAre("live", "space"));
 }
 
+/// Whether a server was started on the restored directory when this point is reached.
+bool started_at(std::string_view point) {
+  return point == "restore.after_start" || point == "restore.after_ready";
+}
+
+/// After a revert of a restore that had started a server: what it served is kept.
+void expect_live_back(RestoreLab& lab) {
+  EXPECT_TRUE(lab.instance().runs);
+  EXPECT_THAT(lab.names("live"), ElementsAre("PG_VERSION", "global", "old"));
+  EXPECT_THAT(lab.names(""), ElementsAre("live", StartsWith("live.failed-restore-"), "space"));
+  EXPECT_THAT(lab.names("space"),
+              ElementsAre("PG_15_202209061", StartsWith("PG_15_202209061.failed-restore-")));
+  EXPECT_TRUE(exists(lab.path("space/PG_15_202209061/5/old")));
+}
+
+std::string content_of(const std::string& path) {
+  std::ifstream file(path, std::ios::binary);
+  return {std::istreambuf_iterator<char>(file), {}};
+}
+
 void write(const std::string& path, std::string_view text) {
   std::filesystem::create_directories(std::filesystem::path(path).parent_path());
   std::ofstream(path, std::ios::binary) << text;
@@ -466,6 +486,7 @@ TEST(RestoreInPlace, ACancelAtEachStepPutsTheOldDirectoryBack) {
   std::vector<std::string> points(std::begin(kFillPoints), std::end(kFillPoints));
   points.insert(points.end(), std::begin(kSwitchPoints), std::end(kSwitchPoints));
   for (const std::string& point : points) {
+    if (started_at(point)) continue;
     SCOPED_TRACE(point);
     RestoreLab lab;
     lab.make_live();
@@ -478,6 +499,43 @@ TEST(RestoreInPlace, ACancelAtEachStepPutsTheOldDirectoryBack) {
     lab.revert(job);
     expect_live_untouched(lab);
   }
+}
+
+TEST(RestoreInPlace, WhatAServerWasStartedOnIsKeptByACancel) {
+  for (const StopReason reason : {StopReason::Cancel, StopReason::Pause}) {
+    for (const char* point : kSwitchPoints) {
+      if (!started_at(point)) continue;
+      SCOPED_TRACE(fmt::format("{} {}", point, static_cast<int>(reason)));
+      RestoreLab lab;
+      lab.make_live();
+      LabJob job(kJob, lab.in_place());
+      job.stop_at(point, reason);
+      EXPECT_THROW(lab.resume(job), Stopped);
+      // A user's, who found the server answering.
+      write(lab.path("live/committed"), "a row");
+      write(lab.path("space/PG_15_202209061/5/committed"), "another");
+      job.next_attempt();
+      for (int repeat = 0; repeat < 2; ++repeat) {
+        lab.revert(job);
+        expect_live_back(lab);
+        EXPECT_EQ(content_of(lab.path(lab.names("")[1] + "/committed")), "a row");
+        EXPECT_EQ(content_of(lab.path("space/" + lab.names("space")[1] + "/5/committed")),
+                  "another");
+        EXPECT_THAT(job.notices(), Contains(HasSubstr(lab.path(lab.names("")[1]))));
+      }
+    }
+  }
+}
+
+TEST(RestoreInPlace, AServerThatHoldfastCannotLogInToIsRestoredAllTheSame) {
+  RestoreLab lab;
+  lab.make_live();
+  lab.instance().login_refused = "could not connect to PostgreSQL: no password supplied";
+  LabJob job(kJob, lab.in_place());
+  lab.resume(job);
+  lab.expect_restored(lab.path("live"), lab.path("space"));
+  EXPECT_THAT(job.notices(),
+              Contains(AllOf(HasSubstr("cannot log in"), HasSubstr("no password supplied"))));
 }
 
 TEST(RestoreInPlace, ARevertGoesOnAfterAKill) {
@@ -496,7 +554,8 @@ TEST(RestoreInPlace, ARevertGoesOnAfterAKill) {
       EXPECT_THROW(lab.revert(job), Killed);
       job.next_attempt();
       lab.revert(job);
-      expect_live_untouched(lab);
+      // The phase that says "started" is saved right behind the move.
+      started_at(point) ? expect_live_back(lab) : expect_live_untouched(lab);
     }
   }
 }

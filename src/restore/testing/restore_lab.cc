@@ -180,8 +180,10 @@ void LabInstance::start(const Stop& /*stop*/) {
   runs = true;
 }
 
-void LabInstance::wait_ready(std::chrono::milliseconds /*timeout*/, const Stop& stop) {
+std::optional<std::string> LabInstance::wait_ready(std::chrono::milliseconds /*timeout*/,
+                                                   const Stop& stop) {
   stop.check();
+  return login_refused;
 }
 
 std::vector<std::string> LabInstance::user_objects(const Stop& /*stop*/) { return objects; }
