@@ -170,13 +170,45 @@ class ClusterAttempt {
                      .layout = layout,
                      .live_directory = services_.instance->data_directory(),
                      .job = job_.id(),
+                     .is_unfinished = services_.is_unfinished,
                      .files = files_},
                     checkpoint_);
   }
 
+  void claim(const Layout& layout) {
+    // Nobody knows whether what the other job wrote has reached the disk.
+    if (has_foreign_marker(layout, job_.id(), files_)) distrust_content();
+    claim_directories(layout,
+                      {.job = job_.id(),
+                       .is_unfinished = services_.is_unfinished,
+                       .take_over = spec_.delta(),
+                       .again = checkpoint_.claimed()},
+                      files_);
+    checkpoint_.set_claimed(true);
+    save(job_, checkpoint_);
+  }
+
+  /// What a frame's checksum says of pages in memory is no proof of what the disk has.
+  void distrust_content() {
+    checkpoint_.set_distrust_content(true);
+    save(job_, checkpoint_);
+  }
+
+  void make_durable(Durability& durability) {
+    report_phase("writing to disk");
+    try {
+      durability.sync(files_, workers(), stop());
+    } catch (const Error&) {
+      distrust_content();
+      throw;
+    }
+    checkpoint_.set_distrust_content(false);
+    save(job_, checkpoint_);
+  }
+
   void fill() {
     const Layout layout = make_layout();
-    claim_directories(layout, job_.id(), spec_.delta() ? TakeOver::Yes : TakeOver::No, files_);
+    claim(layout);
     Durability durability(layout);
     remove_other_files(layout, files_, stop());
     const std::vector<bool> may_hold_content = create_files(layout, files_, workers(), stop());
@@ -185,6 +217,7 @@ class ClusterAttempt {
     const Bytes control = fill_files({.chain = chain_,
                                       .layout = layout,
                                       .may_hold_content = may_hold_content,
+                                      .trust_content = !checkpoint_.distrust_content(),
                                       .store = *store_,
                                       .files = files_,
                                       .workers = workers(),
@@ -210,9 +243,9 @@ class ClusterAttempt {
         highest_timeline(*store_, manifest_, checkpoint_.highest_timeline(), stop()), *store_,
         files_, stop());
     job_.pause_point("restore.after_recovery_files");
-    report_phase("writing to disk");
-    durability.sync(files_, workers(), stop());
+    make_durable(durability);
     job_.pause_point("restore.after_sync");
+    require_claimed(layout, job_.id(), files_);
     write_control_file(layout, control);
     job_.pause_point("restore.after_control");
     tell_about(layout);
@@ -348,12 +381,12 @@ class ClusterAttempt {
     if (const std::string aside = describe_aside(checkpoint_); !aside.empty()) {
       job_.notice(fmt::format("what was there before is kept: {}", aside));
     }
-    remove_marker(files_, move.live());
+    remove_marker(files_, move.live(), job_.id());
     clear_directories(checkpoint_, job_.id(), files_);
   }
 
   void finish_elsewhere() {
-    release_directories(checkpoint_.root(), files_);
+    release_directories(checkpoint_.root(), job_.id(), files_);
     job_.notice(
         fmt::format("the cluster is laid out in \"{}\"; PostgreSQL recovers it to {} when it is "
                     "started there",
@@ -437,7 +470,7 @@ class Reversal {
           take_out(files_, move, was_started() ? move.failed() : move.staged());
         }
         // What is kept is nobody's to clear or to go on with.
-        remove_marker(files_, checkpoint_.moves(0).failed());
+        remove_marker(files_, checkpoint_.moves(0).failed(), job_.id());
       }
       step(1);
     }

@@ -52,6 +52,9 @@ struct RestoreServices {
       const std::string& uri, const storage::StoreAccess& access, const Stop& stop)>
       open_store;
   TargetInstance* instance = nullptr;
+  /// Whether a job with this number has not ended: it is at work, or may go on. Not one that nobody
+  /// knows.
+  std::function<bool(jobs::JobId)> is_unfinished;
   const Clock* clock = &Clock::system();
   /// How long the restored server may take until it accepts queries.
   std::chrono::milliseconds start_timeout = std::chrono::hours(24);

@@ -441,12 +441,14 @@ void RestoreLab::resume(LabJob& job) {
                 return std::make_unique<BorrowedStore>(store_);
               },
               .instance = &instance_,
+              .is_unfinished = [this](jobs::JobId id) { return unfinished.contains(id); },
               .files = &files_})
       .resume(job);
 }
 
 void RestoreLab::revert(LabJob& job) {
-  RestoreJob({.open_store = {}, .instance = &instance_, .files = &files_}).revert(job);
+  RestoreJob({.open_store = {}, .instance = &instance_, .is_unfinished = {}, .files = &files_})
+      .revert(job);
 }
 
 void RestoreLab::make_live() {

@@ -4,6 +4,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -129,6 +130,9 @@ class RestoreLab {
   proto::RestoreJobSpec in_place();
   void resume(LabJob& job);
   void revert(LabJob& job);
+
+  /// Jobs that are said to be at work.
+  std::set<jobs::JobId> unfinished;
 
   /// Makes a small cluster directory that stands for a live one.
   void make_live();
