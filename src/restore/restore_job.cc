@@ -2,7 +2,6 @@
 
 #include <fmt/core.h>
 #include <fmt/format.h>
-#include <sys/stat.h>
 
 #include <atomic>
 #include <optional>
@@ -11,8 +10,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "collection/encryption.h"
-#include "io/file.h"
-#include "postgres/control_file.h"
+#include "postgres/lsn.h"
 #include "restore/checks.h"
 #include "restore/durability.h"
 #include "restore/fill.h"
@@ -246,24 +244,13 @@ class ClusterAttempt {
     make_durable(durability);
     job_.pause_point("restore.after_sync");
     require_claimed(layout, job_.id(), files_);
-    write_control_file(layout, control);
+    write_control_file(layout, control, files_);
     job_.pause_point("restore.after_control");
     tell_about(layout);
     if (in_place()) {
       enter(proto::RESTORE_PHASE_READY);
     } else {
       enter(proto::RESTORE_PHASE_COMPLETE);
-    }
-  }
-
-  /// The last file: without it no server starts on the directory.
-  void write_control_file(const Layout& layout, const Bytes& content) {
-    const std::string path = fmt::format("{}/{}", layout.root, postgres::kControlFilePath);
-    postgres::parse_control_file(content, path);
-    io::write_file_atomically(files_, path, content, layout.file_mode());
-    // Whatever the umask made of it.
-    if (::chmod(path.c_str(), layout.file_mode()) != 0) {
-      throw_errno(fmt::format("set permissions of file \"{}\"", path));
     }
   }
 
