@@ -220,6 +220,27 @@ def test_configuration_files_outside_the_data_directory(lab):
     assert "work_mem = '7MB'" in found["postgresql.conf"].read_text()
 
 
+def test_a_later_daemon_knows_where_the_configuration_is(lab):
+    """With PGDATA, postmaster.opts is lost: a daemon that never saw the server starts it as an earlier one did."""
+    source = lab.postgres(start=False)
+    etc = lab.directory("etc", 0o755)
+    for name in ("postgresql.conf", "pg_hba.conf", "pg_ident.conf"):
+        (source.data / name).rename(etc / name)
+    with open(etc / "postgresql.conf", "a", encoding="utf-8") as file:
+        file.write(f"hba_file = '{etc}/pg_hba.conf'\nident_file = '{etc}/pg_ident.conf'\nwork_mem = '7MB'\n")
+    env.run(source.bin / "pg_ctl", "-D", source.data, "-o", f"-c config_file={etc}/postgresql.conf", "-l", source.log, "-w", "start")
+    make_bank(source)
+    daemon = lab.holdfast(source)
+    before = digest(source)
+    back_up(daemon)
+    daemon.stop()
+    source.destroy()
+    daemon.start()
+    restore_here(daemon)
+    assert source.value("SHOW work_mem") == "7MB"
+    assert_same(before, digest(source))
+
+
 def test_reports_rows_and_progress(lab):
     source = lab.postgres()
     make_bank(source)
