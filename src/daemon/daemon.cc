@@ -199,6 +199,11 @@ struct Daemon::Parts {
   void register_jobs();
   void register_statements();
   void start_listening();
+  /// At work, or waiting to go on; not one that nobody knows.
+  bool is_unfinished(jobs::JobId id) {
+    const auto job = registry.find(id);
+    return job && !jobs::is_terminal(job->status);
+  }
   /// Where restores of single objects have their private instances.
   std::string workshops() const { return configuration.store + "/workshop"; }
 
@@ -298,28 +303,25 @@ void Daemon::Parts::register_jobs() {
   runner.register_kind(std::string(jobs::kDeleteBackupsType), {.make = [this] {
                          return std::make_unique<retention::RetentionJob>(retention_environment());
                        }});
-  runner.register_kind(std::string(jobs::kBackupType), {.make = [this] {
-                         return std::make_unique<backup::BackupJob>(backup::BackupEnvironment{
-                             .stores = &stores,
-                             .conninfo = [this] { return instance.conninfo(); },
-                             .data_directory = configuration.pgdata,
-                             .spool_directory = configuration.store + "/spool",
-                             .node_id = configuration.node_id,
-                             .locality = configuration.locality,
-                             .holdfast_version = std::string(kVersion),
-                             .has_unfinished_job =
-                                 [this](jobs::JobId id) {
-                                   const auto job = registry.find(id);
-                                   return job && !jobs::is_terminal(job->status);
-                                 },
-                             .archives = &archives,
-                             .past = &past_clusters,
-                             .wal_keep_limit = configuration.wal_keep_limit,
-                             .authorize =
-                                 [this](auto& spec, const Stop& until) {
-                                   authorize_backup(instance, stores, spec, until);
-                                 }});
-                       }});
+  runner.register_kind(
+      std::string(jobs::kBackupType), {.make = [this] {
+        return std::make_unique<backup::BackupJob>(backup::BackupEnvironment{
+            .stores = &stores,
+            .conninfo = [this] { return instance.conninfo(); },
+            .data_directory = configuration.pgdata,
+            .spool_directory = configuration.store + "/spool",
+            .node_id = configuration.node_id,
+            .locality = configuration.locality,
+            .holdfast_version = std::string(kVersion),
+            .has_unfinished_job = [this](jobs::JobId id) { return is_unfinished(id); },
+            .archives = &archives,
+            .past = &past_clusters,
+            .wal_keep_limit = configuration.wal_keep_limit,
+            .authorize =
+                [this](auto& spec, const Stop& until) {
+                  authorize_backup(instance, stores, spec, until);
+                }});
+      }});
   runner.register_kind(
       std::string(jobs::kRestoreType),
       {.make =
@@ -328,7 +330,10 @@ void Daemon::Parts::register_jobs() {
                                             const storage::StoreAccess& access,
                                             const Stop&) { return stores.open(uri, access); };
              auto body = std::make_unique<restore::AnyRestoreJob>(
-                 restore::RestoreServices{.open_store = open_store, .instance = &instance},
+                 restore::RestoreServices{
+                     .open_store = open_store,
+                     .instance = &instance,
+                     .is_unfinished = [this](jobs::JobId id) { return is_unfinished(id); }},
                  restore::ObjectRestoreServices{
                      .open_store = open_store,
                      .live =

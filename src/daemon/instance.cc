@@ -17,6 +17,7 @@ namespace {
 
 /// Facts kept in the store between runs.
 constexpr const char* kPgBinSetting = "instance.pg_bin";
+constexpr const char* kControlSetting = "instance.control";
 constexpr const char* kVersionSetting = "instance.server_version";
 
 // A shutdown checkpoint on a large shared_buffers takes its time, and so does crash recovery at
@@ -55,6 +56,24 @@ pgwire::UpstreamTarget target_of(const std::string& url) {
   return target;
 }
 
+/// Absent when PG_VERSION is missing, or damaged.
+std::optional<int> major_in(const std::string& pgdata) {
+  try {
+    return postgres::read_pg_version(pgdata);
+  } catch (const Error& error) {
+    log::warning("the version of the cluster in \"{}\" is not known: {}", pgdata, error.message());
+    return std::nullopt;
+  }
+}
+
+/// Whether a server that refuses a session with this may let one in later, or be made to.
+/// Source: PostgreSQL src/backend/utils/errcodes.txt, classes 08, 28, 3D, 53, 57.
+bool may_pass(SqlState state) {
+  const std::string_view code = state.view();
+  return code.starts_with("08") || code.starts_with("28") || code.starts_with("3D") ||
+         code.starts_with("53") || code.starts_with("57");
+}
+
 }  // namespace
 
 Instance::Instance(const Configuration& configuration, state::Database& database)
@@ -73,15 +92,35 @@ void Instance::check(const Stop& stop) {
         pgdata);
     return;
   }
-  int major = postgres::read_pg_version(pgdata);
+  const std::optional<int> major = major_in(pgdata);
   if (!postgres::find_postmaster(pgdata)) {
     log::warning(
         "PostgreSQL {} in \"{}\" is not running; the Unix socket serves the local administrator",
-        major, pgdata);
+        major ? std::to_string(*major) : "of unknown version", pgdata);
     return;
   }
-  postgres::Connection connection = postgres::Connection::open(connect_options(), stop);
-  std::vector<postgres::MissingThing> missing = postgres::check_instance(connection, pgdata, stop);
+  // Whether it recovers, is full, or refuses the password: holdfast is needed most when something
+  // is wrong, and what it must know is asked once it gets in.
+  std::optional<postgres::Connection> connection;
+  try {
+    connection.emplace(postgres::Connection::open(connect_options(), stop));
+  } catch (const Error& error) {
+    if (!may_pass(error.state())) throw;
+    log::warning(
+        "cannot look at PostgreSQL in \"{}\" yet: {}; holdfast goes on trying, see --pg-url and "
+        "pg_hba.conf if it does not recover",
+        pgdata, error.message());
+    return;
+  }
+  require_suitable(*connection, stop);
+  database_.set_setting(kPgBinSetting, pg_bin(stop).string());
+  observe(stop);
+  log::info("looking after PostgreSQL {} in \"{}\"", last_server_version(), pgdata);
+}
+
+void Instance::require_suitable(postgres::Connection& connection, const Stop& stop) {
+  const std::vector<postgres::MissingThing> missing =
+      postgres::check_instance(connection, configuration_.pgdata, stop);
   if (!missing.empty()) {
     std::string detail;
     std::string hint;
@@ -94,9 +133,7 @@ void Instance::check(const Stop& stop) {
         .detail(detail + ".")
         .hint(hint);
   }
-  database_.set_setting(kPgBinSetting, pg_bin(stop).string());
-  observe(stop);
-  log::info("looking after PostgreSQL {} in \"{}\"", last_server_version(), pgdata);
+  suitable_ = true;
 }
 
 void Instance::report_facts(const postgres::ServerFacts& facts) {
@@ -117,6 +154,15 @@ void Instance::observe(const Stop& stop) {
     if (observed_start_time_ == postmaster->start_time) return;
   }
   postgres::Connection connection = postgres::Connection::open(connect_options(), stop);
+  if (!suitable_) {
+    // What the start could not ask. Backups and restores ask again, and refuse.
+    try {
+      require_suitable(connection, stop);
+      database_.set_setting(kPgBinSetting, pg_bin(stop).string());
+    } catch (const Error& error) {
+      log::warning("{}: {}", error.message(), error.detail());
+    }
+  }
   report_facts(postgres::read_server_facts(connection, stop));
   bool no_peer_rule = false;
   try {
@@ -131,6 +177,9 @@ void Instance::observe(const Stop& stop) {
     log::debug("could not read pg_hba_file_rules: {}", error.message());
   }
   server(stop);
+  // How it was started, for a process that finds nothing of it any more.
+  database_.set_setting(kControlSetting,
+                        postgres::InstanceControl(instance_options(stop)).findings());
   MutexLock lock(mutex_);
   socket_has_no_peer_rule_ = no_peer_rule;
   observed_start_time_ = postmaster->start_time;
@@ -180,7 +229,7 @@ postgres::ConnectOptions Instance::connect_options() {
 std::filesystem::path Instance::pg_bin(const Stop& stop) {
   const std::string& pgdata = configuration_.pgdata;
   std::optional<int> major;
-  if (std::filesystem::exists(pgdata + "/PG_VERSION")) major = postgres::read_pg_version(pgdata);
+  if (std::filesystem::exists(pgdata + "/PG_VERSION")) major = major_in(pgdata);
   return postgres::choose_pg_bin(
       {.data_directory = pgdata,
        .major = major,
@@ -196,18 +245,23 @@ std::vector<std::filesystem::path> Instance::programs(const Stop& stop) {
   return directories;
 }
 
+postgres::InstanceOptions Instance::instance_options(const Stop& stop) {
+  const std::filesystem::path programs = pg_bin(stop);
+  return {.data_directory = configuration_.pgdata,
+          .pg_bin = programs,
+          .major = postgres::programs_major(programs, stop).value_or(0),
+          .start_command = configuration_.pg_start_command,
+          .stop_command = configuration_.pg_stop_command,
+          .log_directory = configuration_.store,
+          .conninfo = configuration_.pg_url,
+          .remembered = database_.setting(kControlSetting).value_or("")};
+}
+
 restore::PostgresInstance& Instance::server(const Stop& stop) {
   MutexLock lock(mutex_);
   if (!server_) {
-    std::filesystem::path programs = pg_bin(stop);
     server_ = std::make_unique<restore::PostgresInstance>(restore::PostgresInstance::Options{
-        .instance = {.data_directory = configuration_.pgdata,
-                     .pg_bin = programs,
-                     .major = postgres::programs_major(programs, stop).value_or(0),
-                     .start_command = configuration_.pg_start_command,
-                     .stop_command = configuration_.pg_stop_command,
-                     .log_directory = configuration_.store,
-                     .conninfo = configuration_.pg_url},
+        .instance = instance_options(stop),
         .connect = {.conninfo = configuration_.pg_url, .database = {}},
         .stop_timeout = kStopTimeout,
         .start_timeout = kStartTimeout});
@@ -228,11 +282,17 @@ void Instance::start(const Stop& stop) {
   server(stop).start(stop);
 }
 
-void Instance::wait_ready(std::chrono::milliseconds timeout, const Stop& stop) {
-  server(stop).wait_ready(timeout, stop);
+std::optional<std::string> Instance::wait_ready(std::chrono::milliseconds timeout,
+                                                const Stop& stop) {
+  return server(stop).wait_ready(timeout, stop);
 }
 
 std::vector<std::string> Instance::user_objects(const Stop& stop) {
+  // What another server has says nothing of the directory that is about to be replaced.
+  if (!suitable_) {
+    postgres::Connection connection = postgres::Connection::open(connect_options(), stop);
+    require_suitable(connection, stop);
+  }
   return server(stop).user_objects(stop);
 }
 

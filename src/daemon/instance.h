@@ -1,5 +1,6 @@
 #pragma once
 
+#include <atomic>
 #include <chrono>
 #include <cstdint>
 #include <filesystem>
@@ -28,7 +29,8 @@ class Instance final : public restore::TargetInstance {
   ~Instance() override;
 
   /// Checks version, data directory, system identifier and privileges, at start. With the server
-  /// down or the data directory gone it only logs what that means. Throws Error with a remedy when
+  /// down or not letting holdfast in, or the data directory gone or damaged, it only logs what that
+  /// means; the check is then made as soon as holdfast gets in. Throws Error with a remedy when
   /// holdfast cannot work with this instance.
   void check(const Stop& stop);
   /// Refreshes what is known of a running server: its version and how it lets local users in. For a
@@ -49,17 +51,22 @@ class Instance final : public restore::TargetInstance {
   bool running() override;
   void stop(const Stop& stop) override;
   void start(const Stop& stop) override;
-  void wait_ready(std::chrono::milliseconds timeout, const Stop& stop) override;
+  std::optional<std::string> wait_ready(std::chrono::milliseconds timeout,
+                                        const Stop& stop) override;
   std::vector<std::string> user_objects(const Stop& stop) override;
 
  private:
+  /// Throws kConfigFileError, with what is missing, unless holdfast can work with this server.
+  void require_suitable(postgres::Connection& connection, const Stop& stop);
   void report_facts(const postgres::ServerFacts& facts);
   postgres::ConnectOptions connect_options();
+  postgres::InstanceOptions instance_options(const Stop& stop);
   restore::PostgresInstance& server(const Stop& stop);
   std::filesystem::path pg_bin(const Stop& stop);
 
   const Configuration& configuration_;
   state::Database& database_;
+  std::atomic<bool> suitable_ = false;  // require_suitable() has succeeded in this process
   Mutex mutex_;
   // Made while the server's files are there, so that it still knows how to start a server whose
   // files were lost; never replaced after that.

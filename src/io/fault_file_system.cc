@@ -163,6 +163,11 @@ int FaultFileSystem::fdatasync(int fd) {
   return synced(fd, FileSystem::fdatasync(fd));
 }
 
+int FaultFileSystem::syncfs(int fd) {
+  if (hit(FileCall::SyncAll)) return -1;
+  return FileSystem::syncfs(fd);
+}
+
 int FaultFileSystem::rename_at(int from_directory, const char* from, int to_directory,
                                const char* to, unsigned flags) {
   if (hit(FileCall::Rename)) return -1;

@@ -13,7 +13,7 @@
 
 namespace holdfast::io {
 
-enum class FileCall { Open, Read, Write, Truncate, Sync, Rename, Link, Unlink, Mkdir };
+enum class FileCall { Open, Read, Write, Truncate, Sync, Rename, Link, Unlink, Mkdir, SyncAll };
 
 /// A FileSystem for tests: does the real thing, but fails chosen calls, and can take back what a
 /// power failure would lose.
@@ -45,6 +45,8 @@ class FaultFileSystem : public FileSystem {
   int truncate(int fd, off_t bytes) override;
   int fsync(int fd) override;
   int fdatasync(int fd) override;
+  /// Counts as FileCall::SyncAll. What lose_unsynced() undoes is not changed by it.
+  int syncfs(int fd) override;
   int rename_at(int from_directory, const char* from, int to_directory, const char* to,
                 unsigned flags) override;
   int link_at(int from_directory, const char* from, int to_directory, const char* to) override;
@@ -74,7 +76,7 @@ class FaultFileSystem : public FileSystem {
 
   mutable Mutex mutex_;
   std::vector<Armed> faults_ HF_GUARDED_BY(mutex_);
-  unsigned calls_[9] HF_GUARDED_BY(mutex_) = {};
+  unsigned calls_[10] HF_GUARDED_BY(mutex_) = {};
   std::vector<Undo> undos_ HF_GUARDED_BY(mutex_);
 };
 

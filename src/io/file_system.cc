@@ -94,6 +94,8 @@ int FileSystem::fsync(int fd) { return ::fsync(fd); }
 
 int FileSystem::fdatasync(int fd) { return ::fdatasync(fd); }
 
+int FileSystem::syncfs(int fd) { return ::syncfs(fd); }
+
 int FileSystem::rename_at(int from_directory, const char* from, int to_directory, const char* to,
                           unsigned flags) {
   // renameat2 with flags is not implemented by every file system (NFS: EINVAL); without, it is.

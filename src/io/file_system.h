@@ -28,6 +28,7 @@ class FileSystem {
   virtual int truncate(int fd, off_t bytes);
   virtual int fsync(int fd);
   virtual int fdatasync(int fd);
+  virtual int syncfs(int fd);
   /// `flags` as for renameat2(2): 0 or RENAME_NOREPLACE.
   virtual int rename_at(int from_directory, const char* from, int to_directory, const char* to,
                         unsigned flags);

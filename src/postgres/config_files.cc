@@ -221,4 +221,22 @@ ConfigFiles find_config_files(const fs::path& data_directory) {
   return files;
 }
 
+std::vector<fs::path> find_debian_clusters(const fs::path& root, int major,
+                                           const fs::path& data_directory) {
+  std::error_code ignored;
+  const auto wanted = fs::weakly_canonical(data_directory, ignored);
+  std::vector<fs::path> found;
+  for (const auto& entry : fs::directory_iterator(root / std::to_string(major), ignored)) {
+    fs::path configured;
+    Collector().read(entry.path() / "postgresql.conf", 0, [&](const Directive& directive) {
+      if (directive.name == "data_directory") configured = directive.value;
+    });
+    if (!configured.empty() && fs::weakly_canonical(configured, ignored) == wanted) {
+      found.push_back(entry.path());
+    }
+  }
+  std::ranges::sort(found);
+  return found;
+}
+
 }  // namespace holdfast::postgres

@@ -62,6 +62,11 @@ ConfigFiles find_config_files(Connection& connection, const std::filesystem::pat
 /// files in the data directory.
 ConfigFiles find_config_files(const std::filesystem::path& data_directory);
 
+/// Debian's clusters: <root>/<major>/<name>/postgresql.conf, outside the data directory. The
+/// directories, below `root`, of those that are configured for this data directory.
+std::vector<std::filesystem::path> find_debian_clusters(
+    const std::filesystem::path& root, int major, const std::filesystem::path& data_directory);
+
 /// The words of postmaster.opts: program, then options. Empty when there is none.
 std::vector<std::string> read_postmaster_opts(const std::filesystem::path& data_directory);
 
@@ -75,6 +80,12 @@ struct InstanceOptions {
   std::filesystem::path log_directory{};
   /// To see whether queries are accepted. Empty: from postmaster.pid.
   std::string conninfo{};
+  /// What findings() of an earlier process gave: for a data directory that is gone. Empty: nothing.
+  std::string remembered{};
+  /// Where Debian's tools keep configurations.
+  std::filesystem::path debian_clusters = "/etc/postgresql";
+  /// How long a server that takes sessions may refuse holdfast's login until wait_ready() returns.
+  std::chrono::milliseconds login_patience = std::chrono::seconds(10);
 };
 
 /// How a server is started and stopped.
@@ -87,14 +98,17 @@ enum class ControlMethod {
 std::string_view to_string(ControlMethod method);
 
 /// Starts and stops one instance. The method, Debian cluster, systemd unit and command-line options
-/// are found when it is made (and again at stop()), while the server's files are still there, so
-/// that start() works after the data directory was replaced.
+/// are found when it is made (and again at stop() and start()), while the server's files are still
+/// there, so that start() works after the data directory was replaced. Where they never were, an
+/// earlier process's findings() help, and else a configuration of Debian's for that directory.
 class InstanceControl {
  public:
   explicit InstanceControl(InstanceOptions options);
 
   /// How stop() and start() would go about it; a command of the user goes before what was found.
   ControlMethod method() const;
+  /// What was found of a server that ran here, for InstanceOptions::remembered; empty: nothing.
+  std::string findings() const;
   bool running() const { return find_postmaster(options_.data_directory).has_value(); }
 
   /// Fast shutdown, waits until the process is gone. Fine when it is not running. Throws Error with
@@ -102,13 +116,19 @@ class InstanceControl {
   void stop(std::chrono::milliseconds timeout, const Stop& stop);
   /// Starts and waits until the postmaster lives; wait_ready() for queries. Fine when it runs.
   void start(std::chrono::milliseconds timeout, const Stop& stop);
-  /// Waits until a connection succeeds (a server in recovery without hot standby refuses). Throws
-  /// kCannotConnectNow after the timeout or as soon as the server is gone, with the last lines of
-  /// its log as detail where known.
-  void wait_ready(std::chrono::milliseconds timeout, const Stop& stop);
+  /// Waits until recovery has ended and the server takes sessions, as its own files say, then until
+  /// a login succeeds. Throws kCannotConnectNow after the timeout or as soon as the server is gone,
+  /// with the last lines of its log as detail where known. Where no login succeeds for
+  /// `login_patience`, it returns why: others may use the server.
+  std::optional<std::string> wait_ready(std::chrono::milliseconds timeout, const Stop& stop);
 
  private:
   void look_around();
+  void recall(std::string_view findings);
+  void look_for_configuration();
+  ControlMethod method_without_systemd() const;
+  /// Absent: it succeeded; else what was said instead.
+  std::optional<std::string> try_login(const PostmasterPid& postmaster, const Stop& stop);
   bool try_systemctl(std::string_view verb, std::chrono::milliseconds timeout, const Stop& stop);
   void run_user_command(const std::string& command, std::chrono::milliseconds timeout,
                         const Stop& stop);
@@ -121,6 +141,7 @@ class InstanceControl {
   std::string debian_cluster_;                  // "main"; empty: not one of Debian's
   std::string systemd_unit_;                    // "postgresql@15-main.service"
   std::vector<std::string> server_options_;     // of postmaster.opts, without program and -D
+  bool seen_ = false;                           // the three above are of a server that ran here
 };
 
 }  // namespace holdfast::postgres

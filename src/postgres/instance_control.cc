@@ -14,10 +14,12 @@ namespace {
 
 constexpr std::chrono::milliseconds kPollPause{100};
 constexpr std::chrono::milliseconds kConnectPause{200};
+constexpr std::chrono::milliseconds kLoginTimeout = std::chrono::seconds(30);
 // pg_ctl waits this long for "ready"; a server that recovers longer is watched by wait_ready().
 constexpr std::string_view kPgCtlPatience = "3";
 constexpr std::size_t kLogTailBytes = 4096;
 constexpr const char* kPgCtlCluster = "/usr/bin/pg_ctlcluster";
+/// The only place that pg_ctlcluster looks at.
 constexpr std::string_view kDebianClusters = "/etc/postgresql";
 
 std::string shell_quote(std::string_view word) {
@@ -54,6 +56,15 @@ bool process_lives(pid_t pid) {
   return ::kill(pid, 0) == 0 || errno != ESRCH;
 }
 
+/// Recovery has ended and sessions are let in. With hot standby the status is "standby" until then.
+/// Source: PostgreSQL src/backend/postmaster/postmaster.c (PM_STATUS_READY),
+/// src/backend/access/transam/xlog.c (the signal files go at the end of recovery).
+bool takes_sessions(const PostmasterPid& postmaster, const std::filesystem::path& data_directory) {
+  std::error_code absent;
+  return postmaster.status == "ready" &&
+         !std::filesystem::exists(data_directory / "recovery.signal", absent);
+}
+
 std::int64_t seconds_of(std::chrono::milliseconds timeout) {
   return std::chrono::ceil<std::chrono::seconds>(timeout).count();
 }
@@ -75,6 +86,7 @@ std::string_view to_string(ControlMethod method) {
 }
 
 InstanceControl::InstanceControl(InstanceOptions options) : options_(std::move(options)) {
+  recall(options_.remembered);
   look_around();
 }
 
@@ -97,18 +109,63 @@ void InstanceControl::look_around() {
     }
     const auto config_directory =
         find_config_files(options_.data_directory).config_file.parent_path();
-    std::error_code absent;
-    const bool debian =
-        config_directory.parent_path().parent_path() == kDebianClusters &&
-        config_directory.parent_path().filename() == std::to_string(options_.major) &&
-        std::filesystem::exists(kPgCtlCluster, absent);
+    const bool debian = config_directory.parent_path().parent_path() == kDebianClusters &&
+                        config_directory.parent_path().filename() == std::to_string(options_.major);
     debian_cluster_ = debian ? config_directory.filename().string() : "";
-    found_ = debian ? ControlMethod::PgCtlCluster : ControlMethod::PgCtl;
+    seen_ = true;
   }
   if (const auto postmaster = find_postmaster(options_.data_directory)) {
     systemd_unit_ = systemd_unit_of(postmaster->pid);
   }
-  if (!systemd_unit_.empty()) found_ = ControlMethod::Systemd;
+  if (!seen_) look_for_configuration();
+  found_ = systemd_unit_.empty() ? method_without_systemd() : ControlMethod::Systemd;
+}
+
+// The data directory of a Debian cluster has no configuration, so that a server is not even started
+// on it without knowing where that lies.
+void InstanceControl::look_for_configuration() {
+  debian_cluster_.clear();
+  server_options_.clear();
+  std::error_code absent;
+  if (std::filesystem::exists(options_.data_directory / "postgresql.conf", absent)) return;
+  const auto clusters =
+      find_debian_clusters(options_.debian_clusters, options_.major, options_.data_directory);
+  if (clusters.size() != 1) return;
+  if (options_.debian_clusters == kDebianClusters) {
+    debian_cluster_ = clusters.front().filename().string();
+  }
+  server_options_ = {"-c",
+                     fmt::format("config_file={}/postgresql.conf", clusters.front().string())};
+}
+
+ControlMethod InstanceControl::method_without_systemd() const {
+  std::error_code absent;
+  return !debian_cluster_.empty() && std::filesystem::exists(kPgCtlCluster, absent)
+             ? ControlMethod::PgCtlCluster
+             : ControlMethod::PgCtl;
+}
+
+// One to a line: words of postmaster.opts have no line ends.
+std::string InstanceControl::findings() const {
+  if (!seen_) return {};
+  std::string text =
+      fmt::format("{}\n{}\n{}\n", options_.data_directory.string(), debian_cluster_, systemd_unit_);
+  for (const auto& option : server_options_) text += option + '\n';
+  return text;
+}
+
+void InstanceControl::recall(std::string_view findings) {
+  std::vector<std::string> lines;
+  while (!findings.empty()) {
+    const auto end = std::min(findings.find('\n'), findings.size());
+    lines.emplace_back(findings.substr(0, end));
+    findings.remove_prefix(std::min(end + 1, findings.size()));
+  }
+  if (lines.size() < 3 || lines[0] != options_.data_directory) return;
+  debian_cluster_ = lines[1];
+  systemd_unit_ = lines[2];
+  server_options_.assign(lines.begin() + 3, lines.end());
+  seen_ = true;
 }
 
 std::filesystem::path InstanceControl::log_file() const {
@@ -152,7 +209,7 @@ bool InstanceControl::try_systemctl(std::string_view verb, std::chrono::millisec
     if (error.state() != sqlstate::kUndefinedFile) throw;
   }
   // The PostgreSQL user usually may not; the programs of PostgreSQL itself work for it.
-  found_ = debian_cluster_.empty() ? ControlMethod::PgCtl : ControlMethod::PgCtlCluster;
+  found_ = method_without_systemd();
   systemd_unit_.clear();
   return false;
 }
@@ -215,6 +272,7 @@ void InstanceControl::stop(std::chrono::milliseconds timeout, const Stop& stop) 
 void InstanceControl::start(std::chrono::milliseconds timeout, const Stop& stop) {
   const auto deadline = std::chrono::steady_clock::now() + timeout;
   if (running()) return;
+  look_around();
   if (!options_.start_command.empty()) {
     run_user_command(options_.start_command, timeout, stop);
   } else if (found_ != ControlMethod::Systemd || !try_systemctl("start", timeout, stop)) {
@@ -230,9 +288,10 @@ void InstanceControl::start(std::chrono::milliseconds timeout, const Stop& stop)
   }
 }
 
-void InstanceControl::wait_ready(std::chrono::milliseconds timeout, const Stop& stop) {
+std::optional<std::string> InstanceControl::wait_ready(std::chrono::milliseconds timeout,
+                                                       const Stop& stop) {
   const auto deadline = std::chrono::steady_clock::now() + timeout;
-  std::string last = "no attempt to connect was made";
+  std::optional<std::chrono::steady_clock::time_point> give_up_login;
   while (true) {
     const auto postmaster = find_postmaster(options_.data_directory);
     if (!postmaster) {
@@ -240,34 +299,37 @@ void InstanceControl::wait_ready(std::chrono::milliseconds timeout, const Stop& 
           .detail(log_tail());
     }
     const auto now = std::chrono::steady_clock::now();
-    if (now >= deadline) {
+    // Its own files are what tells it for certain: a login may fail for reasons that have nothing
+    // to do with recovery, and --pg-url may lead to another server.
+    if (takes_sessions(*postmaster, options_.data_directory)) {
+      const auto refusal = try_login(*postmaster, stop);
+      if (!refusal) return std::nullopt;
+      if (!give_up_login) give_up_login = now + options_.login_patience;
+      if (now >= *give_up_login) return refusal;
+    } else if (now >= deadline) {
       throw Error(
           sqlstate::kCannotConnectNow,
           fmt::format("PostgreSQL does not accept queries after {} seconds", seconds_of(timeout)))
-          .detail(fmt::format("The last attempt: {}.\n{}", last, log_tail()));
-    }
-    // Its port and socket stand in the file only after it opened them.
-    if (postmaster->port != 0) {
-      try {
-        Connection connection = Connection::open(
-            {.conninfo = options_.conninfo.empty() ? conninfo_for(*postmaster) : options_.conninfo,
-             .database = std::nullopt,
-             .replication = false,
-             .timeout = std::chrono::duration_cast<std::chrono::milliseconds>(deadline - now)},
-            stop);
-        connection.query("SELECT 1", stop);
-        return;
-      } catch (const Error& error) {
-        // Anything else, such as a wrong password, does not pass by waiting.
-        if (error.state() != sqlstate::kCannotConnectNow &&
-            error.state() != sqlstate::kConnectionFailure &&
-            error.state() != sqlstate::kAdminShutdown) {
-          throw;
-        }
-        last = error.message();
-      }
+          .detail(
+              fmt::format("Its postmaster.pid says \"{}\".\n{}", postmaster->status, log_tail()));
     }
     stop.sleep(kConnectPause);
+  }
+}
+
+std::optional<std::string> InstanceControl::try_login(const PostmasterPid& postmaster,
+                                                      const Stop& stop) {
+  try {
+    Connection connection = Connection::open(
+        {.conninfo = options_.conninfo.empty() ? conninfo_for(postmaster) : options_.conninfo,
+         .database = std::nullopt,
+         .replication = false,
+         .timeout = kLoginTimeout},
+        stop);
+    connection.query("SELECT 1", stop);
+    return std::nullopt;
+  } catch (const Error& error) {
+    return error.message();
   }
 }
 

@@ -122,6 +122,29 @@ TEST(InstanceControl, StopsAndStartsWithTheSameOptions) {
             server.socket_directory().string());
 }
 
+TEST(InstanceControl, AServerThatRefusesTheLoginIsReadyOnceItsFilesSaySo) {
+  testing::PrivateInstance server;
+  InstanceControl control({.data_directory = server.data_directory(),
+                           .pg_bin = server.pg_bin(),
+                           .major = 15,
+                           .conninfo = server.conninfo() + " user=nobody_of_that_name",
+                           .login_patience = std::chrono::milliseconds(1)});
+  const auto refusal = control.wait_ready(kTimeout, Stop::never());
+  ASSERT_TRUE(refusal);
+  EXPECT_THAT(*refusal, HasSubstr("nobody_of_that_name"));
+
+  // A server that has this file has not come to the end of its recovery.
+  const auto signal = server.data_directory() / "recovery.signal";
+  std::ofstream(signal).close();
+  try {
+    control.wait_ready(std::chrono::milliseconds(1), Stop::never());
+    FAIL();
+  } catch (const Error& error) {
+    EXPECT_EQ(error.state(), sqlstate::kCannotConnectNow);
+  }
+  std::filesystem::remove(signal);
+}
+
 TEST(InstanceControl, SaysWhyAServerDidNotStart) {
   testing::PrivateInstance server({.start = false});
   std::ofstream(server.data_directory() / "postgresql.conf", std::ios::app)
@@ -139,6 +162,67 @@ TEST(InstanceControl, SaysWhyAServerDidNotStart) {
   } catch (const Error& error) {
     EXPECT_THAT(error.detail(), HasSubstr("shared_buffers"));
   }
+}
+
+// Debian's data directories have no configuration: it lies in /etc, as here in "etc".
+class DebianLike : public ::testing::Test {
+ protected:
+  DebianLike() {
+    const auto etc = server_.scratch() / "etc/15/main";
+    std::filesystem::create_directories(etc);
+    std::filesystem::create_directory(server_.scratch() / "log");
+    for (const char* name : {"postgresql.conf", "pg_hba.conf", "pg_ident.conf"}) {
+      std::filesystem::rename(server_.data_directory() / name, etc / name);
+    }
+    std::ofstream(etc / "postgresql.conf", std::ios::app)
+        << "data_directory = '" << server_.data_directory().string() << "'\n"
+        << "hba_file = '" << (etc / "pg_hba.conf").string() << "'\n"
+        << "ident_file = '" << (etc / "pg_ident.conf").string() << "'\n"
+        << "unix_socket_directories = '" << server_.socket_directory().string() << "'\n"
+        << "listen_addresses = ''\nwork_mem = '7MB'\n";
+    server_.give(server_.scratch());
+    lost_ = server_.data_directory().string() + ".lost";
+    std::filesystem::rename(server_.data_directory(), lost_);
+  }
+  ~DebianLike() override { control_->stop(kTimeout, Stop::never()); }
+  InstanceOptions options() {
+    return {.data_directory = server_.data_directory(),
+            .pg_bin = usable_programs(server_),
+            .major = 15,
+            .log_directory = server_.scratch() / "log",
+            .conninfo = server_.conninfo(),
+            .debian_clusters = server_.scratch() / "etc"};
+  }
+  void expect_start() {
+    std::filesystem::rename(lost_, server_.data_directory());
+    control_->start(kTimeout, Stop::never());
+    EXPECT_FALSE(control_->wait_ready(kTimeout, Stop::never()));
+    EXPECT_EQ(server_.execute("SHOW work_mem").text(0, 0), "7MB");
+  }
+  testing::PrivateInstance server_{{.start = false}};
+  std::filesystem::path lost_;
+  std::optional<InstanceControl> control_;
+};
+
+TEST_F(DebianLike, TheConfigurationOfALostDataDirectoryIsFound) {
+  control_.emplace(options());
+  EXPECT_EQ(control_->findings(), "");
+  expect_start();
+  EXPECT_EQ(find_debian_clusters(server_.scratch() / "etc", 15, server_.data_directory()).size(),
+            1U);
+  EXPECT_TRUE(find_debian_clusters(server_.scratch() / "etc", 15, "/elsewhere").empty());
+  EXPECT_TRUE(
+      find_debian_clusters(server_.scratch() / "etc", 14, server_.data_directory()).empty());
+}
+
+TEST_F(DebianLike, WhatAnEarlierProcessFoundIsGoneOnWith) {
+  auto with = options();
+  with.debian_clusters = server_.scratch() / "nowhere";
+  with.remembered = fmt::format("{}\n\n\n-c\nconfig_file={}/etc/15/main/postgresql.conf\n",
+                                server_.data_directory().string(), server_.scratch().string());
+  control_.emplace(with);
+  EXPECT_EQ(control_->findings(), with.remembered);
+  expect_start();
 }
 
 TEST(InstanceControl, PrefersTheUsersCommands) {

@@ -67,7 +67,7 @@ void Durability::sync(io::FileSystem& files, std::size_t workers, const Stop& st
   for (const Root& root : roots_) {
     stop.check();
     if (root.whole) {
-      if (::syncfs(root.fd.get()) != 0) {
+      if (files.syncfs(root.fd.get()) != 0) {
         throw_errno(fmt::format("synchronize file system of \"{}\"", root.path));
       }
       continue;

@@ -228,7 +228,7 @@ class Filler {
   /// Whether the blocks that are wanted of a frame are in the file. Overwrites worker.frame.
   bool in_place(Worker& worker, const WantedFrame& one) {
     const std::size_t file = one.claim.file;
-    if (is_control(file)) return false;
+    if (is_control(file) || !request_.trust_content) return false;
     const std::uint64_t bytes = plan_.bytes_in_frame(file, one.entry.frame);
     // A file that we have just made reads as zeros, and nothing else is written to a frame that is
     // wanted whole.

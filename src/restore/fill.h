@@ -32,6 +32,8 @@ struct FillRequest {
   const Layout& layout;
   /// What create_files() returned.
   const std::vector<bool>& may_hold_content;
+  /// Whether what the files hold counts when its checksum is right. If not, all is written again.
+  bool trust_content = true;
   storage::ObjectStore& store;
   io::FileSystem& files;
   std::size_t workers = 1;

@@ -49,12 +49,9 @@ OpenFiles::Entry& OpenFiles::open(const Place& place) {
 void OpenFiles::write(const Place& place, MutableByteView bytes) {
   Entry& entry = open(place);
   const bool large = bytes.size() >= kDirectWriteBytes;
-  if (entry.direct && large && bytes.size() % io::kDirectAlignment == 0) {
-    const ssize_t written = files_.pwrite(entry.direct.get(), bytes.data(), bytes.size(),
-                                          static_cast<off_t>(place.offset));
-    if (written == static_cast<ssize_t>(bytes.size())) return;
-    // The disk may want a larger alignment; the page cache takes anything, and reports what else
-    // is wrong.
+  if (entry.direct && large && bytes.size() % io::kDirectAlignment == 0 &&
+      write_direct(entry, place, bytes)) {
+    return;
   }
   io::pwrite_all(files_, entry.buffered.get(), bytes, place.offset, place.path);
   if (place.file_size >= kDirectFileBytes && large) {
@@ -62,6 +59,24 @@ void OpenFiles::write(const Place& place, MutableByteView bytes) {
     ::sync_file_range(entry.buffered.get(), static_cast<off_t>(place.offset),
                       static_cast<off_t>(bytes.size()), SYNC_FILE_RANGE_WRITE);
   }
+}
+
+bool OpenFiles::write_direct(const Entry& entry, const Place& place, ByteView bytes) {
+  std::uint64_t offset = place.offset;
+  while (!bytes.empty()) {
+    const ssize_t written =
+        files_.pwrite(entry.direct.get(), bytes.data(), bytes.size(), static_cast<off_t>(offset));
+    if (written > 0) {
+      bytes = bytes.subspan(static_cast<std::size_t>(written));
+      offset += static_cast<std::uint64_t>(written);
+    } else if (written == 0 || errno == EINVAL || errno == EOPNOTSUPP) {
+      return false;
+    } else if (errno != EINTR) {
+      // Through the page cache a full or broken disk would seem to take it, and be found out late.
+      throw_errno(fmt::format("write file \"{}\"", place.path));
+    }
+  }
+  return true;
 }
 
 bool OpenFiles::cached(int fd, std::uint64_t offset, std::size_t bytes) {

@@ -43,6 +43,9 @@ class OpenFiles {
     UniqueFd direct;  ///< none for small files, and where O_DIRECT is not supported
   };
   Entry& open(const Place& place);
+  /// False where the disk wants another alignment, after perhaps writing a part: the page cache
+  /// takes anything. Throws Error for whatever else is wrong.
+  bool write_direct(const Entry& entry, const Place& place, ByteView bytes);
   static bool cached(int fd, std::uint64_t offset, std::size_t bytes);
 
   io::FileSystem& files_;

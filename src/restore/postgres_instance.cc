@@ -4,12 +4,6 @@
 #include "restore/user_objects.h"
 
 namespace holdfast::restore {
-namespace {
-
-constexpr std::chrono::milliseconds kRecoveryPause{200};
-
-}  // namespace
-
 PostgresInstance::PostgresInstance(Options options)
     : options_(std::move(options)), control_(options_.instance) {}
 
@@ -25,18 +19,9 @@ void PostgresInstance::stop(const Stop& stop) { control_.stop(options_.stop_time
 
 void PostgresInstance::start(const Stop& stop) { control_.start(options_.start_timeout, stop); }
 
-void PostgresInstance::wait_ready(std::chrono::milliseconds timeout, const Stop& stop) {
-  const auto deadline = std::chrono::steady_clock::now() + timeout;
-  control_.wait_ready(timeout, stop);
-  // With hot standby on, queries are answered before recovery has ended.
-  while (true) {
-    postgres::Connection connection = postgres::Connection::open(connect(), stop);
-    if (!connection.query("SELECT pg_catalog.pg_is_in_recovery()", stop).boolean(0, 0)) return;
-    if (std::chrono::steady_clock::now() >= deadline) {
-      throw Error(sqlstate::kCannotConnectNow, "PostgreSQL is still in recovery");
-    }
-    stop.sleep(kRecoveryPause);
-  }
+std::optional<std::string> PostgresInstance::wait_ready(std::chrono::milliseconds timeout,
+                                                        const Stop& stop) {
+  return control_.wait_ready(timeout, stop);
 }
 
 std::vector<std::string> PostgresInstance::user_objects(const Stop& stop) {

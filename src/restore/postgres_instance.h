@@ -3,6 +3,7 @@
 #include <chrono>
 #include <filesystem>
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -30,7 +31,8 @@ class PostgresInstance final : public TargetInstance {
   bool running() override;
   void stop(const Stop& stop) override;
   void start(const Stop& stop) override;
-  void wait_ready(std::chrono::milliseconds timeout, const Stop& stop) override;
+  std::optional<std::string> wait_ready(std::chrono::milliseconds timeout,
+                                        const Stop& stop) override;
   std::vector<std::string> user_objects(const Stop& stop) override;
 
  private:

@@ -223,6 +223,16 @@ std::string without_recovery_settings(std::string_view text) {
   return kept;
 }
 
+void write_control_file(const Layout& layout, const Bytes& content, io::FileSystem& files) {
+  const std::string path = fmt::format("{}/{}", layout.root, postgres::kControlFilePath);
+  postgres::parse_control_file(content, path);
+  io::write_file_atomically(files, path, content, layout.file_mode());
+  // Whatever the umask made of it.
+  if (::chmod(path.c_str(), layout.file_mode()) != 0) {
+    throw_errno(fmt::format("set permissions of file \"{}\"", path));
+  }
+}
+
 void remove_recovery_settings(const std::string& data_directory, io::FileSystem& files) {
   const std::string path = fmt::format("{}/{}", data_directory, kAutoConf);
   const auto now = io::read_whole(files, path, kAutoConfLimit);

@@ -32,6 +32,10 @@ void write_recovery_files(const collection::proto::Manifest& manifest,
                           std::uint32_t highest_timeline, storage::ObjectStore& store,
                           io::FileSystem& files, const Stop& stop);
 
+/// The last file of a data directory, durably: without it no server starts there. Throws
+/// kDataCorrupted when `content` is no control file.
+void write_control_file(const Layout& layout, const Bytes& content, io::FileSystem& files);
+
 /// Takes our block out of postgresql.auto.conf again, durably. Fine when it is not there.
 void remove_recovery_settings(const std::string& data_directory, io::FileSystem& files);
 

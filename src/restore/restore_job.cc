@@ -2,7 +2,6 @@
 
 #include <fmt/core.h>
 #include <fmt/format.h>
-#include <sys/stat.h>
 
 #include <atomic>
 #include <optional>
@@ -11,8 +10,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "collection/encryption.h"
-#include "io/file.h"
-#include "postgres/control_file.h"
+#include "postgres/lsn.h"
 #include "restore/checks.h"
 #include "restore/durability.h"
 #include "restore/fill.h"
@@ -170,13 +168,45 @@ class ClusterAttempt {
                      .layout = layout,
                      .live_directory = services_.instance->data_directory(),
                      .job = job_.id(),
+                     .is_unfinished = services_.is_unfinished,
                      .files = files_},
                     checkpoint_);
   }
 
+  void claim(const Layout& layout) {
+    // Nobody knows whether what the other job wrote has reached the disk.
+    if (has_foreign_marker(layout, job_.id(), files_)) distrust_content();
+    claim_directories(layout,
+                      {.job = job_.id(),
+                       .is_unfinished = services_.is_unfinished,
+                       .take_over = spec_.delta(),
+                       .again = checkpoint_.claimed()},
+                      files_);
+    checkpoint_.set_claimed(true);
+    save(job_, checkpoint_);
+  }
+
+  /// What a frame's checksum says of pages in memory is no proof of what the disk has.
+  void distrust_content() {
+    checkpoint_.set_distrust_content(true);
+    save(job_, checkpoint_);
+  }
+
+  void make_durable(Durability& durability) {
+    report_phase("writing to disk");
+    try {
+      durability.sync(files_, workers(), stop());
+    } catch (const Error&) {
+      distrust_content();
+      throw;
+    }
+    checkpoint_.set_distrust_content(false);
+    save(job_, checkpoint_);
+  }
+
   void fill() {
     const Layout layout = make_layout();
-    claim_directories(layout, job_.id(), spec_.delta() ? TakeOver::Yes : TakeOver::No, files_);
+    claim(layout);
     Durability durability(layout);
     remove_other_files(layout, files_, stop());
     const std::vector<bool> may_hold_content = create_files(layout, files_, workers(), stop());
@@ -185,6 +215,7 @@ class ClusterAttempt {
     const Bytes control = fill_files({.chain = chain_,
                                       .layout = layout,
                                       .may_hold_content = may_hold_content,
+                                      .trust_content = !checkpoint_.distrust_content(),
                                       .store = *store_,
                                       .files = files_,
                                       .workers = workers(),
@@ -210,27 +241,16 @@ class ClusterAttempt {
         highest_timeline(*store_, manifest_, checkpoint_.highest_timeline(), stop()), *store_,
         files_, stop());
     job_.pause_point("restore.after_recovery_files");
-    report_phase("writing to disk");
-    durability.sync(files_, workers(), stop());
+    make_durable(durability);
     job_.pause_point("restore.after_sync");
-    write_control_file(layout, control);
+    require_claimed(layout, job_.id(), files_);
+    write_control_file(layout, control, files_);
     job_.pause_point("restore.after_control");
     tell_about(layout);
     if (in_place()) {
       enter(proto::RESTORE_PHASE_READY);
     } else {
       enter(proto::RESTORE_PHASE_COMPLETE);
-    }
-  }
-
-  /// The last file: without it no server starts on the directory.
-  void write_control_file(const Layout& layout, const Bytes& content) {
-    const std::string path = fmt::format("{}/{}", layout.root, postgres::kControlFilePath);
-    postgres::parse_control_file(content, path);
-    io::write_file_atomically(files_, path, content, layout.file_mode());
-    // Whatever the umask made of it.
-    if (::chmod(path.c_str(), layout.file_mode()) != 0) {
-      throw_errno(fmt::format("set permissions of file \"{}\"", path));
     }
   }
 
@@ -310,10 +330,17 @@ class ClusterAttempt {
       start_or_fail([&] { instance.start(Stop::never()); });
       job_.pause_point("restore.after_start");
       start_or_fail([&] {
-        instance.wait_ready(services_.start_timeout, stop());
+        login_refused_ = instance.wait_ready(services_.start_timeout, stop());
         if (target() != nullptr) require_recovered_to(*target(), instance.data_directory());
       });
       job_.pause_point("restore.after_ready");
+      if (login_refused_) {
+        job_.notice(
+            fmt::format("PostgreSQL has recovered and runs on the restored data directory, but "
+                        "holdfast cannot log in to it: {}; see --pg-url and the restored "
+                        "pg_hba.conf",
+                        *login_refused_));
+      }
       enter(proto::RESTORE_PHASE_COMPLETE);
     }
   }
@@ -323,8 +350,6 @@ class ClusterAttempt {
     try {
       action();
     } catch (const Error& error) {
-      checkpoint_.set_start_failed(true);
-      save(job_, checkpoint_);
       const std::string aside = describe_aside(checkpoint_);
       std::string detail = error.detail();
       if (!detail.empty() && !detail.ends_with('\n')) detail += '\n';
@@ -348,12 +373,12 @@ class ClusterAttempt {
     if (const std::string aside = describe_aside(checkpoint_); !aside.empty()) {
       job_.notice(fmt::format("what was there before is kept: {}", aside));
     }
-    remove_marker(files_, move.live());
+    remove_marker(files_, move.live(), job_.id());
     clear_directories(checkpoint_, job_.id(), files_);
   }
 
   void finish_elsewhere() {
-    release_directories(checkpoint_.root(), files_);
+    release_directories(checkpoint_.root(), job_.id(), files_);
     job_.notice(
         fmt::format("the cluster is laid out in \"{}\"; PostgreSQL recovers it to {} when it is "
                     "started there",
@@ -379,6 +404,7 @@ class ClusterAttempt {
   std::unique_ptr<storage::ObjectStore> store_;
   std::vector<Manifest> chain_;
   Manifest manifest_;  // of the layer that is restored: the chain's last
+  std::optional<std::string> login_refused_;
   std::uint64_t total_ = 0;
   std::atomic<std::uint64_t> done_ = 0;
 };
@@ -423,6 +449,9 @@ class Reversal {
     return false;
   }
 
+  /// Users may have written to it since, whether or not holdfast saw the server answer: it is kept.
+  bool was_started() const { return checkpoint_.phase() >= proto::RESTORE_PHASE_STARTING; }
+
   void put_back_instance() {
     TargetInstance& instance = *services_.instance;
     const auto phase = checkpoint_.phase();
@@ -430,8 +459,10 @@ class Reversal {
       instance.stop(Stop::never());
       if (phase >= proto::RESTORE_PHASE_MOVING_IN) {
         for (const auto& move : checkpoint_.moves()) {
-          take_out(files_, move, checkpoint_.start_failed() ? move.failed() : move.staged());
+          take_out(files_, move, was_started() ? move.failed() : move.staged());
         }
+        // What is kept is nobody's to clear or to go on with.
+        remove_marker(files_, checkpoint_.moves(0).failed(), job_.id());
       }
       step(1);
     }
@@ -440,6 +471,10 @@ class Reversal {
         put_back(files_, checkpoint_.moves(i));
       }
       step(2);
+    }
+    if (const std::string& kept = checkpoint_.moves(0).failed(); path_exists(kept)) {
+      job_.notice(fmt::format(
+          "the restored cluster, on which a server was started, is kept: \"{}\"", kept));
     }
     if (checkpoint_.server_was_running()) {
       instance.start(Stop::never());

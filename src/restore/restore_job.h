@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -33,9 +34,12 @@ class TargetInstance {
   /// Starts the server and returns when that succeeded; recovery may still be running. Throws with
   /// the end of the server's log in the detail.
   virtual void start(const Stop& stop) = 0;
-  /// Waits until queries are answered and recovery has ended. Throws kCannotConnectNow after
-  /// `timeout`, or as soon as the server is gone, with the end of its log in the detail.
-  virtual void wait_ready(std::chrono::milliseconds timeout, const Stop& stop) = 0;
+  /// Waits until recovery has ended and the server takes sessions. Throws kCannotConnectNow after
+  /// `timeout`, or as soon as the server is gone, with the end of its log in the detail. Returns
+  /// why holdfast itself cannot log in to the server, which runs and may be in use all the same;
+  /// absent: it can.
+  virtual std::optional<std::string> wait_ready(std::chrono::milliseconds timeout,
+                                                const Stop& stop) = 0;
   /// The databases and tables that users made in the running server (user_objects.h), "bank",
   /// "postgres.public.accounts". Throws kCannotConnectNow when it does not answer.
   virtual std::vector<std::string> user_objects(const Stop& stop) = 0;
@@ -48,6 +52,9 @@ struct RestoreServices {
       const std::string& uri, const storage::StoreAccess& access, const Stop& stop)>
       open_store;
   TargetInstance* instance = nullptr;
+  /// Whether a job with this number has not ended: it is at work, or may go on. Not one that nobody
+  /// knows.
+  std::function<bool(jobs::JobId)> is_unfinished;
   const Clock* clock = &Clock::system();
   /// How long the restored server may take until it accepts queries.
   std::chrono::milliseconds start_timeout = std::chrono::hours(24);

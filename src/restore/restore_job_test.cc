@@ -7,58 +7,26 @@
 
 #include <filesystem>
 #include <fstream>
-#include <iterator>
 
 #include "base/error.h"
+#include "restore/testing/lab_checks.h"
 #include "restore/testing/restore_lab.h"
 
 namespace holdfast::restore {
 namespace {
 
 using ::testing::AllOf;
-using ::testing::Contains;
 using ::testing::ElementsAre;
+using testing::error_of;
+using testing::exists;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
+using testing::kFillPoints;
 using testing::Killed;
+using testing::kJob;
 using testing::LabJob;
 using testing::RestoreLab;
-using ::testing::StartsWith;
-
-constexpr jobs::JobId kJob = 42;
-
-constexpr const char* kFillPoints[] = {
-    "restore.after_checks", "restore.after_create",         "restore.copy",
-    "restore.after_copy",   "restore.after_recovery_files", "restore.after_sync",
-    "restore.after_control"};
-constexpr const char* kSwitchPoints[] = {"restore.before_stop",      "restore.after_stop",
-                                         "restore.after_move_aside", "restore.after_move_in",
-                                         "restore.after_start",      "restore.after_ready"};
-
-Error error_of(const std::function<void()>& action) {
-  try {
-    action();
-  } catch (const Error& error) {
-    return error;
-  }
-  ADD_FAILURE() << "nothing was thrown";
-  return Error(sqlstate::kInternalError, "nothing was thrown");
-}
-
-bool exists(const std::string& path) { return std::filesystem::exists(path); }
-
-void expect_live_untouched(RestoreLab& lab) {
-  EXPECT_TRUE(lab.instance().runs);
-  EXPECT_THAT(lab.names("live"), ElementsAre("PG_VERSION", "global", "old"));
-  EXPECT_THAT(lab.names("space"), ElementsAre("PG_15_202209061"));
-  EXPECT_TRUE(exists(lab.path("space/PG_15_202209061/5/old")));
-  EXPECT_THAT(lab.names(""), ElementsAre("live", "space"));
-}
-
-void write(const std::string& path, std::string_view text) {
-  std::filesystem::create_directories(std::filesystem::path(path).parent_path());
-  std::ofstream(path, std::ios::binary) << text;
-}
+using testing::write;
 
 TEST(RestoreElsewhere, LaysOutEveryFileWhateverTheUmask) {
   RestoreLab lab;
@@ -315,209 +283,45 @@ TEST(RestoreElsewhere, ABackupThatDoesNotFitIsRefusedWithNumbers) {
   EXPECT_FALSE(exists(lab.path("target")));
 }
 
-TEST(RestoreDelta, MakesADirectoryEqualToTheBackup) {
-  RestoreLab lab;
-  LabJob first(kJob, lab.elsewhere("target"));
-  lab.resume(first);
-  const std::string target = lab.path("target");
-  write(target + "/base/5/extra", "not in the backup");
-  write(target + "/pg_log/today", "neither");
-  write(target + "/base/5/1003", "wrong size and content");
-  std::filesystem::remove(target + "/PG_VERSION");
-  std::filesystem::resize_file(target + "/base/5/1000", 12 << 20);
-  {
-    std::fstream file(target + "/base/5/1000", std::ios::in | std::ios::out | std::ios::binary);
-    file.seekp(2'500'000);
-    file << "damage";
-  }
-  std::filesystem::remove(target + "/base/5/1002");
-  std::filesystem::create_directory(target + "/base/5/1002");
-  write(lab.path("space/PG_15_202209061/5/extra"), "not in the backup");
-
-  auto spec = lab.elsewhere("target");
-  spec.set_delta(true);
-  LabJob second(kJob + 1, spec);
-  lab.resume(second);
-  lab.expect_restored(target, lab.path("space"));
-  EXPECT_FALSE(exists(lab.path("space/PG_15_202209061/5/extra")));
-}
-
-TEST(RestoreDelta, RemovesNothingInADirectoryOfSomebodyElse) {
-  RestoreLab lab;
-  write(lab.path("target/mine"), "precious");
-  auto spec = lab.elsewhere("target");
-  spec.set_delta(true);
-  LabJob job(kJob, spec);
-  EXPECT_THAT(error_of([&] { lab.resume(job); }).message(),
-              HasSubstr("neither empty nor a PostgreSQL data directory"));
-  lab.revert(job);
-  EXPECT_THAT(lab.names("target"), ElementsAre("mine"));
-}
-
-TEST(RestoreDelta, RefusesTheDirectoryOfAnotherCluster) {
-  RestoreLab lab;
-  LabJob first(kJob, lab.elsewhere("target"));
-  lab.resume(first);
-  lab.manifest().mutable_instance()->set_system_identifier(4711);
-  lab.publish();
-  auto spec = lab.elsewhere("target");
-  spec.set_delta(true);
-  LabJob job(kJob, spec);
-  EXPECT_THAT(error_of([&] { lab.resume(job); }).message(),
-              HasSubstr("belongs to another cluster"));
-}
-
-TEST(RestoreDelta, GoesOnWhereAnotherJobStopped) {
-  RestoreLab lab;
-  LabJob first(kJob, lab.elsewhere("target"));
-  first.kill_at("restore.after_copy");
-  EXPECT_THROW(lab.resume(first), Killed);
-  auto spec = lab.elsewhere("target");
-  spec.set_delta(true);
-  LabJob second(kJob + 1, spec);
-  lab.resume(second);
-  lab.expect_restored(lab.path("target"), lab.path("space"));
-}
-
-TEST(RestoreInPlace, ReplacesTheLiveDirectoryAndKeepsTheOldOne) {
-  RestoreLab lab;
-  lab.make_live();
-  LabJob job(kJob, lab.in_place());
-  lab.resume(job);
-  // Nothing has started on it really, so the recovery files are still there.
-  lab.expect_restored(lab.path("live"), lab.path("space"));
-  EXPECT_TRUE(lab.instance().runs);
-  EXPECT_EQ(lab.instance().stops, 1);
-  EXPECT_THAT(lab.names(""), ElementsAre("live", StartsWith("live.before-restore-"), "space"));
-  EXPECT_TRUE(exists(lab.path(lab.names("")[1] + "/old")));
-  EXPECT_THAT(lab.names("space"),
-              ElementsAre("PG_15_202209061", StartsWith("PG_15_202209061.before-restore-")));
-  EXPECT_THAT(job.notices(), Contains(HasSubstr("live.before-restore-")));
-  std::ifstream conf(lab.path("live/postgresql.auto.conf"));
-  const std::string text{std::istreambuf_iterator<char>(conf), {}};
-  EXPECT_EQ(text, "work_mem = '5MB'\n");
-}
-
-TEST(RestoreInPlace, BringsBackADirectoryThatIsGone) {
-  RestoreLab lab;
-  LabJob job(kJob, lab.in_place());
-  lab.resume(job);
-  lab.expect_restored(lab.path("live"), lab.path("space"));
-  EXPECT_TRUE(lab.instance().runs);
-  EXPECT_THAT(lab.names(""), ElementsAre("live", "space"));
-}
-
-TEST(RestoreInPlace, RefusesAClusterWithUserObjects) {
-  RestoreLab lab;
-  lab.make_live();
-  lab.instance().objects = {"bank", "postgres.public.t"};
-  LabJob job(kJob, lab.in_place());
-  EXPECT_EQ(error_of([&] { lab.resume(job); }).message(),
-            "full cluster restore can only be run on a cluster with no tables or databases but "
-            "found 2 descriptors: bank, postgres.public.t");
-  lab.revert(job);
-  expect_live_untouched(lab);
-}
-
-TEST(RestoreInPlace, LooksForUserObjectsAgainBeforeItStopsTheServer) {
-  RestoreLab lab;
-  lab.make_live();
-  LabJob job(kJob, lab.in_place());
-  job.kill_at("restore.after_control");
-  EXPECT_THROW(lab.resume(job), Killed);
-  lab.instance().objects = {"bank"};
-  job.next_attempt();
-  EXPECT_THAT(error_of([&] { lab.resume(job); }).message(), HasSubstr("bank"));
-  lab.revert(job);
-  EXPECT_EQ(lab.instance().stops, 0);
-  expect_live_untouched(lab);
-}
-
-TEST(RestoreInPlace, RefusesAClusterThatCannotBeAsked) {
-  RestoreLab lab;
-  lab.make_live();
-  lab.instance().runs = false;
-  LabJob job(kJob, lab.in_place());
-  const Error error = error_of([&] { lab.resume(job); });
-  EXPECT_THAT(error.message(), HasSubstr("because PostgreSQL is not running"));
-  EXPECT_THAT(error.hint(), HasSubstr("move the directory away"));
-}
-
-TEST(RestoreInPlace, GoesOnAfterAKillAtEachStep) {
-  std::vector<std::string> points(std::begin(kFillPoints), std::end(kFillPoints));
-  points.insert(points.end(), std::begin(kSwitchPoints), std::end(kSwitchPoints));
-  for (const std::string& point : points) {
-    SCOPED_TRACE(point);
-    RestoreLab lab;
-    lab.make_live();
-    LabJob job(kJob, lab.in_place());
-    job.kill_at(point);
-    EXPECT_THROW(lab.resume(job), Killed);
-    job.next_attempt();
-    lab.resume(job);
-    lab.expect_restored(lab.path("live"), lab.path("space"));
-    EXPECT_TRUE(lab.instance().runs);
-    EXPECT_THAT(lab.names(""), ElementsAre("live", StartsWith("live.before-restore-"), "space"));
-    EXPECT_TRUE(exists(lab.path(lab.names("")[1] + "/old")));
-  }
-}
-
-TEST(RestoreInPlace, ACancelAtEachStepPutsTheOldDirectoryBack) {
-  std::vector<std::string> points(std::begin(kFillPoints), std::end(kFillPoints));
-  points.insert(points.end(), std::begin(kSwitchPoints), std::end(kSwitchPoints));
-  for (const std::string& point : points) {
-    SCOPED_TRACE(point);
-    RestoreLab lab;
-    lab.make_live();
-    LabJob job(kJob, lab.in_place());
-    job.stop_at(point, StopReason::Cancel);
-    EXPECT_THROW(lab.resume(job), Stopped);
-    job.next_attempt();
-    lab.revert(job);
-    expect_live_untouched(lab);
-    lab.revert(job);
-    expect_live_untouched(lab);
-  }
-}
-
-TEST(RestoreInPlace, ARevertGoesOnAfterAKill) {
-  for (const std::uint32_t step : {1U, 2U}) {
-    for (const char* stage : kSwitchPoints) {
-      const std::string_view point(stage);
-      if (point == "restore.before_stop" || point == "restore.after_stop") continue;
-      SCOPED_TRACE(fmt::format("{} {}", stage, step));
-      RestoreLab lab;
-      lab.make_live();
-      LabJob job(kJob, lab.in_place());
-      job.kill_at(stage);
-      EXPECT_THROW(lab.resume(job), Killed);
-      job.next_attempt();
-      job.kill_after_save([&](const auto& saved) { return saved.revert_step() == step; });
-      EXPECT_THROW(lab.revert(job), Killed);
-      job.next_attempt();
-      lab.revert(job);
-      expect_live_untouched(lab);
-    }
-  }
-}
-
-TEST(RestoreInPlace, OnceCompleteItStaysAndOnlyTracesAreRemoved) {
+TEST(RestoreElsewhere, AMarkThatWasBeingWrittenAtAKillIsInNobodysWay) {
   for (const bool canceled : {false, true}) {
     RestoreLab lab;
-    lab.make_live();
-    LabJob job(kJob, lab.in_place());
+    LabJob job(kJob, lab.elsewhere("target"));
     job.kill_after_save(
-        [](const auto& saved) { return saved.phase() == proto::RESTORE_PHASE_COMPLETE; });
+        [](const auto& saved) { return saved.phase() == proto::RESTORE_PHASE_FILL; });
     EXPECT_THROW(lab.resume(job), Killed);
     job.next_attempt();
+    write(lab.path("target/.holdfast-restore.0123abcd.tmp"), "restore jo");
     if (canceled) {
       lab.revert(job);
-    } else {
-      lab.resume(job);
+      EXPECT_THAT(lab.names(""), IsEmpty());
+      continue;
     }
-    lab.expect_restored(lab.path("live"), lab.path("space"));
-    EXPECT_TRUE(lab.instance().runs);
+    lab.resume(job);
+    lab.expect_restored(lab.path("target"), lab.path("space"));
   }
+}
+
+TEST(RestoreElsewhere, WritesEverythingAgainAfterASyncThatFailed) {
+  RestoreLab lab;
+  lab.files().add({.call = io::FileCall::SyncAll, .nth = 1, .error_number = ENOSPC});
+  LabJob job(kJob, lab.elsewhere("target"));
+  EXPECT_EQ(error_of([&] { lab.resume(job); }).state(), sqlstate::kDiskFull);
+  const auto writes = lab.files().calls(io::FileCall::Write);
+  // Killed before its sync, it still knows of the one that failed.
+  job.next_attempt();
+  job.kill_at("restore.after_copy");
+  EXPECT_THROW(lab.resume(job), Killed);
+  const auto again = lab.files().calls(io::FileCall::Write) - writes;
+  job.next_attempt();
+  lab.resume(job);
+  lab.expect_restored(lab.path("target"), lab.path("space"));
+  EXPECT_GE(lab.files().calls(io::FileCall::Write) - writes, 2 * again);
+  std::size_t frames = 0;
+  for (const auto& [name, bytes] : lab.content()) {
+    if (name != "global/pg_control") frames += (bytes.size() + (1U << 20) - 1) >> 20;
+  }
+  EXPECT_GE(again, frames);
 }
 
 TEST(RestoreElsewhere, OnceCompleteItStaysAndOnlyTracesAreRemoved) {
@@ -535,54 +339,6 @@ TEST(RestoreElsewhere, OnceCompleteItStaysAndOnlyTracesAreRemoved) {
     }
     lab.expect_restored(lab.path("target"), lab.path("space"));
   }
-}
-
-TEST(RestoreInPlace, AServerThatDoesNotStartGivesTheOldDirectoryBack) {
-  RestoreLab lab;
-  lab.make_live();
-  lab.instance().fails_on = "recovery.signal";
-  LabJob job(kJob, lab.in_place());
-  const Error error = error_of([&] { lab.resume(job); });
-  EXPECT_THAT(error.message(),
-              StartsWith("PostgreSQL did not start on the restored data directory"));
-  EXPECT_THAT(error.detail(),
-              AllOf(HasSubstr("the log's last line"), HasSubstr("live.before-restore-"),
-                    HasSubstr("live.failed-restore-")));
-  for (int repeat = 0; repeat < 2; ++repeat) {
-    lab.revert(job);
-    EXPECT_TRUE(lab.instance().runs);
-    EXPECT_TRUE(exists(lab.path("live/old")));
-    EXPECT_TRUE(exists(lab.path("space/PG_15_202209061/5/old")));
-    EXPECT_THAT(lab.names(""), ElementsAre("live", StartsWith("live.failed-restore-"), "space"));
-    EXPECT_TRUE(exists(lab.path(lab.names("")[1] + "/backup_label")));
-  }
-}
-
-TEST(RestoreInPlace, ADamagedPackLeavesTheLiveDirectoryAlone) {
-  RestoreLab lab;
-  lab.make_live();
-  lab.store().add({.call = storage::StoreCall::Get,
-                   .kind = storage::FaultKind::Flip,
-                   .key_pattern = lab.pack(3),
-                   .nth = 1,
-                   .times = 100,
-                   .position = 100});
-  LabJob job(kJob, lab.in_place());
-  EXPECT_EQ(error_of([&] { lab.resume(job); }).state(), sqlstate::kDataCorrupted);
-  lab.revert(job);
-  EXPECT_EQ(lab.instance().stops, 0);
-  expect_live_untouched(lab);
-}
-
-TEST(RestoreInPlace, ALinkAsDataDirectoryStaysALink) {
-  RestoreLab lab;
-  lab.make_live();
-  std::filesystem::rename(lab.path("live"), lab.path("real"));
-  std::filesystem::create_directory_symlink("real", lab.path("live"));
-  LabJob job(kJob, lab.in_place());
-  lab.resume(job);
-  EXPECT_TRUE(std::filesystem::is_symlink(lab.path("live")));
-  lab.expect_restored(lab.path("real"), lab.path("space"));
 }
 
 }  // namespace

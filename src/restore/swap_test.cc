@@ -1,5 +1,6 @@
 #include "restore/swap.h"
 
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <stdlib.h>
@@ -131,6 +132,10 @@ TEST_F(Swap, AnEmptyDirectoryIsFree) {
   EXPECT_TRUE(is_absent_or_empty(root_));
   std::filesystem::create_directory(root_ + "/lost+found");
   EXPECT_TRUE(is_absent_or_empty(root_));
+  write(".holdfast-restore.x.tmp");
+  EXPECT_TRUE(is_absent_or_empty(root_));
+  remove_unfinished_markers(files_, root_);
+  EXPECT_THAT(names(root_), ElementsAre("lost+found"));
   write("file");
   EXPECT_FALSE(is_absent_or_empty(root_));
 }
@@ -140,8 +145,17 @@ TEST_F(Swap, KnowsWhoseMarkADirectoryCarries) {
   write_marker(files_, root_, 1);
   EXPECT_EQ(marker_owner(files_, root_, 1), Owner::ThisJob);
   EXPECT_EQ(marker_owner(files_, root_, 2), Owner::OtherJob);
-  remove_marker(files_, root_);
+  EXPECT_EQ(marker_job(files_, root_), 1);
+  remove_marker(files_, root_, 2);
+  EXPECT_EQ(marker_job(files_, root_), 1);
+  remove_marker(files_, root_, 1);
   EXPECT_THAT(names(root_), IsEmpty());
+  EXPECT_FALSE(marker_job(files_, root_));
+  for (const char* content : {"", "restore job ", "restore job x\n", "restore job 1 and more\n"}) {
+    std::ofstream(fmt::format("{}/{}", root_, kMarkerName)) << content;
+    EXPECT_FALSE(marker_job(files_, root_)) << content;
+    EXPECT_EQ(marker_owner(files_, root_, 1), Owner::OtherJob) << content;
+  }
 }
 
 }  // namespace

@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <ctime>
 
 #include "base/error.h"
@@ -55,14 +56,30 @@ std::vector<std::string> roots_of(const Layout& layout) {
   return roots;
 }
 
+void require_no_server(const std::string& root) {
+  const auto postmaster = postgres::find_postmaster(root);
+  if (!postmaster) return;
+  throw Error(sqlstate::kObjectInUse,
+              fmt::format("a PostgreSQL server with process number {} runs on \"{}\"",
+                          postmaster->pid, root))
+      .hint("Stop it first.");
+}
+
+/// Of another job that may go on at any moment.
+void require_not_being_filled(const std::string& root, jobs::JobId job,
+                              const std::function<bool(jobs::JobId)>& is_unfinished,
+                              io::FileSystem& files) {
+  const auto other = marker_job(files, root);
+  if (!other || *other == job || !is_unfinished(*other)) return;
+  throw Error(sqlstate::kObjectInUse,
+              fmt::format("directory \"{}\" is being filled by restore job {}", root, *other))
+      .hint(fmt::format("Wait until that job has ended, or end it: CANCEL JOB {}.", *other));
+}
+
 void require_delta_target(const ElsewhereRequest& request) {
   const std::string& root = request.layout.root;
-  if (const auto postmaster = postgres::find_postmaster(root)) {
-    throw Error(sqlstate::kObjectInUse,
-                fmt::format("a PostgreSQL server with process number {} runs on \"{}\"",
-                            postmaster->pid, root))
-        .hint("Stop it first.");
-  }
+  require_no_server(root);
+  require_not_being_filled(root, request.job, request.is_unfinished, request.files);
   if (marker_owner(request.files, root, request.job) != Owner::Nobody) return;
   const std::uint64_t wanted = request.manifest.instance().system_identifier();
   std::uint64_t found = 0;
@@ -113,6 +130,7 @@ void check_target_tablespace(const ElsewhereRequest& request, const TablespaceTa
     add_made(checkpoint, space.location);
     return;
   }
+  require_not_being_filled(space.location, request.job, request.is_unfinished, request.files);
   const std::string link = fmt::format("{}/pg_tblspc/{}", request.layout.root, space.oid);
   const bool own = link_target(link) == space.location ||
                    marker_owner(request.files, space.location, request.job) != Owner::Nobody;
@@ -124,6 +142,11 @@ void check_target_tablespace(const ElsewhereRequest& request, const TablespaceTa
                           space.location, space.oid))
       .hint(fmt::format("Give the tablespace another place: tablespace_mapping = '{}=/new/path'.",
                         space.oid));
+}
+
+Error changed_meanwhile(const std::string& root) {
+  return Error(sqlstate::kObjectNotInPrerequisiteState,
+               fmt::format("directory \"{}\" was changed while the restore was at work", root));
 }
 
 void clear_directory(io::FileSystem& files, const std::string& path) {
@@ -202,27 +225,43 @@ void check_elsewhere(const ElsewhereRequest& request, proto::RestoreCheckpoint& 
   }
 }
 
-void claim_directories(const Layout& layout, jobs::JobId job, TakeOver take_over,
-                       io::FileSystem& files) {
+bool has_foreign_marker(const Layout& layout, jobs::JobId job, io::FileSystem& files) {
+  return std::ranges::any_of(roots_of(layout), [&](const std::string& root) {
+    return marker_owner(files, root, job) == Owner::OtherJob;
+  });
+}
+
+void claim_directories(const Layout& layout, const Claim& claim, io::FileSystem& files) {
+  // One may have been started since the check, while the job was paused, say.
+  require_no_server(layout.root);
   for (const auto& root : roots_of(layout)) {
     io::make_directories(files, root);
-    if (marker_owner(files, root, job) == Owner::ThisJob) continue;
-    if (take_over == TakeOver::No && !is_absent_or_empty(root)) {
-      throw Error(sqlstate::kObjectNotInPrerequisiteState,
-                  fmt::format("directory \"{}\" was changed while the restore was at work", root));
-    }
-    write_marker(files, root, job);
+    const UniqueFd lock = lock_directory(root);
+    if (marker_owner(files, root, claim.job) == Owner::ThisJob) continue;
+    require_not_being_filled(root, claim.job, claim.is_unfinished, files);
+    const bool ours_to_take = claim.take_over && !claim.again;
+    if (!ours_to_take && !is_absent_or_empty(root)) throw changed_meanwhile(root);
+    remove_unfinished_markers(files, root);
+    write_marker(files, root, claim.job);
   }
 }
 
-void release_directories(const std::string& data_directory, io::FileSystem& files) {
+void require_claimed(const Layout& layout, jobs::JobId job, io::FileSystem& files) {
+  require_no_server(layout.root);
+  for (const auto& root : roots_of(layout)) {
+    if (marker_owner(files, root, job) != Owner::ThisJob) throw changed_meanwhile(root);
+  }
+}
+
+void release_directories(const std::string& data_directory, jobs::JobId job,
+                         io::FileSystem& files) {
   const std::string links = data_directory + "/pg_tblspc";
   if (const UniqueFd fd{::open(links.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)}) {
     for (const auto& entry : io::read_directory(fd.get(), links)) {
-      remove_marker(files, links + "/" + entry.name);
+      remove_marker(files, links + "/" + entry.name, job);
     }
   }
-  remove_marker(files, data_directory);
+  remove_marker(files, data_directory, job);
 }
 
 void clear_directories(const proto::RestoreCheckpoint& checkpoint, jobs::JobId job,
@@ -236,6 +275,7 @@ void clear_directories(const proto::RestoreCheckpoint& checkpoint, jobs::JobId j
       path = made.built_as();
     }
     if (!path_exists(path)) continue;
+    remove_unfinished_markers(files, path);
     if (marker_owner(files, path, job) == Owner::ThisJob) clear_directory(files, path);
     // What is not ours, or came later, stays.
     if (made.was_absent() && ::rmdir(path.c_str()) != 0 && errno != ENOTEMPTY && errno != EEXIST) {

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <functional>
 #include <string>
 
 #include "base/clock.h"
@@ -43,17 +44,30 @@ struct ElsewhereRequest {
   const Layout& layout;
   std::string live_directory;
   jobs::JobId job;
+  const std::function<bool(jobs::JobId)>& is_unfinished;
   io::FileSystem& files;
 };
 void check_elsewhere(const ElsewhereRequest& request, proto::RestoreCheckpoint& checkpoint);
 
-/// Makes the roots of a layout and marks them as ours. Throws kObjectNotInPrerequisiteState when
-/// one is neither ours nor empty, unless `take_over` (it was checked by check_elsewhere()).
-enum class TakeOver { No, Yes };
-void claim_directories(const Layout& layout, jobs::JobId job, TakeOver take_over,
-                       io::FileSystem& files);
-/// Takes the marks away from a data directory and from its tablespaces.
-void release_directories(const std::string& data_directory, io::FileSystem& files);
+struct Claim {
+  jobs::JobId job;
+  /// Whether a job with this number is at work or waits to go on; what it fills is not to be
+  /// touched.
+  const std::function<bool(jobs::JobId)>& is_unfinished;
+  bool take_over = false;  ///< what is there may be changed: it was checked by check_elsewhere()
+  bool again = false;      ///< an earlier attempt had marked all roots
+};
+/// Whether a root of the layout carries the mark of another job than `job`.
+bool has_foreign_marker(const Layout& layout, jobs::JobId job, io::FileSystem& files);
+/// Makes the roots of a layout and marks them as ours. Throws kObjectInUse when a server runs on
+/// the data directory, or another job that has not ended fills one of them;
+/// kObjectNotInPrerequisiteState when one is neither ours nor empty and may not be taken over.
+void claim_directories(const Layout& layout, const Claim& claim, io::FileSystem& files);
+/// Throws kObjectInUse or kObjectNotInPrerequisiteState unless the roots still carry our marks and
+/// no server runs on the data directory.
+void require_claimed(const Layout& layout, jobs::JobId job, io::FileSystem& files);
+/// Takes our marks away from a data directory and from its tablespaces.
+void release_directories(const std::string& data_directory, jobs::JobId job, io::FileSystem& files);
 /// Removes what the job made in directories that were absent or empty before, if they carry its
 /// mark. Safe to repeat.
 void clear_directories(const proto::RestoreCheckpoint& checkpoint, jobs::JobId job,

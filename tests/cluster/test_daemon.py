@@ -10,6 +10,7 @@ import pytest
 from harness import environment as env
 from harness.bank import make_bank
 from harness.postgres import wait_until
+from harness.wire import SqlError
 
 
 def try_start(daemon, **changes):
@@ -193,3 +194,46 @@ def test_manifest_as_json_names_the_instance(lab):
     manifest = json.loads(daemon.sql("SHOW BACKUP FROM LATEST IN 'nodelocal://self/x' WITH as_json").value())
     identifier = postgres.value("SELECT system_identifier FROM pg_control_system()")
     assert identifier in json.dumps(manifest), manifest
+
+
+def test_starts_beside_a_server_that_recovers(lab):
+    """A server without hot standby lets nobody in while it recovers, which may take hours: then the daemon is needed."""
+    postgres = lab.postgres()
+    make_bank(postgres)
+    postgres.stop()
+    go = lab.root / "go"
+    (postgres.data / "recovery.signal").touch()
+    postgres.configure({"hot_standby": "off", "restore_command": f"'while ! test -e {go}; do sleep 0.1; done; false'"})
+    postgres.start(wait=False)
+    wait_until(lambda: (postgres.data / "postmaster.pid").exists() and refused(postgres) == "57P03", 60, "the server refusing sessions")
+    daemon = lab.holdfast(postgres)
+    assert daemon.sql("SHOW JOBS").rows == []
+    assert "cannot look at PostgreSQL" in daemon.log_text()
+    go.touch()
+    wait_until(postgres.ready, 60, "the end of the recovery")
+    assert daemon.sql("BACKUP INTO 'nodelocal://self/x'").one()["status"] == "succeeded"
+
+
+def refused(postgres):
+    try:
+        postgres.connect().close()
+    except (ConnectionError, SqlError) as error:
+        return "57P03" if "the database system is" in str(error) else str(error)
+    return None
+
+
+def test_starts_beside_a_damaged_data_directory(lab):
+    postgres = lab.postgres()
+    make_bank(postgres)
+    daemon = lab.holdfast(postgres)
+    daemon.sql("BACKUP INTO 'nodelocal://self/x'")
+    daemon.stop()
+    postgres.stop()
+    os.truncate(postgres.data / "PG_VERSION", 0)
+    daemon.start()
+    assert len(daemon.sql("SHOW BACKUPS IN 'nodelocal://self/x'").rows) == 1
+    error = daemon.error("RESTORE FROM LATEST IN 'nodelocal://self/x'")
+    assert "PostgreSQL is not running" in error.message, error
+    postgres.data.rename(postgres.root / "damaged")
+    daemon.sql("RESTORE FROM LATEST IN 'nodelocal://self/x'")
+    assert daemon.sql("SELECT count(*) FROM accounts", database="bank").value() == "2000"

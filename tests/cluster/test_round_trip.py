@@ -1,6 +1,7 @@
 """Back up a whole cluster, bring it back, compare everything."""
 import pytest
 
+from harness import environment as env
 from harness.bank import make_bank
 from harness.digest import assert_same, digest
 from harness.postgres import ALL_VERSIONS, Postgres, wait_until
@@ -161,6 +162,27 @@ def test_previous_directory_is_kept(lab):
     assert (kept[0] / "global/pg_control").exists()
 
 
+def test_a_restored_server_that_asks_for_a_password_stays(lab):
+    """The restored pg_hba.conf wants a password that the daemon does not have: nothing is wrong with the server, which others can use."""
+    source = lab.postgres()
+    make_bank(source)
+    daemon = lab.holdfast(source)
+    before = digest(source)
+    rules = (source.data / "pg_hba.conf").read_text()
+    # The server that runs has not read it; the backup has it.
+    (source.data / "pg_hba.conf").write_text("local all all scram-sha-256\n")
+    back_up(daemon)
+    source.destroy()
+    result = daemon.sql(f"RESTORE FROM LATEST IN '{COLLECTION}'")
+    assert result.one()["status"] == "succeeded"
+    assert any("cannot log in" in notice for _, notice in result.notices), result.notices
+    (source.data / "pg_hba.conf").write_text(rules)
+    env.run(source.bin / "pg_ctl", "-D", source.data, "reload")
+    wait_until(source.ready, 60, "the restored server letting us in")
+    assert source.value("SELECT pg_is_in_recovery()") == "f"
+    assert_same(before, digest(source))
+
+
 def test_refuses_an_instance_with_user_objects(lab):
     source = lab.postgres()
     daemon = lab.holdfast(source)
@@ -206,7 +228,6 @@ def test_configuration_files_outside_the_data_directory(lab):
     with open(etc / "postgresql.conf", "a", encoding="utf-8") as file:
         file.write(f"data_directory = '{source.data}'\nhba_file = '{etc}/pg_hba.conf'\nident_file = '{etc}/pg_ident.conf'\n"
                    "work_mem = '7MB'\n")
-    from harness import environment as env
     env.run(source.bin / "pg_ctl", "-D", etc, "-l", source.log, "-w", "start")
     make_bank(source)
     daemon = lab.holdfast(source)
@@ -217,6 +238,27 @@ def test_configuration_files_outside_the_data_directory(lab):
     found = {path.name: path for path in target.rglob("*.conf")}
     assert {"postgresql.conf", "pg_hba.conf", "pg_ident.conf"} <= found.keys(), found
     assert "work_mem = '7MB'" in found["postgresql.conf"].read_text()
+
+
+def test_a_later_daemon_knows_where_the_configuration_is(lab):
+    """With PGDATA, postmaster.opts is lost: a daemon that never saw the server starts it as an earlier one did."""
+    source = lab.postgres(start=False)
+    etc = lab.directory("etc", 0o755)
+    for name in ("postgresql.conf", "pg_hba.conf", "pg_ident.conf"):
+        (source.data / name).rename(etc / name)
+    with open(etc / "postgresql.conf", "a", encoding="utf-8") as file:
+        file.write(f"hba_file = '{etc}/pg_hba.conf'\nident_file = '{etc}/pg_ident.conf'\nwork_mem = '7MB'\n")
+    env.run(source.bin / "pg_ctl", "-D", source.data, "-o", f"-c config_file={etc}/postgresql.conf", "-l", source.log, "-w", "start")
+    make_bank(source)
+    daemon = lab.holdfast(source)
+    before = digest(source)
+    back_up(daemon)
+    daemon.stop()
+    source.destroy()
+    daemon.start()
+    restore_here(daemon)
+    assert source.value("SHOW work_mem") == "7MB"
+    assert_same(before, digest(source))
 
 
 def test_reports_rows_and_progress(lab):
@@ -233,7 +275,6 @@ def test_reports_rows_and_progress(lab):
 
 def test_standby_as_source(lab):
     """A backup may be taken from a standby; it restores to a server of its own."""
-    from harness import environment as env
     primary = lab.postgres("primary")
     make_bank(primary)
     data = lab.root / "standby-data"

@@ -180,8 +180,10 @@ void LabInstance::start(const Stop& /*stop*/) {
   runs = true;
 }
 
-void LabInstance::wait_ready(std::chrono::milliseconds /*timeout*/, const Stop& stop) {
+std::optional<std::string> LabInstance::wait_ready(std::chrono::milliseconds /*timeout*/,
+                                                   const Stop& stop) {
   stop.check();
+  return login_refused;
 }
 
 std::vector<std::string> LabInstance::user_objects(const Stop& /*stop*/) { return objects; }
@@ -439,12 +441,14 @@ void RestoreLab::resume(LabJob& job) {
                 return std::make_unique<BorrowedStore>(store_);
               },
               .instance = &instance_,
+              .is_unfinished = [this](jobs::JobId id) { return unfinished.contains(id); },
               .files = &files_})
       .resume(job);
 }
 
 void RestoreLab::revert(LabJob& job) {
-  RestoreJob({.open_store = {}, .instance = &instance_, .files = &files_}).revert(job);
+  RestoreJob({.open_store = {}, .instance = &instance_, .is_unfinished = {}, .files = &files_})
+      .revert(job);
 }
 
 void RestoreLab::make_live() {

@@ -4,6 +4,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -80,7 +81,8 @@ class LabInstance final : public TargetInstance {
   bool running() override { return runs; }
   void stop(const Stop& stop) override;
   void start(const Stop& stop) override;
-  void wait_ready(std::chrono::milliseconds timeout, const Stop& stop) override;
+  std::optional<std::string> wait_ready(std::chrono::milliseconds timeout,
+                                        const Stop& stop) override;
   std::vector<std::string> user_objects(const Stop& stop) override;
 
   int major = 15;
@@ -88,6 +90,8 @@ class LabInstance final : public TargetInstance {
   std::vector<std::string> objects;
   /// Starts fail on a directory that has this file.
   std::string fails_on;
+  /// What wait_ready() returns.
+  std::optional<std::string> login_refused;
   int starts = 0;
   int stops = 0;
 
@@ -126,6 +130,9 @@ class RestoreLab {
   proto::RestoreJobSpec in_place();
   void resume(LabJob& job);
   void revert(LabJob& job);
+
+  /// Jobs that are said to be at work.
+  std::set<jobs::JobId> unfinished;
 
   /// Makes a small cluster directory that stands for a live one.
   void make_live();
