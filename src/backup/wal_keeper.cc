@@ -20,6 +20,8 @@ namespace {
 /// Archived segments that stay in the spool, so that the last commit can be found without fetching
 /// WAL again.
 constexpr std::uint64_t kKeptSegments = 8;
+/// While the storage takes a segment the next one comes: no limit is lower.
+constexpr std::size_t kLeastWaiting = 2;
 
 constexpr SqlState kConfigurationLimitExceeded("53400");
 
@@ -225,6 +227,7 @@ void WalKeeper::check_spool(std::size_t received) const {
   if (!options_.spool_only) {
     MutexLock lock(mutex_);
     waiting -= archived_.size();
+    if (waiting <= kLeastWaiting) return;
   }
   if (waiting * options_.segment_bytes <= options_.spool_limit) return;
   Error error(kConfigurationLimitExceeded, fmt::format("it takes more than --wal-keep-limit ({})",

@@ -30,7 +30,7 @@ class WalKeeperTest : public ::testing::Test {
  protected:
   WalKeeperTest() { std::filesystem::create_directory(spool_); }
 
-  void start() {
+  void start(std::uint64_t limit) {
     const auto control = postgres::read_control_file(server_.data_directory());
     keeper_ = std::make_unique<WalKeeper>(
         WalKeeper::Options{.store = &store_,
@@ -40,7 +40,7 @@ class WalKeeperTest : public ::testing::Test {
                            .system_identifier = control.system_identifier,
                            .segment_bytes = kSmallSegment,
                            .compression = {},
-                           .spool_limit = kLimit,
+                           .spool_limit = limit,
                            .before_put = [](const collection::WalSegmentId&) {}},
         stop_);
     system_identifier_ = control.system_identifier;
@@ -73,7 +73,7 @@ TEST_F(WalKeeperTest, TheSpoolDoesNotGrowPastItsLimitWhenTheStorageHangs) {
               .kind = storage::FaultKind::Stall,
               .key_pattern = "wal/*",
               .times = 1000});
-  start();
+  start(kLimit);
   postgres::Lsn end;
   for (int i = 0; i < kWritten; ++i) end = write_segment();
   try {
@@ -91,7 +91,7 @@ TEST_F(WalKeeperTest, TheSpoolDoesNotGrowPastItsLimitWhenTheStorageHangs) {
 }
 
 TEST_F(WalKeeperTest, WhatTheStorageTakesDoesNotCount) {
-  start();
+  start(1);  // the least
   postgres::Lsn end;
   for (int i = 1; i <= kWritten; ++i) {
     end = write_segment();
