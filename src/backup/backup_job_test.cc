@@ -470,6 +470,30 @@ TEST(BackupJob, StopsSoonWhileItWaitsForWal) {
   EXPECT_LT(std::chrono::steady_clock::now() - asked, std::chrono::seconds(2));
 }
 
+// The checkpoint that it would still write is worth a moment, not minutes.
+TEST(BackupJob, StopsSoonWhenTheStorageHangs) {
+  for (const auto call : {storage::StoreCall::Put, storage::StoreCall::List}) {
+    BackupLab lab(quiet());
+    auto spec = lab.spec();
+    spec.set_compression("none");
+    spec.set_workers(1);
+    LabJob job(kJob, spec);
+    // One pack is finished: there is progress to save.
+    job.at("backup.copy", [&] {
+      lab.store().add({.call = call,
+                       .kind = storage::FaultKind::Stall,
+                       .key_pattern = "*/progress*",
+                       .times = 1000});
+      job.request_stop(StopReason::Pause);
+    });
+    const auto asked = std::chrono::steady_clock::now();
+    EXPECT_THROW(lab.resume(job), Stopped);
+    EXPECT_EQ(job.reached("backup.copy"), 1);
+    // It would be hours otherwise.
+    EXPECT_LT(std::chrono::steady_clock::now() - asked, std::chrono::seconds(120));
+  }
+}
+
 TEST(BackupJob, RefusesSpecificationsThatCannotBeRight) {
   proto::BackupJobSpec spec;
   spec.set_subdirectory("2026/11/20-223000.00");
@@ -540,6 +564,31 @@ TEST(BackupJob, WritesNoManifestWithoutItsLock) {
   EXPECT_EQ(error.state(), sqlstate::kObjectNotInPrerequisiteState);
   EXPECT_THAT(error.message(), HasSubstr("was removed while the backup ran"));
   EXPECT_THAT(lab.objects(), Not(Contains(EndsWith("BACKUP_MANIFEST"))));
+}
+
+// A canceled backup, or a deletion of others, took it for unneeded.
+TEST(BackupJob, WritesNoManifestWithoutItsWal) {
+  BackupLab lab(quiet());
+  LabJob job(kJob, lab.spec());
+  std::string segment;
+  job.at("backup.before_manifest", [&] {
+    for (const auto& key : lab.objects()) {
+      if (key.ends_with(".wal")) segment = key;
+    }
+    lab.store().remove(segment, Stop::never());
+  });
+  const Error error = error_of([&] { lab.resume(job); });
+  EXPECT_EQ(error.state(), sqlstate::kObjectNotInPrerequisiteState);
+  EXPECT_THAT(error.message(), HasSubstr(segment));
+  EXPECT_TRUE(error.retry_is_safe());
+  EXPECT_THAT(lab.objects(), Not(Contains(EndsWith("BACKUP_MANIFEST"))));
+
+  job.next_attempt();
+  lab.resume(job);
+  const Manifest manifest = lab.manifest();
+  for (const auto& found : collection::verify_data(lab.store(), {&manifest, 1}, 1, Stop::never())) {
+    ADD_FAILURE() << found.key << ": " << found.problem;
+  }
 }
 
 }  // namespace

@@ -6,6 +6,7 @@
 #include "backup/backup_run_internal.h"
 #include "backup/base_layer.h"
 #include "backup/scope.h"
+#include "backup/whole_segments.h"
 #include "base/log.h"
 #include "collection/collection.h"
 #include "postgres/catalog.h"
@@ -103,6 +104,9 @@ void BackupRun::write_manifest() {
   describe_copy(copy_, manifest_);
   collection::require_key_stored(*store_, keys_, stop_);
   collection::require_lock(*store_, spec_.subdirectory(), job_.id(), stop_);
+  // As late as can be: from here on only those could remove it who have not looked for new layers
+  // since before this one took its lock.
+  require_segments(*store_, manifest_, stop_);
   collection::write_manifest(*store_, spec_.subdirectory(), manifest_, stop_);
   written_ = true;
 }

@@ -5,7 +5,9 @@
 
 #include "backup/backup_run.h"
 #include "backup/backup_run_internal.h"
+#include "base/delayed_stop.h"
 #include "base/log.h"
+#include "base/stop.h"
 #include "collection/collection.h"
 
 namespace holdfast::backup {
@@ -16,12 +18,20 @@ namespace manifest = collection::proto;
 
 constexpr std::size_t kCheckpointPacks = 16;
 constexpr std::chrono::seconds kCheckpointAfter{10};
+/// What the last checkpoint of an attempt may take. A pause and a shutdown wait for it, and the one
+/// before is not old; so nothing is lost with a storage that hangs but a little work.
+constexpr std::chrono::milliseconds kHaste{1500};
 
 }  // namespace
 
 void BackupRun::save_progress() {
   if (written_ || !reused_ || copy_.ledger.size() == 0) return;
-  write_checkpoint(Stop::never());
+  const DelayedStop delayed(kHaste);
+  try {
+    write_checkpoint(delayed.stop());
+  } catch (const Stopped&) {
+    log::warning("the storage is too slow: progress since the last checkpoint is not kept");
+  }
 }
 
 void BackupRun::frame_done(std::uint64_t bytes) {
@@ -48,6 +58,10 @@ void BackupRun::pack_stored() {
 
 void BackupRun::write_checkpoint(const Stop& stop) {
   manifest::Manifest partial = manifest_;
+  // When writing the manifest failed, it has them already: twice there, the next attempt would have
+  // every pack twice.
+  partial.clear_files();
+  partial.clear_packs();
   copy_.files.store(partial);
   for (auto& pack : copy_.ledger.packs()) *partial.add_packs() = std::move(pack);
   collection::write_checkpoint(*store_, spec_.subdirectory(), partial,

@@ -2,6 +2,10 @@
 
 #include <fmt/core.h>
 
+#include <cstdint>
+#include <map>
+
+#include "backup/backup_run_internal.h"
 #include "base/error.h"
 #include "collection/chain.h"
 #include "collection/collection.h"
@@ -22,6 +26,26 @@ Error cannot_continue(std::string message) {
       .hint(std::string(kTakeAFull));
 }
 
+/// A layer on one that cannot be restored would be no backup either.
+void require_packs(storage::ObjectStore& store, const Manifest& base, const Stop& stop) {
+  if (base.packs().empty()) return;
+  std::map<storage::ObjectKey, std::uint64_t> there;
+  store.list(
+      data_prefix(base.subdirectory()),
+      [&](const storage::ObjectInfo& info) { there.emplace(info.key, info.size); }, stop);
+  for (const auto& pack : base.packs()) {
+    const auto key = collection::pack_key(base.subdirectory(), pack.number());
+    const auto found = there.find(key);
+    if (found != there.end() && found->second == pack.size()) continue;
+    throw cannot_continue(
+        fmt::format("the previous backup \"{}\" is not complete", base.subdirectory()))
+        .detail(found == there.end()
+                    ? fmt::format("Its object \"{}\" is missing in {}.", key, store.description())
+                    : fmt::format("Its object \"{}\" has {} bytes instead of {}.", key,
+                                  found->second, pack.size()));
+  }
+}
+
 }  // namespace
 
 Manifest read_base_layer(storage::ObjectStore& store, std::string_view full,
@@ -38,7 +62,9 @@ Manifest read_base_layer(storage::ObjectStore& store, std::string_view full,
             "To take a full backup, remove the subdirectory from the backup command (i.e. run "
             "'BACKUP ... INTO <collectionURI>').");
   }
-  return std::move(collection::read_manifests(store, {layers.back()}, stop).front());
+  Manifest base = std::move(collection::read_manifests(store, {layers.back()}, stop).front());
+  require_packs(store, base, stop);
+  return base;
 }
 
 void refer_to(const Manifest& base, collection::proto::LayerReference& reference) {

@@ -16,7 +16,8 @@
 namespace holdfast::backup {
 
 /// The newest finished layer of a chain before `directory`, which continues it. Later ones may be
-/// there when an interrupted backup goes on. Throws kUndefinedFile when the full does not exist.
+/// there when an interrupted backup goes on. Throws kUndefinedFile when the full does not exist,
+/// kObjectNotInPrerequisiteState when a pack of the layer is missing.
 collection::proto::Manifest read_base_layer(storage::ObjectStore& store, std::string_view full,
                                             std::string_view directory, const Stop& stop);
 

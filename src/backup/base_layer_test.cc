@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <string>
 #include <tuple>
 
 #include "base/error.h"
@@ -39,6 +40,39 @@ TEST(BaseLayer, IsTheNewestOneBeforeTheLayerItself) {
   collection::write_manifest(store, at(3), layer(at(3)), stop);
   EXPECT_EQ(read_base_layer(store, kFull, at(2), stop).subdirectory(), at(1));
   EXPECT_EQ(read_base_layer(store, kFull, at(4), stop).subdirectory(), at(3));
+}
+
+TEST(BaseLayer, MustHaveItsPacks) {
+  storage::MemoryStore store;
+  const Stop stop = Stop::never();
+  const std::string next =
+      collection::incremental_directory(kFull, *parse_timestamp("2026-11-21 10:00:00+00"));
+  const Bytes content(100);
+  Manifest full = layer(kFull);
+  for (const std::uint32_t number : {1U, 2U}) {
+    auto& pack = *full.add_packs();
+    pack.set_number(number);
+    pack.set_size(content.size());
+    pack.set_index_offset(content.size());
+    pack.set_index_hash(std::string(16, 'h'));
+    store.put(collection::pack_key(kFull, number), content, storage::PutMode::OnlyIfAbsent, stop);
+  }
+  collection::write_manifest(store, kFull, full, stop);
+  EXPECT_EQ(read_base_layer(store, kFull, next, stop).subdirectory(), kFull);
+  const auto problem = [&] {
+    try {
+      read_base_layer(store, kFull, next, stop);
+    } catch (const Error& error) {
+      EXPECT_EQ(error.state(), sqlstate::kObjectNotInPrerequisiteState);
+      return error.message();
+    }
+    return std::string("none");
+  };
+  const std::string incomplete = "the previous backup \"2026/11/20-223000.00\" is not complete";
+  store.remove(collection::pack_key(kFull, 2), stop);
+  EXPECT_EQ(problem(), incomplete);
+  store.put(collection::pack_key(kFull, 2), as_bytes("pa"), storage::PutMode::OnlyIfAbsent, stop);
+  EXPECT_EQ(problem(), incomplete);
 }
 
 postgres::ControlFile at(postgres::TimelineId timeline, std::uint64_t position) {

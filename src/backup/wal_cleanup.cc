@@ -3,6 +3,7 @@
 #include <fmt/core.h>
 
 #include <algorithm>
+#include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <set>
@@ -15,11 +16,16 @@
 #include "collection/chain.h"
 #include "collection/collection.h"
 #include "collection/incremental_location.h"
+#include "collection/new_layers.h"
 #include "jobs/registry.h"
 
 namespace holdfast::backup {
 
 namespace {
+
+/// After so many segments it is looked again for layers that began meanwhile. A backup that takes
+/// its lock while they go is longer busy than that, and looks for its WAL before its manifest.
+constexpr std::size_t kCleanupBatch = 32;
 
 using SegmentName = std::tuple<std::uint64_t, std::uint32_t, std::uint64_t>;
 
@@ -53,6 +59,7 @@ bool is_alive(storage::ObjectStore& store, const std::string& directory, const W
 
 /// The layers of a collection at one moment.
 struct Layers {
+  std::set<std::string> all;  ///< and what was left behind
   std::set<std::string> finished;
   std::optional<std::string> alive;  ///< one that is being written, if there is one
 };
@@ -62,7 +69,8 @@ Layers look(storage::ObjectStore& store, const WalCleanup& cleanup, const Stop& 
   for (std::string& layer : incremental_directories(store, stop)) {
     directories.push_back(std::move(layer));
   }
-  Layers layers;
+  Layers layers{.all = {directories.begin(), directories.end()}, .finished = {}, .alive = {}};
+  layers.all.emplace(cleanup.subdirectory);
   for (const std::string& directory : directories) {
     if (directory == cleanup.subdirectory) continue;
     if (store.stat(collection::manifest_key(directory), stop)) {
@@ -137,11 +145,21 @@ void remove_unneeded_wal(storage::ObjectStore& store, const WalCleanup& cleanup,
     log::info("keeping archived WAL because the collection changes");
     return;
   }
+  const collection::NewLayers newer(store, after.all);
+  std::size_t removed = 0;
   for (const auto& range : checkpoint.wal()) {
     for (std::uint64_t segment = range.first(); segment <= range.last(); ++segment) {
       // Asked for each: an archive that begins meanwhile counts what it finds as archived.
       if (collection::is_wal_archive(store, range.system_identifier(), stop)) break;
       if (needed->contains({range.system_identifier(), range.timeline(), segment})) continue;
+      if (removed % kCleanupBatch == 0) {
+        if (const auto began = newer.find(stop)) {
+          log::info("keeping the rest of the archived WAL because backup \"{}\" began meanwhile",
+                    *began);
+          return;
+        }
+      }
+      ++removed;
       collection::remove_wal_segment(store,
                                      {.system_identifier = range.system_identifier(),
                                       .timeline = range.timeline(),

@@ -31,7 +31,7 @@ inline constexpr std::chrono::days kAbandonedAfter{7};
 /// Removes from the archive what `checkpoint` lists, but for segments that a finished backup of the
 /// collection needs, and for those of a WAL archive. Leaves everything while another unfinished
 /// backup is there, because it may count on what it found in the archive, and when a layer appears
-/// or goes meanwhile. Safe to repeat.
+/// or goes meanwhile; what is not removed yet then stays. Safe to repeat.
 void remove_unneeded_wal(storage::ObjectStore& store, const WalCleanup& cleanup,
                          const proto::BackupJobCheckpoint& checkpoint, const Stop& stop);
 

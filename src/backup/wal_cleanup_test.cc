@@ -203,5 +203,44 @@ TEST_F(WalCleanupTest, KeepsAllWhenTheCollectionChangesMeanwhile) {
   }
 }
 
+/// Lets something happen at the first removal.
+class RemovingStore : public storage::MemoryStore {
+ public:
+  std::function<void()> meanwhile;
+  void remove(const storage::ObjectKey& key, const Stop& stop) override {
+    if (meanwhile) std::exchange(meanwhile, {})();
+    storage::MemoryStore::remove(key, stop);
+  }
+};
+
+// On a standby a backup begins at the last restartpoint, in WAL that another one has put long ago.
+TEST_F(WalCleanupTest, EndsWhenABackupBeginsWhileItRemoves) {
+  for (const char* other :
+       {"2026/11/20-235900.00", "incrementals/2026/11/19-000000.00/20261121/000000.00"}) {
+    SCOPED_TRACE(other);
+    RemovingStore store;
+    proto::BackupJobCheckpoint checkpoint;
+    const auto put_into = [&](std::uint64_t segment) {
+      collection::put_wal_segment(
+          store, id(segment), [](std::uint64_t, MutableByteView) {}, {}, Stop::never());
+    };
+    for (std::uint64_t segment = 100; segment < 200; ++segment) {
+      put_into(segment);
+      add_wal(checkpoint, id(segment));
+    }
+    store.meanwhile = [&] {
+      collection::take_lock(store, other, job_of(cleanup_.now, std::chrono::hours(0)),
+                            Stop::never());
+      put_into(190);  // which is there already
+    };
+    remove_unneeded_wal(store, cleanup_, checkpoint, Stop::never());
+    const auto kept =
+        collection::list_wal_segments(store, kSystem, 1, kSmallSegment, Stop::never());
+    EXPECT_THAT(kept, ::testing::Contains(190U));
+    EXPECT_LT(kept.size(), 100U);  // it had begun to remove
+    EXPECT_GT(kept.size(), 50U);
+  }
+}
+
 }  // namespace
 }  // namespace holdfast::backup

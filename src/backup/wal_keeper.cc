@@ -20,6 +20,8 @@ namespace {
 /// Archived segments that stay in the spool, so that the last commit can be found without fetching
 /// WAL again.
 constexpr std::uint64_t kKeptSegments = 8;
+/// While the storage takes a segment the next one comes: no limit is lower.
+constexpr std::size_t kLeastWaiting = 2;
 
 constexpr SqlState kConfigurationLimitExceeded("53400");
 
@@ -46,7 +48,7 @@ class WalKeeper::Sink final : public postgres::SpoolWalSink {
   void end_segment() override {
     received_.end();
     SpoolWalSink::end_segment();
-    if (keeper_.options_.spool_only) keeper_.check_spool(segments().size());
+    keeper_.check_spool(segments().size());
     MutexLock lock(keeper_.mutex_);
     keeper_.waiting_.push_back({segments().back(), std::move(received_)});
     keeper_.changed_.notify_all();
@@ -219,16 +221,29 @@ std::vector<std::pair<postgres::TimelineId, Bytes>> WalKeeper::histories() const
   return histories_;
 }
 
-void WalKeeper::check_spool(std::size_t segments) const {
-  const std::uint64_t bytes = segments * options_.segment_bytes;
-  if (options_.spool_limit == 0 || bytes <= options_.spool_limit) return;
-  throw Error(kConfigurationLimitExceeded, fmt::format("it takes more than --wal-keep-limit ({})",
-                                                       jobs::format_bytes(options_.spool_limit)))
-      .detail(
-          "The WAL of a backup of databases or tables waits under --store until the backup ends.")
-      .hint(
-          "Take the backup when the server writes less, without max_rate, or raise "
-          "--wal-keep-limit.");
+void WalKeeper::check_spool(std::size_t received) const {
+  if (options_.spool_limit == 0) return;
+  std::size_t waiting = received;
+  if (!options_.spool_only) {
+    MutexLock lock(mutex_);
+    waiting -= archived_.size();
+    if (waiting <= kLeastWaiting) return;
+  }
+  if (waiting * options_.segment_bytes <= options_.spool_limit) return;
+  Error error(kConfigurationLimitExceeded, fmt::format("it takes more than --wal-keep-limit ({})",
+                                                       jobs::format_bytes(options_.spool_limit)));
+  if (options_.spool_only) {
+    error
+        .detail(
+            "The WAL of a backup of databases or tables waits under --store until the backup ends.")
+        .hint(
+            "Take the backup when the server writes less, without max_rate, or raise "
+            "--wal-keep-limit.");
+  } else {
+    error.detail("It waits under --store, because the server writes more than the storage takes.")
+        .hint("Take the backup when the server writes less, or raise --wal-keep-limit.");
+  }
+  throw error;
 }
 
 std::vector<collection::proto::WalSegment> WalKeeper::segments() const {

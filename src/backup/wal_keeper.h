@@ -32,7 +32,7 @@ namespace holdfast::backup {
 /// Keeps the WAL of a running backup: receives it by streaming replication into a spool directory
 /// and moves complete segments on to the collection's archive. The server holds the WAL back for it
 /// through a temporary replication slot from the first moment to the last. Slow storage makes the
-/// spool grow, and never holds PostgreSQL up.
+/// spool grow, up to its limit, and never holds PostgreSQL up.
 class WalKeeper {
  public:
   struct Options {
@@ -45,7 +45,8 @@ class WalKeeper {
     collection::Compression compression;
     /// All WAL and the timelines' histories stay in the spool, for somebody else to store.
     bool spool_only = false;
-    /// With spool_only: the most WAL that the spool takes, in bytes; 0: no bound.
+    /// The most WAL that may wait in the spool, in bytes, beside some archived segments; 0: no
+    /// bound. Past it receiving fails with SQLSTATE 53400.
     std::uint64_t spool_limit = 0;
     /// Called before a segment is put that the archive lacks.
     std::function<void(const collection::WalSegmentId&)> before_put;
@@ -87,7 +88,7 @@ class WalKeeper {
     ReceivedWal received;
   };
 
-  void check_spool(std::size_t segments) const;
+  void check_spool(std::size_t received) const;
   void receive(postgres::Lsn start, postgres::TimelineId timeline);
   void archive();
   collection::proto::WalSegment archive(const Spooled& spooled);

@@ -15,13 +15,14 @@
 #include "base/log.h"
 #include "collection/format.h"
 #include "collection/milestone.h"
+#include "collection/new_layers.h"
 #include "collection/wal_archive.h"
 
 namespace holdfast::backup {
 
 namespace {
 
-/// An archive that begins meanwhile is noticed this often.
+/// An archive, or a backup, that begins meanwhile is noticed this often.
 constexpr std::size_t kTrimBatch = 64;
 
 /// What the chains of one cluster need.
@@ -60,6 +61,14 @@ std::map<std::uint64_t, Needs> needs_of(const collection::Survey& survey) {
     }
   }
   return all;
+}
+
+std::set<std::string> layers_of(const collection::Survey& survey) {
+  std::set<std::string> directories;
+  for (const collection::SurveyedChain& chain : survey.chains) {
+    for (const auto& layer : chain.layers) directories.insert(layer.subdirectory());
+  }
+  return directories;
 }
 
 enum class Kind {
@@ -122,16 +131,21 @@ bool removable(const WalObject& object, const Needs* needs, Archive archive) {
     // An archive without a chain that it belongs to may wait for its first full.
     return needs->oldest_start && segment < *needs->oldest_start / needs->segment_bytes;
   }
-  // A backup that begins now begins behind the end of the newest, and may find its first segment
-  // there already: that one stays.
+  // A backup that begins now nearly always begins behind the end of the newest, and may find its
+  // first segment there already: that one stays. Where it begins before (a standby's begins at its
+  // last restartpoint; on a new timeline positions are lower), its lock ends the trimming, and it
+  // looks for its WAL before its manifest.
   return segment < needs->newest_stop / needs->segment_bytes;
 }
 
 class Trimmer {
  public:
   Trimmer(storage::ObjectStore& store, std::uint64_t system_identifier, const Needs* needs,
-          const Stop& stop)
-      : store_(store), id_(system_identifier), needs_(needs), stop_(stop) {}
+          const collection::NewLayers& newer, const Stop& stop)
+      : store_(store), id_(system_identifier), needs_(needs), newer_(newer), stop_(stop) {}
+
+  /// False when a backup began meanwhile: nothing more may go.
+  bool may_go_on() const { return !began_; }
 
   TrimmedWal trim() {
     archive_ = archive_now();
@@ -155,7 +169,17 @@ class Trimmer {
     return !needs_->unsure;
   }
 
-  /// False when a WAL archive has begun meanwhile: it counts what it finds as archived.
+  /// Whether somebody began to count on what he finds: a WAL archive, or a backup.
+  bool is_counted_on() {
+    if (archive_ == Archive::None && archive_now() == Archive::Kept) return true;
+    const auto layer = newer_.find(stop_);
+    if (!layer) return false;
+    log::info("keeping the rest of the archived WAL because backup \"{}\" began meanwhile", *layer);
+    began_ = true;
+    return true;
+  }
+
+  /// False when it has to end.
   bool trim_directory(const std::string& directory, TrimmedWal& trimmed) {
     std::vector<WalObject> objects;
     store_.list(
@@ -171,7 +195,7 @@ class Trimmer {
     });
     std::size_t count = 0;
     for (std::size_t at = 0; at < objects.size(); at += count) {
-      if (archive_ == Archive::None && archive_now() == Archive::Kept) return false;
+      if (is_counted_on()) return false;
       // Those of a batch go at once, in no order.
       const bool first_parts = objects[at].kind == Kind::FirstPart;
       count = 1;
@@ -222,8 +246,10 @@ class Trimmer {
   storage::ObjectStore& store_;
   const std::uint64_t id_;
   const Needs* needs_;
+  const collection::NewLayers& newer_;
   const Stop& stop_;
   Archive archive_ = Archive::None;
+  bool began_ = false;
 };
 
 }  // namespace
@@ -243,6 +269,7 @@ std::vector<TrimmedWal> trim_wal(storage::ObjectStore& store, const collection::
     return {};
   }
   const auto needs = needs_of(survey);
+  const collection::NewLayers newer(store, layers_of(survey));
   std::vector<TrimmedWal> all;
   for (const std::string& name :
        store.list_directories(std::string(collection::kWalDirectory), stop)) {
@@ -250,9 +277,10 @@ std::vector<TrimmedWal> trim_wal(storage::ObjectStore& store, const collection::
     const auto [end, failure] = std::from_chars(name.data(), name.data() + name.size(), id);
     if (failure != std::errc() || end != name.data() + name.size()) continue;
     const auto found = needs.find(id);
-    const TrimmedWal trimmed =
-        Trimmer(store, id, found == needs.end() ? nullptr : &found->second, stop).trim();
+    Trimmer trimmer(store, id, found == needs.end() ? nullptr : &found->second, newer, stop);
+    const TrimmedWal trimmed = trimmer.trim();
     if (trimmed.objects > 0 || trimmed.refused > 0) all.push_back(trimmed);
+    if (!trimmer.may_go_on()) break;
   }
   return all;
 }

@@ -27,7 +27,8 @@ struct TrimmedWal {
 ///
 /// `survey` is how the collection was found after the deletions. Nothing is removed when it has a
 /// chain that cannot be read (and does not say that it keeps WAL of its own), or an unfinished
-/// layer (its backup may count on what it found in the archive). Timeline histories stay.
+/// layer (its backup may count on what it found in the archive). It ends early when a layer appears
+/// that the survey does not have. Timeline histories stay.
 std::vector<TrimmedWal> trim_wal(storage::ObjectStore& store, const collection::Survey& survey,
                                  const Stop& stop);
 

@@ -5,7 +5,9 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <functional>
 #include <memory>
+#include <mutex>
 
 #include "base/error.h"
 #include "collection/block_map_store.h"
@@ -250,6 +252,55 @@ TEST_F(WalTrimTest, RemovesTheFirstPartFirst) {
   EXPECT_THAT(segments(), ElementsAre(18, 19, 20));
   trim();
   EXPECT_FALSE(store_.stat(part(11, 1), stop_));
+}
+
+constexpr std::string_view kBegun = "2026/11/20-223000.00";
+
+// Nothing is known yet of a cluster that has its first backup taken.
+TEST_F(WalTrimTest, ABackupThatBeganSinceTheSurveyKeepsItsWal) {
+  collection::take_lock(store_, kBegun, 4711, stop_);
+  put(25);
+  EXPECT_THAT(trim(), IsEmpty());
+  EXPECT_THAT(segments(), SizeIs(12));
+  collection::release_lock(store_, kBegun, 4711, stop_);
+  trim();
+  EXPECT_THAT(segments(), IsEmpty());
+}
+
+TEST_F(WalTrimTest, OneThatHasEndedSinceTheSurveyKeepsItsWalToo) {
+  put_object(std::string(kBegun) + "/BACKUP_MANIFEST");
+  EXPECT_THAT(trim(), IsEmpty());
+  EXPECT_THAT(segments(), SizeIs(11));
+}
+
+/// Lets something happen at the first removal.
+class InterruptedTrim : public storage::MemoryStore {
+ public:
+  std::function<void()> meanwhile;
+  void remove(const storage::ObjectKey& key, const Stop& stop) override {
+    std::call_once(once_, [&] { meanwhile(); });
+    storage::MemoryStore::remove(key, stop);
+  }
+
+ private:
+  std::once_flag once_;
+};
+
+TEST_F(WalTrimTest, ABackupThatBeginsWhileWalIsRemovedKeepsTheRest) {
+  InterruptedTrim store;
+  for (std::uint64_t segment = 100; segment < 300; ++segment) {
+    store.put(collection::wal_key(kTrimSystem, 1, segment, kSmallSegment), as_bytes("x"),
+              storage::PutMode::OnlyIfAbsent, stop_);
+  }
+  store.meanwhile = [&] { collection::take_lock(store, kBegun, 4711, stop_); };
+  // A standby's backup begins before the end of the newest chain's WAL.
+  chain(400, 401);
+  const auto trimmed = trim_wal(store, survey_, stop_);
+  ASSERT_THAT(trimmed, SizeIs(1));
+  EXPECT_LT(trimmed[0].objects, 100U);
+  const auto kept = collection::list_wal_segments(store, kTrimSystem, 1, kSmallSegment, stop_);
+  EXPECT_EQ(kept.size(), 200 - trimmed[0].objects);
+  EXPECT_EQ(kept.back(), 299U);
 }
 
 }  // namespace

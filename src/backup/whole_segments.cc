@@ -47,6 +47,24 @@ void switch_segment(const SegmentWait& wait, const WalSegmentId& id) {
   wait.connection.query("SELECT pg_catalog.pg_switch_wal()", stop);
 }
 
+/// Notes the sizes of the segments; throws what `missing` makes of the key of one that is not
+/// there.
+template <typename Missing>
+void find_all(storage::ObjectStore& store, collection::proto::Manifest& layer,
+              const Missing& missing, const Stop& stop) {
+  auto& wal = *layer.mutable_wal();
+  std::atomic<int> next = 0;
+  run_workers(std::clamp<std::size_t>(static_cast<std::size_t>(wal.size()), 1, kReaders), stop,
+              [&](std::size_t, const Stop& worker_stop) {
+                for (int i = next++; i < wal.size(); i = next++) {
+                  const WalSegmentId id = collection::wal_segment_of(layer, wal[i]);
+                  const auto stored = collection::stat_wal_segment(store, id, worker_stop);
+                  if (!stored) throw missing(collection::wal_segment_key(id));
+                  wal[i].set_stored_bytes(*stored);
+                }
+              });
+}
+
 }  // namespace
 
 void wait_for_whole_segment(const SegmentWait& wait, const WalSegmentId& id) {
@@ -68,21 +86,29 @@ void wait_for_whole_segment(const SegmentWait& wait, const WalSegmentId& id) {
 
 void find_segments(storage::ObjectStore& store, collection::proto::Manifest& layer,
                    const Stop& stop) {
-  auto& wal = *layer.mutable_wal();
-  std::atomic<int> next = 0;
-  run_workers(std::clamp<std::size_t>(static_cast<std::size_t>(wal.size()), 1, kReaders), stop,
-              [&](std::size_t, const Stop& worker_stop) {
-                for (int i = next++; i < wal.size(); i = next++) {
-                  const WalSegmentId id = collection::wal_segment_of(layer, wal[i]);
-                  const auto stored = collection::stat_wal_segment(store, id, worker_stop);
-                  if (!stored) {
-                    throw Error(sqlstate::kUndefinedFile,
-                                fmt::format("WAL object \"{}\" is missing in {}",
-                                            collection::wal_segment_key(id), store.description()));
-                  }
-                  wal[i].set_stored_bytes(*stored);
-                }
-              });
+  find_all(
+      store, layer,
+      [&](const storage::ObjectKey& key) {
+        return Error(sqlstate::kUndefinedFile,
+                     fmt::format("WAL object \"{}\" is missing in {}", key, store.description()));
+      },
+      stop);
+}
+
+void require_segments(storage::ObjectStore& store, collection::proto::Manifest& layer,
+                      const Stop& stop) {
+  find_all(
+      store, layer,
+      [&](const storage::ObjectKey& key) {
+        return Error(sqlstate::kObjectNotInPrerequisiteState,
+                     fmt::format("WAL object \"{}\" was removed while the backup ran", key))
+            .detail(
+                "It had been put, or found, and somebody has removed it since: another backup into "
+                "the collection that was canceled, or a deletion of backups, took it for unneeded.")
+            .hint("Take the backup again.")
+            .retry(Retry::Safe);
+      },
+      stop);
 }
 
 }  // namespace holdfast::backup

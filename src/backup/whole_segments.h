@@ -31,4 +31,11 @@ void wait_for_whole_segment(const SegmentWait& wait, const collection::WalSegmen
 void find_segments(storage::ObjectStore& store, collection::proto::Manifest& layer,
                    const Stop& stop);
 
+/// For a layer whose segments were all put or found, before its manifest: another backup that was
+/// cancelled, or the deletion of backups, may have taken one for unneeded in between. Throws
+/// kObjectNotInPrerequisiteState (Retry::Safe: the next attempt puts it again) naming one that is
+/// gone.
+void require_segments(storage::ObjectStore& store, collection::proto::Manifest& layer,
+                      const Stop& stop);
+
 }  // namespace holdfast::backup

@@ -45,7 +45,8 @@ void write_latest(storage::ObjectStore& store, std::string_view subdirectory, Ti
 std::optional<proto::Manifest> read_manifest(storage::ObjectStore& store,
                                              std::string_view directory, const Stop& stop);
 /// PutMode::OnlyIfAbsent: an existing manifest is an error ("… already contains a BACKUP_MANIFEST
-/// file").
+/// file"). A put that is broken off may still take effect when nobody expects it any more: so a
+/// stop does so only when it is ten seconds old.
 void write_manifest(storage::ObjectStore& store, std::string_view directory,
                     const proto::Manifest& manifest, const Stop& stop);
 
@@ -81,7 +82,7 @@ std::optional<proto::Manifest> read_checkpoint(storage::ObjectStore& store,
 void remove_checkpoints(storage::ObjectStore& store, std::string_view directory, const Stop& stop);
 
 /// Removes every object of an unfinished layer. Refuses (kObjectNotInPrerequisiteState) when a
-/// manifest is there.
+/// manifest is there; one that appears meanwhile is removed too.
 void remove_unfinished(storage::ObjectStore& store, std::string_view directory, const Stop& stop);
 
 PackSummary summary_of(const proto::Pack& pack);

@@ -337,6 +337,79 @@ TEST_F(CollectionTest, RemovesOnlyUnfinishedLayers) {
             sqlstate::kObjectNotInPrerequisiteState);
 }
 
+/// A put of a manifest is broken off, and takes effect all the same: when the directory is listed.
+class LateStore : public storage::MemoryStore {
+ public:
+  enum class When { BeforeListing, AfterListing };
+  explicit LateStore(When when) : when_(when) {}
+
+  storage::PutResult put(const storage::ObjectKey& key, ByteView bytes, storage::PutMode mode,
+                         const Stop& stop) override {
+    if (!key.ends_with(kManifestName)) return storage::MemoryStore::put(key, bytes, mode, stop);
+    late_ = {key, Bytes(bytes.begin(), bytes.end())};
+    throw Stopped{StopReason::Cancel};
+  }
+  void list(const storage::ObjectKey& prefix,
+            const std::function<void(const storage::ObjectInfo&)>& visit,
+            const Stop& stop) override {
+    if (when_ == When::BeforeListing) appear();
+    storage::MemoryStore::list(prefix, visit, stop);
+    if (when_ == When::AfterListing) appear();
+  }
+
+ private:
+  void appear() {
+    if (!late_) return;
+    storage::MemoryStore::put(late_->first, late_->second, storage::PutMode::OnlyIfAbsent,
+                              Stop::never());
+    late_.reset();
+  }
+
+  const When when_;
+  std::optional<std::pair<storage::ObjectKey, Bytes>> late_;
+};
+
+TEST_F(CollectionTest, NoManifestStaysWithoutItsPacks) {
+  for (const auto when : {LateStore::When::BeforeListing, LateStore::When::AfterListing}) {
+    LateStore store(when);
+    store.put(lock_key(kFull, 5), as_bytes("lock"), storage::PutMode::OnlyIfAbsent, stop_);
+    store.put(pack_key(kFull, 1), as_bytes("x"), storage::PutMode::OnlyIfAbsent, stop_);
+    EXPECT_THROW(write_manifest(store, kFull, small_manifest(), stop_), Stopped);
+    remove_unfinished(store, kFull, stop_);
+    std::vector<std::string> left;
+    store.list(
+        "", [&](const storage::ObjectInfo& info) { left.push_back(info.key); }, stop_);
+    EXPECT_THAT(left, IsEmpty());
+  }
+}
+
+/// Somebody cancels while the manifest is put.
+class StoppingStore : public storage::MemoryStore {
+ public:
+  explicit StoppingStore(StopSource& source) : source_(source) {}
+  storage::PutResult put(const storage::ObjectKey& key, ByteView bytes, storage::PutMode mode,
+                         const Stop& stop) override {
+    source_.request(StopReason::Cancel);
+    stop.check();
+    return storage::MemoryStore::put(key, bytes, mode, stop);
+  }
+
+ private:
+  StopSource& source_;
+};
+
+TEST_F(CollectionTest, AStopDoesNotBreakOffThePutOfAManifest) {
+  StopSource source;
+  StoppingStore store(source);
+  write_manifest(store, kFull, small_manifest(), source.stop());
+  EXPECT_TRUE(source.stop().requested());
+  EXPECT_TRUE(read_manifest(store, kFull, stop_));
+  // One that came before keeps it from beginning.
+  EXPECT_THROW(write_manifest(store, "2026/11/20-223000.01", small_manifest(), source.stop()),
+               Stopped);
+  EXPECT_FALSE(store.stat(manifest_key("2026/11/20-223000.01"), stop_));
+}
+
 TEST_F(CollectionTest, PrintsManifestsAsJson) {
   const std::string json = manifest_to_json(small_manifest());
   EXPECT_THAT(json, HasSubstr("\"format_version\":1"));

@@ -59,6 +59,17 @@ std::vector<std::string> list_locks(ObjectStore& store, std::string_view directo
   return jobs;
 }
 
+/// A put of the manifest that was broken off may take effect when the storage has all of it, some
+/// time later: without its packs it would be taken for a backup.
+void remove_late_manifest(ObjectStore& store, std::string_view directory, const Stop& stop) {
+  const ObjectKey key = manifest_key(directory);
+  if (!store.stat(key, stop)) return;
+  log::warning("removing \"{}\", which appeared while its backup was removed", key);
+  if (!storage::remove_if_allowed(store, key, stop)) {
+    log::error("the storage keeps \"{}\", whose backup was removed", key);
+  }
+}
+
 }  // namespace
 
 void take_lock(ObjectStore& store, std::string_view directory, std::int64_t job_id,
@@ -169,12 +180,20 @@ void remove_unfinished(ObjectStore& store, std::string_view directory, const Sto
         if (!is_of_other_collection(directory, info.key)) keys.push_back(info.key);
       },
       stop);
-  // Locks last: until then nobody else starts in what is left.
+  // Locks last: until then nobody else starts in what is left. A manifest that has come since goes
+  // first.
   const std::string lock_start = fmt::format("{}/{}", directory, kLockPrefix);
-  std::stable_partition(keys.begin(), keys.end(),
-                        [&](const ObjectKey& key) { return !key.starts_with(lock_start); });
+  const auto locks = std::stable_partition(
+      keys.begin(), keys.end(), [&](const ObjectKey& key) { return !key.starts_with(lock_start); });
+  std::stable_partition(keys.begin(), locks,
+                        [&](const ObjectKey& key) { return key == manifest_key(directory); });
   std::size_t kept = 0;
-  for (const ObjectKey& key : keys) kept += !storage::remove_if_allowed(store, key, stop);
+  const auto remove = [&](const ObjectKey& key) {
+    kept += !storage::remove_if_allowed(store, key, stop);
+  };
+  std::for_each(keys.begin(), locks, remove);
+  remove_late_manifest(store, directory, stop);
+  std::for_each(locks, keys.end(), remove);
   if (kept > 0) {
     log::warning("the storage allows no removals: {} objects of the unfinished \"{}\" stay", kept,
                  directory);

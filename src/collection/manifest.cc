@@ -1,5 +1,8 @@
 #include <fmt/format.h>
 
+#include <chrono>
+
+#include "base/delayed_stop.h"
 #include "base/error.h"
 #include "collection/chain.h"
 #include "collection/collection.h"
@@ -14,6 +17,10 @@ namespace {
 
 using storage::ObjectKey;
 using storage::ObjectStore;
+
+/// How long a put of a manifest goes on when it should stop: well below what a service manager
+/// waits for the daemon to end.
+constexpr std::chrono::seconds kManifestPatience{10};
 
 /// Whether a restore may put something at `path` below a directory that it owns.
 bool stays_below(std::string_view path) {
@@ -178,9 +185,11 @@ std::optional<proto::Manifest> read_manifest(ObjectStore& store, std::string_vie
 
 void write_manifest(ObjectStore& store, std::string_view directory, const proto::Manifest& manifest,
                     const Stop& stop) {
+  stop.check();
   const ObjectKey key = manifest_key(directory);
-  if (store.put(key, encode_manifest(manifest, key), storage::PutMode::OnlyIfAbsent, stop) ==
-      storage::PutResult::Taken) {
+  const DelayedStop delayed(stop, kManifestPatience);
+  if (store.put(key, encode_manifest(manifest, key), storage::PutMode::OnlyIfAbsent,
+                delayed.stop()) == storage::PutResult::Taken) {
     throw has_manifest(directory);
   }
 }
