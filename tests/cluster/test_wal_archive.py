@@ -1,5 +1,6 @@
 """The WAL archive: nothing missing, nothing wrong, whatever is killed; and recovery from it."""
 import subprocess
+import urllib.request
 
 import pytest
 
@@ -43,6 +44,10 @@ def flushed(server):
 
 def archive(daemon):
     return daemon.sql("SHOW WAL ARCHIVES").one()
+
+
+def metrics(daemon):
+    return urllib.request.urlopen(f"http://127.0.0.1:{daemon.http_port}/metrics", timeout=10).read().decode()
 
 
 def wait_archived(daemon, server, lsn=None, timeout=40):
@@ -214,6 +219,7 @@ def test_promotion_slot_and_limits(lab):
     assert "--wal-keep-limit" in job["error"], job
     assert server.value("SELECT count(*) FROM pg_replication_slots") == "0"
     assert archive(daemon)["status"] == "failed" and "--wal-keep-limit" in archive(daemon)["message"]
+    assert f'holdfast_wal_archive_failed{{slot="{row["slot"]}"}} 1' in metrics(daemon)
     assert away.exists()
 
 
