@@ -89,6 +89,9 @@ def test_archive_follows_through_kills(lab):
     row = daemon.sql(f"CREATE WAL ARCHIVE IN '{COLLECTION}'").one()
     again = daemon.sql(f"CREATE WAL ARCHIVE IN '{COLLECTION}' WITH mode = 'maps'").one()
     assert again == row
+    refused = daemon.error(f"PAUSE JOB {row['job_id']}")
+    assert refused.sqlstate == "0A000" and "DROP WAL ARCHIVE" in refused.hint
+    assert daemon.job(row["job_id"])["status"] == "running"
     server.sql("SELECT pg_switch_wal()")
     for point in ("archive.after_connect", "archive.after_put@2", "archive.after_checkpoint@2", "archive.after_advance", "archive.after_tail"):
         daemon.stop()
