@@ -288,18 +288,19 @@ void BackupRun::find_changes() {
   const auto path = read_timeline_path(*store_, environment_.data_directory,
                                        control_.system_identifier, start.timeline, stop_);
   require_same_history(*base_, start, path);
-  auto found = collection::changes_between(
-      *store_,
-      {.system_identifier = control_.system_identifier,
-       .major = control_.major,
-       .wal_segment_bytes = control_.wal_segment_bytes,
-       .path = path,
-       .from_timeline = base_->start().timeline(),
-       .from = postgres::Lsn{base_->start().position()},
-       .to = start.position,
-       .wal_directory = (environment_.data_directory / "pg_wal").string(),
-       .with_archive = !spec_.apart()},
-      stop_);
+  const std::string wal_directory = (environment_.data_directory / "pg_wal").string();
+  require_end_in_wal(*base_, wal_directory, path);
+  auto found = collection::changes_between(*store_,
+                                           {.system_identifier = control_.system_identifier,
+                                            .major = control_.major,
+                                            .wal_segment_bytes = control_.wal_segment_bytes,
+                                            .path = path,
+                                            .from_timeline = base_->start().timeline(),
+                                            .from = postgres::Lsn{base_->start().position()},
+                                            .to = start.position,
+                                            .wal_directory = wal_directory,
+                                            .with_archive = !spec_.apart()},
+                                           stop_);
   changes_ = {.map = std::move(found.map), .since = postgres::Lsn{base_->start().position()}};
   // Of databases and tables the history may have gaps, which store_scoped_wal() tells of.
   if (!changes_.map) {

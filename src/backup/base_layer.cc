@@ -11,6 +11,8 @@
 #include "collection/collection.h"
 #include "collection/wal_archive.h"
 #include "io/file.h"
+#include "postgres/versions.h"
+#include "postgres/wal_reader.h"
 
 namespace holdfast::backup {
 
@@ -46,7 +48,69 @@ void require_packs(storage::ObjectStore& store, const Manifest& base, const Stop
   }
 }
 
+Error other_history(const Manifest& base, std::string_view what_tells) {
+  return cannot_continue("the server has another history than the previous backup")
+      .detail(fmt::format(
+          "It was set back to an earlier state without a new timeline, as a snapshot of its disk "
+          "does, so that its pages cannot be compared with those of \"{}\": {}.",
+          base.subdirectory(), what_tells));
+}
+
+// Source: PostgreSQL src/include/access/xlog_internal.h (SizeOfXLogShortPHD, SizeOfXLogLongPHD).
+constexpr std::uint64_t kShortPageHeader = 24;
+constexpr std::uint64_t kLongPageHeader = 40;
+// Source: PostgreSQL src/include/catalog/pg_control.h (XLOG_BACKUP_END), whose data is the place
+// where the backup began; src/include/access/xlogrecord.h for its length, aligned.
+constexpr std::uint8_t kBackupEnd = 0x50;
+constexpr std::uint64_t kBackupEndBytes = 40;
+
+/// Where the record begins that ends a backup at `stop`.
+postgres::Lsn backup_end_record(postgres::Lsn stop, std::uint64_t wal_segment_bytes) {
+  const std::uint64_t in_page = stop.value % postgres::kWalPageBytes;
+  const std::uint64_t header =
+      stop.value % wal_segment_bytes < postgres::kWalPageBytes ? kLongPageHeader : kShortPageHeader;
+  const bool crosses = in_page != 0 && in_page < header + kBackupEndBytes;
+  return postgres::Lsn{stop.value - kBackupEndBytes - (crosses ? header : 0)};
+}
+
 }  // namespace
+
+void require_end_in_wal(const Manifest& base, const std::string& wal_directory,
+                        const postgres::TimelinePath& path) {
+  // Those of standbys and of moments in WAL end without a record of their own.
+  if (base.has_recovery_target() ||
+      base.backup_label().find("BACKUP FROM: primary\n") == std::string::npos) {
+    return;
+  }
+  const auto& instance = base.instance();
+  const postgres::Lsn stop{base.stop().position()};
+  const postgres::Lsn record = backup_end_record(stop, instance.wal_segment_bytes());
+  const auto input =
+      postgres::wal_directory_input(wal_directory, path, instance.wal_segment_bytes());
+  // By the first page of the file: what a switch leaves of it is zeros.
+  const std::uint64_t segment = segment_of(record, instance.wal_segment_bytes());
+  const auto has_place = [&] {
+    return postgres::has_wal_page(input,
+                                  postgres::segment_start(segment, instance.wal_segment_bytes()),
+                                  instance.wal_segment_bytes());
+  };
+  const auto is_there = [&] {
+    postgres::WalReader reader(
+        {.major = postgres::major_of(static_cast<int>(instance.server_version_num())),
+         .wal_segment_bytes = instance.wal_segment_bytes(),
+         .start = record,
+         .system_identifier = instance.system_identifier()},
+        input);
+    const postgres::WalRecord* found = reader.next();
+    return found != nullptr && found->resource_manager == 0 && (found->info & 0xf0) == kBackupEnd &&
+           found->main_data.size() == sizeof(std::uint64_t) &&
+           load<std::uint64_t>(found->main_data, 0) == base.start().position();
+  };
+  // The server may recycle the file meanwhile.
+  if (!has_place() || is_there() || !has_place()) return;
+  throw other_history(
+      base, fmt::format("its WAL does not have the end of that backup at {}", to_string(stop)));
+}
 
 Manifest read_base_layer(storage::ObjectStore& store, std::string_view full,
                          std::string_view directory, const Stop& stop) {
@@ -159,6 +223,9 @@ Error not_replayed(const Manifest& base, const postgres::ControlFile& control) {
 
 void require_page_comparison_allowed(const Manifest& base, const collection::Changes& changes,
                                      bool revision_history) {
+  if (changes.other_history) {
+    throw other_history(base, changes.reason);
+  }
   if (changes.wal_minimal) {
     throw cannot_continue("WAL was written with wal_level = minimal since the previous backup")
         .detail("Such WAL does not tell all that changed.");

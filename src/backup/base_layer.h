@@ -54,6 +54,13 @@ bool has_replayed(const collection::proto::Manifest& base, const postgres::Contr
 /// The error of a standby that has not replayed it in time.
 Error not_replayed(const collection::proto::Manifest& base, const postgres::ControlFile& control);
 
+/// Throws kObjectNotInPrerequisiteState when the server's pg_wal has the place where the base, a
+/// backup of a primary, ended, and not the record of that: its disk was set back to a snapshot of
+/// before, and what it wrote since looks like WAL that continues the base. `path` leads to the
+/// server's timeline, and `wal_directory` has what it flushed. Nothing for other bases.
+void require_end_in_wal(const collection::proto::Manifest& base, const std::string& wal_directory,
+                        const postgres::TimelinePath& path);
+
 /// Throws kObjectNotInPrerequisiteState when what changed is not known from WAL, and may not be
 /// found out from the pages' LSNs instead.
 void require_page_comparison_allowed(const collection::proto::Manifest& base,

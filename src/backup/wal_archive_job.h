@@ -42,10 +42,11 @@ void raise_archive_mode(state::Database& database, const std::string& slot);
 /// Order, so that a crash at any moment leaves no gap: objects, then the checkpoint, then the slot.
 /// What was archived after the checkpoint is archived again, which changes nothing.
 ///
-/// While PostgreSQL or the storage is away it waits and tries again, for as long as it takes. It
-/// gives up, with what is lost and what to do in its error, when WAL is gone, when the server is
-/// another one, or when PostgreSQL would have to keep more than keep_limit for it. Giving up, as a
-/// cancel, drops the slot: nothing fills the user's disk silently.
+/// While PostgreSQL or the storage is away, or refuses, it waits and tries again, for as long as it
+/// takes. It gives up, with what is lost and what to do in its error, when WAL is gone, when the
+/// server is another one or was set back, or when PostgreSQL would have to keep more than
+/// keep_limit for it. Giving up, as a cancel, drops the slot: nothing fills the user's disk
+/// silently.
 ///
 /// Pause points: archive.after_connect, archive.after_put (once per batch),
 /// archive.after_checkpoint, archive.after_advance, archive.after_tail.

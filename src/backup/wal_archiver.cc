@@ -8,6 +8,7 @@
 #include <condition_variable>
 #include <utility>
 
+#include "backup/wal_archive_end.h"
 #include "base/error.h"
 #include "base/log.h"
 #include "base/mutex.h"
@@ -39,11 +40,11 @@ void check_pages(ByteView bytes, postgres::Lsn start, const std::string& path) {
     const bool zero =
         std::all_of(page.begin(), page.end(), [](std::byte byte) { return byte == std::byte{0}; });
     if (zero) continue;
-    throw Error(sqlstate::kDataCorrupted,
-                fmt::format("WAL file \"{}\" is not what it should be", path))
-        .detail(fmt::format("The page at {} says that it is the one at {}.",
-                            to_string(postgres::Lsn{start.value + at}),
-                            to_string(postgres::Lsn{address})));
+    throw ArchiveEnded(Error(sqlstate::kDataCorrupted,
+                             fmt::format("WAL file \"{}\" is not what it should be", path))
+                           .detail(fmt::format("The page at {} says that it is the one at {}.",
+                                               to_string(postgres::Lsn{start.value + at}),
+                                               to_string(postgres::Lsn{address}))));
   }
 }
 
@@ -58,7 +59,8 @@ class SegmentFile {
   /// `offset` must be the start of a page.
   void read(std::uint64_t offset, MutableByteView into) const {
     if (io::pread_up_to(io::FileSystem::real(), file_.get(), into, offset, path_) != into.size()) {
-      throw Error(sqlstate::kDataCorrupted, fmt::format("WAL file \"{}\" is too short", path_));
+      throw ArchiveEnded(
+          Error(sqlstate::kDataCorrupted, fmt::format("WAL file \"{}\" is too short", path_)));
     }
     check_pages(into, postgres::Lsn{start_.value + offset}, path_);
   }
@@ -151,6 +153,7 @@ void WalArchiver::read_maps(postgres::Lsn flushed, const Stop& stop) {
 }
 
 bool WalArchiver::archive_some(WalArchiveMode mode, postgres::Lsn flushed, const Stop& stop) {
+  require_same_history(mode, flushed, stop);
   const std::uint64_t finished = segment_of(flushed, options_.wal_segment_bytes);
   const std::uint64_t end = std::min(finished, next_ + kArchiveBatch);
   if (next_ >= end) {
@@ -196,6 +199,7 @@ void WalArchiver::mark(const Stop& stop) {
 }
 
 bool WalArchiver::put_tail(postgres::Lsn flushed, const Stop& stop) {
+  require_same_history(WalArchiveMode::Full, flushed, stop);
   mark(stop);
   learn_tails(stop);
   const postgres::Lsn start = postgres::segment_start(next_, options_.wal_segment_bytes);
@@ -212,6 +216,71 @@ bool WalArchiver::put_tail(postgres::Lsn flushed, const Stop& stop) {
   // The longest one replaces all others.
   remove_tails(next_, stop);
   tails_.push_back(bytes);
+  return true;
+}
+
+/// Throws when what the archive has before the first segment, or of it, is known to be of another
+/// history than the server's. What cannot be told yet is looked at again.
+void WalArchiver::require_same_history(WalArchiveMode mode, postgres::Lsn flushed,
+                                       const Stop& stop) {
+  if (!continues_maps_) continues_maps_ = continues_maps(flushed, stop);
+  if (mode == WalArchiveMode::Full && !continues_tail_) {
+    continues_tail_ = continues_tail(flushed, stop);
+  }
+}
+
+/// The first record must name the one before it that the archive has. False while it is not there.
+bool WalArchiver::continues_maps(postgres::Lsn flushed, const Stop& stop) {
+  if (next_ == 0) return true;
+  if (!map_before_) {
+    map_before_ = collection::get_block_map(*options_.store, id_of(next_ - 1), stop);
+    // The archive begins here, or an earlier release made the map.
+    if (!map_before_ || !map_before_->records().known()) return true;
+  }
+  const postgres::Lsn start = postgres::segment_start(next_, options_.wal_segment_bytes);
+  if (flushed <= start) return false;
+  postgres::WalReader reader(
+      {.major = options_.major,
+       .wal_segment_bytes = options_.wal_segment_bytes,
+       .start = start,
+       .system_identifier = options_.system_identifier},
+      wal_directory_input(options_.wal_directory, options_.path, options_.wal_segment_bytes));
+  const postgres::WalRecord* record = reader.next();
+  // Behind the flushed position a crash may write it anew.
+  if (record == nullptr || reader.position() > flushed) return false;
+  const postgres::Lsn last = map_before_->records().last;
+  map_before_.reset();
+  if (record->previous == last) return true;
+  throw server_was_set_back(
+      fmt::format("The last record before {} is at {} on the server, at {} in the archive.",
+                  to_string(start), to_string(record->previous), to_string(last)),
+      start);
+}
+
+/// What the server has written of the segment must begin with what is archived of it. False while
+/// it has less, as a standby may.
+bool WalArchiver::continues_tail(postgres::Lsn flushed, const Stop& stop) {
+  learn_tails(stop);
+  if (tails_.empty()) return true;
+  const postgres::Lsn start = postgres::segment_start(next_, options_.wal_segment_bytes);
+  if (flushed < archived()) return false;
+  const SegmentFile file(path_of(next_), start);
+  Bytes written;
+  collection::get_wal_tail(
+      *options_.store, id_of(next_), tails_.back(),
+      [&](std::uint64_t at, ByteView frame) {
+        // Read by whole pages, which are checked.
+        const std::uint64_t pages = (frame.size() + postgres::kWalPageBytes - 1) /
+                                    postgres::kWalPageBytes * postgres::kWalPageBytes;
+        written.resize(pages);
+        file.read(at, written);
+        if (std::ranges::equal(ByteView(written).first(frame.size()), frame)) return;
+        throw server_was_set_back(
+            fmt::format("What it has written from {} on is not what is archived of it.",
+                        to_string(postgres::Lsn{start.value + at})),
+            postgres::Lsn{start.value + at});
+      },
+      stop);
   return true;
 }
 

@@ -7,6 +7,7 @@
 
 #include "base/stop.h"
 #include "base/unique_fd.h"
+#include "collection/block_map.h"
 #include "collection/frame.h"
 #include "collection/segment_maps.h"
 #include "collection/wal_archive.h"
@@ -37,6 +38,8 @@ struct WalArchiverOptions {
 ///
 /// Only flushed WAL is read, straight from the server's files; every page must say that it is the
 /// one wanted, so that a file which the server recycles meanwhile is never taken for the old one.
+/// What is put first must continue what the archive has before it: a server that was set back on
+/// its timeline may have come past the place where the archive ended.
 class WalArchiver {
  public:
   /// Begins with the first byte of `segment`.
@@ -46,7 +49,8 @@ class WalArchiver {
   bool has_first_segment() const;
 
   /// Archives finished segments before `flushed`, some at a time; false when none was left. Throws
-  /// kDataCorrupted when a file is not the WAL that it should be.
+  /// ArchiveEnded when a file is not the WAL that it should be (kDataCorrupted), or of another
+  /// history than the archive.
   bool archive_some(WalArchiveMode mode, postgres::Lsn flushed, const Stop& stop);
   /// Puts what is flushed of the segment after those. False when there is nothing new.
   bool put_tail(postgres::Lsn flushed, const Stop& stop);
@@ -61,6 +65,8 @@ class WalArchiver {
   /// The timeline that the beginning of the first unfinished segment is kept under.
   postgres::TimelineId timeline() const { return id_of(next_).timeline; }
   const std::string& read_end_reason() const { return maps_.end_reason(); }
+  /// Whether the collection says that this archive is kept.
+  bool marked() const { return marked_; }
 
  private:
   class Turns;
@@ -70,6 +76,9 @@ class WalArchiver {
   void read_maps(postgres::Lsn flushed, const Stop& stop);
   void put_segment(std::uint64_t segment, Turns& turns, const Stop& stop);
   void mark(const Stop& stop);
+  bool continues_maps(postgres::Lsn flushed, const Stop& stop);
+  bool continues_tail(postgres::Lsn flushed, const Stop& stop);
+  void require_same_history(WalArchiveMode mode, postgres::Lsn flushed, const Stop& stop);
   void learn_tails(const Stop& stop);
   void remove_tails(std::uint64_t segment, const Stop& stop);
 
@@ -79,6 +88,10 @@ class WalArchiver {
   std::vector<std::uint64_t> tails_;  // lengths put for next_, ascending
   bool marked_ = false;               // whether the collection says that this archive is kept
   bool tails_listed_ = false;         // whether those of an earlier process are among them
+  // What of another process's, or an earlier stay's, is known to lead to what is put now:
+  bool continues_maps_ = false;
+  bool continues_tail_ = false;
+  std::optional<collection::BlockMap> map_before_;  // of the segment before the first one
 };
 
 }  // namespace holdfast::backup

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <optional>
 #include <utility>
 
 #include "base/error.h"
@@ -38,13 +39,23 @@ class Collector {
 
   Changes collect() {
     const std::uint64_t bytes = request_.wal_segment_bytes;
+    if (local_ && lacks_record(request_.from)) {
+      return other_history(fmt::format("pg_wal has no WAL record at {}", to_string(request_.from)));
+    }
     Lsn at = request_.from;
     while (at < request_.to) {
       stop_.check();
       const std::uint64_t segment = segment_of(at, bytes);
       const Lsn end = std::min(postgres::segment_start(segment + 1, bytes), request_.to);
-      if (!take(segment, at, end)) return {.map = std::nullopt, .reason = reason_};
+      if (!take(segment, at, end)) {
+        return {.map = std::nullopt, .reason = reason_, .other_history = other_history_};
+      }
       at = end;
+    }
+    if (local_ && !leads_to_end()) {
+      return other_history(
+          fmt::format("the WAL record at {} does not continue the archived WAL before it",
+                      to_string(request_.to)));
     }
     if (!map_) map_.emplace(coverage(request_.from, request_.to));
     if (map_->is_wal_minimal()) {
@@ -71,6 +82,45 @@ class Collector {
             .end = end};
   }
 
+  static Changes other_history(std::string reason) {
+    return {.map = std::nullopt, .reason = std::move(reason), .other_history = true};
+  }
+
+  postgres::WalReaderOptions reader_at(Lsn start) const {
+    return {.major = request_.major,
+            .wal_segment_bytes = request_.wal_segment_bytes,
+            .start = start,
+            .system_identifier = request_.system_identifier};
+  }
+
+  /// Whether pg_wal has the segment of `lsn`, and not a recycled one in its place. By its first
+  /// page: what a switch leaves of it is zeros.
+  bool has_segment_of(Lsn lsn) const {
+    const std::uint64_t bytes = request_.wal_segment_bytes;
+    return postgres::has_wal_page(local_, postgres::segment_start(segment_of(lsn, bytes), bytes),
+                                  bytes);
+  }
+
+  /// Whether pg_wal has the place where a record should begin, and none begins there.
+  bool lacks_record(Lsn lsn) const {
+    if (lsn >= request_.to || !has_segment_of(lsn)) return false;
+    postgres::WalReader reader(reader_at(lsn), local_);
+    const bool lacks =
+        reader.next() == nullptr && reader.end() == postgres::WalReader::End::Invalid;
+    // The server may have recycled the file just now.
+    return lacks && has_segment_of(lsn);
+  }
+
+  /// Whether the server's record at the end follows the last one that was gone through, as far as
+  /// that is known. What is stored of whole segments would not show by itself that the server has
+  /// written others since.
+  bool leads_to_end() const {
+    if (!last_record_ || *last_record_ >= request_.to) return true;
+    postgres::WalReader reader(reader_at(request_.to), local_);
+    const postgres::WalRecord* record = reader.next();
+    return record == nullptr || record->previous == *last_record_;
+  }
+
   /// False, with the reason, when nothing tells what the records in [at, end) change.
   bool take(std::uint64_t segment, Lsn at, Lsn end) {
     reason_.clear();
@@ -79,6 +129,7 @@ class Collector {
     // A part of a segment is read, if it can be: its map may name much that changed outside.
     if (is_whole && take_stored(segment)) return true;
     if (scan(at, end)) return true;
+    if (other_history_) return false;
     if (!is_whole && take_stored(segment)) return true;
     return false;
   }
@@ -86,19 +137,25 @@ class Collector {
   bool take_stored(std::uint64_t segment) {
     if (!request_.with_archive) return false;
     auto map = get_block_map(store_, id_of(segment), stop_);
-    return map && add(segment, std::move(*map));
+    if (!map) return false;
+    const bool known = map->records().known();
+    if (!add(segment, std::move(*map))) return false;
+    // One of an earlier release does not say what it ends with.
+    if (!known) last_record_.reset();
+    return true;
   }
 
   bool scan(Lsn at, Lsn end) {
-    return (local_ && scan(at, end, local_)) || scan(at, end, archive_);
+    if (local_) {
+      if (scan(at, end, local_)) return true;
+      // The server's own WAL tells; what the archive has in its place is of no use.
+      if (other_history_) return false;
+    }
+    return scan(at, end, archive_);
   }
 
   bool scan(Lsn at, Lsn end, const WalInput& input) {
-    const postgres::WalRange range{.reader = {.major = request_.major,
-                                              .wal_segment_bytes = request_.wal_segment_bytes,
-                                              .start = at,
-                                              .system_identifier = request_.system_identifier},
-                                   .end = end};
+    const postgres::WalRange range{.reader = reader_at(at), .end = end};
     try {
       return add(segment_of(at, request_.wal_segment_bytes),
                  build_block_map(range, coverage(at, end).timeline, either(input), stop_));
@@ -124,12 +181,17 @@ class Collector {
 
   /// False, with the reason, when the map is of another history than what was added before it.
   bool add(std::uint64_t segment, BlockMap map) {
-    if (map_ && !map.continues(*map_)) {
+    const bool known = map.records().known();
+    // A stored map may be another's; whether the server's WAL continues is looked at next. Only
+    // where that is not there, or does not either, does the other history stay.
+    other_history_ = known && last_record_ && map.records().previous != *last_record_;
+    if (other_history_) {
       const WalSegmentId id = id_of(segment);
       reason_ = fmt::format("WAL segment {} does not continue the one before it",
                             postgres::wal_segment_name(id.timeline, id.segment, id.segment_bytes));
       return false;
     }
+    if (known) last_record_ = map.records().last;
     if (map_) {
       map_->merge(map);
     } else {
@@ -144,7 +206,9 @@ class Collector {
   WalInput archive_;
   WalInput local_;
   std::optional<BlockMap> map_;
+  std::optional<Lsn> last_record_;  // that was gone through; absent: not known
   std::string reason_;
+  bool other_history_ = false;  // the last map that was to be added is of another one
 };
 
 }  // namespace

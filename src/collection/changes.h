@@ -34,12 +34,17 @@ struct Changes {
   std::string reason;
   /// It is absent because the WAL was written with wal_level = minimal.
   bool wal_minimal = false;
+  /// It is absent because the WAL is known to be of two histories of one timeline, as after a
+  /// snapshot of the server's disk was put back: its pages cannot be compared with those of a
+  /// moment that it has not been at.
+  bool other_history = false;
 };
 
 /// What the WAL between two moments changes: from the block maps in the collection's archive, and
 /// where there is none, from the WAL itself (pg_wal, then the archive). Absent when WAL is missing,
-/// when `from` is on no timeline that leads to `to`, and when it was written with wal_level =
-/// minimal. Throws for objects that are corrupt and for failures of the store, Stopped.
+/// when `from` is on no timeline that leads to `to`, when it was written with wal_level = minimal,
+/// and when it is of another history than the WAL in pg_wal at `from` and `to`. Throws for objects
+/// that are corrupt and for failures of the store, Stopped.
 Changes changes_between(storage::ObjectStore& store, const ChangesRequest& request,
                         const Stop& stop);
 

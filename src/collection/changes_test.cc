@@ -169,6 +169,24 @@ TEST_F(ChangesTest, DoNotUseAMapOfAnotherHistory) {
   EXPECT_FALSE(changes.map);
   EXPECT_EQ(changes.reason, "WAL segment " + postgres::wal_segment_name(1, middle, kSmallSegment) +
                                 " does not continue the one before it");
+  EXPECT_TRUE(changes.other_history);
+}
+
+// The server has written something else where a record of the base's history begins.
+TEST_F(ChangesTest, RefuseAStartThatTheServersWalLacks) {
+  auto asked = request();
+  asked.wal_directory = wal_directory();
+  asked.from.value += 8;
+  auto changes = changes_between(store_, asked, Stop::never());
+  EXPECT_FALSE(changes.map);
+  EXPECT_TRUE(changes.other_history);
+  // Where pg_wal no longer has the place, nothing is known.
+  std::filesystem::remove(
+      wal_directory() + "/" +
+      postgres::wal_segment_name(1, segment_of(from_, kSmallSegment), kSmallSegment));
+  changes = changes_between(store_, asked, Stop::never());
+  EXPECT_FALSE(changes.map);
+  EXPECT_FALSE(changes.other_history);
 }
 
 TEST_F(ChangesTest, AMapOfAnEarlierReleaseIsTheSameAsItsSuccessor) {

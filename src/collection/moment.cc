@@ -90,8 +90,10 @@ bool MomentFinder::is_covered(const ArchivedTimeline& timeline, const WalPlace& 
                               Time moment) const {
   if (place.next_commit) return true;
   if (place.last_commit && place.last_commit->time == moment) return true;
-  const auto& mark = timeline.time_mark;
-  return mark && moment < mark->time && mark->lsn <= place.next;
+  // Of a gap behind which the archive goes on, a mark proves nothing: it lies behind the WAL here.
+  return std::ranges::any_of(timeline.time_marks, [&](const WalTimeMark& mark) {
+    return moment < mark.time && mark.lsn <= place.next;
+  });
 }
 
 std::optional<MomentFinder::Found> MomentFinder::look_for(const ArchivedTimeline& timeline,
@@ -364,10 +366,11 @@ std::optional<RestorableWindow> MomentFinder::with_times(const ArchivedTimeline&
   if (layer == nullptr && !first) return std::nullopt;
   window.begin = layer != nullptr ? end_time(*layer) : first->time;
   window.end = last ? std::max(last->time, window.begin) : window.begin;
-  const auto& mark = timeline.time_mark;
   // A mark tells of what was committed before its time, so the last moment is the one before.
-  if (mark && mark->lsn <= end && begin < mark->lsn) {
-    window.end = std::max(window.end, mark->time - std::chrono::microseconds(1));
+  for (const WalTimeMark& mark : timeline.time_marks) {
+    if (mark.lsn <= end && begin < mark.lsn) {
+      window.end = std::max(window.end, mark.time - std::chrono::microseconds(1));
+    }
   }
   return window;
 }

@@ -287,6 +287,36 @@ TEST_F(MomentTest, AGapEndsAWindow) {
   EXPECT_EQ(finder().at_time(at(250, 0)).layer, "second");
 }
 
+// An archive that gave up and was begun anew on the same timeline.
+TEST_F(MomentTest, WhatLeadsUpToAGapCountsAsWhatLiesBehindIt) {
+  layer("full", at(100));
+  commit(at(101));
+  const Lsn last = commit(at(110));
+  archive();
+  const Lsn first_end = wal_.position();
+  const std::uint64_t gap = segment_of(first_end, kSmallSegment);
+  put_wal_time_mark(store_, kMomentSystem, 1, {at(150), first_end}, std::nullopt, stop_);
+  fill(3 * kSmallSegment);
+  layer("second", at(200));
+  commit(at(300));
+  archive();
+  put_wal_time_mark(store_, kMomentSystem, 1, {at(400), wal_.position()}, std::nullopt, stop_);
+  for (const std::uint64_t lost : {gap, gap + 1}) {
+    remove_wal_segment(store_, {kMomentSystem, 1, lost, kSmallSegment}, stop_);
+  }
+
+  EXPECT_EQ(finder().at_time(at(110)).target->record, last);
+  EXPECT_EQ(finder().at_time(at(140)).target->record, last);
+  EXPECT_THAT(error_of([&] { finder().at_time(at(160)); }), HasSubstr("do not cover"));
+  EXPECT_EQ(finder().at_time(at(350)).layer, "second");
+  const auto windows = finder().windows();
+  ASSERT_EQ(windows.size(), 2U);
+  EXPECT_EQ(windows[0].end_lsn, first_end);
+  EXPECT_EQ(windows[0].end, at(150) - std::chrono::microseconds(1));
+  EXPECT_EQ(windows[1].begin, at(200));
+  EXPECT_EQ(windows[1].end, at(400) - std::chrono::microseconds(1));
+}
+
 TEST_F(MomentTest, FindsPositionsAndRestorePoints) {
   layer("full", at(100));
   commit(at(101));

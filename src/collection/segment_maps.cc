@@ -53,13 +53,19 @@ void SegmentMapBuilder::finish_segment(const Done& done) {
 
 void SegmentMapBuilder::read_to(Lsn flushed, const Done& done, const Stop& stop) {
   *flushed_ = std::max(*flushed_, flushed);
+  // What the reader has read ahead may be of a moment when less was flushed. It forgets that when
+  // it finds no record there.
+  bool may_be_old = true;
   while (true) {
     while (segment_of(reader_.position(), start_.wal_segment_bytes) > segment_)
       finish_segment(done);
     if (reader_.position() >= *flushed_) return;
     stop.check();
     const postgres::WalRecord* record = reader_.next();
-    if (record == nullptr) return;
+    if (record == nullptr) {
+      if (!std::exchange(may_be_old, false)) return;
+      continue;
+    }
     // A record that begins right behind a page header may begin in a later segment than the
     // position before it.
     while (segment_of(record->start, start_.wal_segment_bytes) > segment_) finish_segment(done);

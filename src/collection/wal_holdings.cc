@@ -34,7 +34,7 @@ std::optional<TimelineId> parse_timeline(std::string_view name) {
 void take_name(std::string_view name, TimelineId timeline, std::uint64_t wal_segment_bytes,
                ArchivedTimeline& into) {
   if (const auto mark = parse_wal_time_mark(name)) {
-    if (!into.time_mark || into.time_mark->time < mark->time) into.time_mark = mark;
+    into.time_marks.push_back(*mark);
     return;
   }
   const auto dot = name.find('.');
@@ -47,10 +47,8 @@ void take_name(std::string_view name, TimelineId timeline, std::uint64_t wal_seg
     // ".<inverted length>.partial"
     const auto bytes = parse_inverted_hex(rest.substr(1, rest.size() - 1 - kWalTailSuffix.size()));
     if (!bytes || *bytes > wal_segment_bytes) return;
-    if (std::pair(segment->segment, *bytes) > std::pair(into.tail_segment, into.tail_bytes)) {
-      into.tail_segment = segment->segment;
-      into.tail_bytes = *bytes;
-    }
+    std::uint64_t& longest = into.tails[segment->segment];
+    longest = std::max(longest, *bytes);
   }
 }
 
@@ -71,7 +69,7 @@ WalHoldings WalHoldings::read(storage::ObjectStore& store, std::uint64_t system_
       log::warning("the archive lacks the history of timeline {}", *timeline);
       continue;
     }
-    ArchivedTimeline found{.path = std::move(*path), .segments = {}, .time_mark = {}};
+    ArchivedTimeline found{.path = std::move(*path), .segments = {}, .tails = {}, .time_marks = {}};
     const std::string directory = wal_timeline_directory(system_identifier, *timeline);
     store.list(
         directory,
@@ -102,9 +100,9 @@ Lsn WalHoldings::end_of(const postgres::TimelinePath& path, Lsn from) const {
       end = postgres::segment_start(segment + 1, wal_segment_bytes_);
       continue;
     }
-    if (timeline->tail_segment == segment) {
+    if (const auto tail = timeline->tails.find(segment); tail != timeline->tails.end()) {
       const Lsn start = postgres::segment_start(segment, wal_segment_bytes_);
-      end = std::max(end, Lsn{start.value + timeline->tail_bytes});
+      end = std::max(end, Lsn{start.value + tail->second});
     }
     return end;
   }

@@ -1,8 +1,7 @@
 #pragma once
 
 #include <cstdint>
-#include <optional>
-#include <string>
+#include <map>
 #include <vector>
 
 #include "base/stop.h"
@@ -14,11 +13,12 @@ namespace holdfast::collection {
 
 /// What an archive has of one timeline.
 struct ArchivedTimeline {
-  postgres::TimelinePath path;           ///< leads to it
-  std::vector<std::uint64_t> segments;   ///< whole ones, ascending
-  std::uint64_t tail_segment = 0;        ///< of which it has the beginning
-  std::uint64_t tail_bytes = 0;          ///< 0: no such
-  std::optional<WalTimeMark> time_mark;  ///< the latest one
+  postgres::TimelinePath path;          ///< leads to it
+  std::vector<std::uint64_t> segments;  ///< whole ones, ascending
+  /// Segments of which it has the beginning, and how many bytes: where an archive ended, and
+  /// another one begins behind a gap, there are several.
+  std::map<std::uint64_t, std::uint64_t> tails;
+  std::vector<WalTimeMark> time_marks;  ///< in no order
 };
 
 /// What the archive of one cluster holds, by the names of its objects at one moment.

@@ -61,6 +61,17 @@ std::string metrics_text(const jobs::Registry& registry, Instance& instance,
                    types[std::string(name)].last_success_seconds);
   }
   const std::vector<backup::WalArchives::Listed> listed = archives.list();
+  // Also without a board entry, which an archive that ended has not.
+  fmt::format_to(
+      out,
+      "# HELP holdfast_wal_archive_failed Whether the archive gave up, and none has taken "
+      "its place.\n# TYPE holdfast_wal_archive_failed gauge\n");
+  for (const auto& archive : listed) {
+    const bool failed = archive.job.status == jobs::JobStatus::Failed ||
+                        archive.job.status == jobs::JobStatus::RevertFailed;
+    fmt::format_to(out, "holdfast_wal_archive_failed{{slot=\"{}\"}} {}\n", archive.slot,
+                   failed ? 1 : 0);
+  }
   const auto gauge = [&](std::string_view name, std::string_view help, const auto& value) {
     fmt::format_to(out, "# HELP {0} {1}\n# TYPE {0} gauge\n", name, help);
     for (const auto& archive : listed) {

@@ -107,6 +107,14 @@ WalReader::WalReader(WalReaderOptions options, WalInput input)
   }
 }
 
+bool has_wal_page(const WalInput& input, Lsn lsn, std::uint64_t wal_segment_bytes) {
+  const Lsn page{lsn.value / kWalPageBytes * kWalPageBytes};
+  Bytes bytes(kWalPageBytes);
+  // Source: PostgreSQL src/include/access/xlog_internal.h (XLogPageHeaderData).
+  return input(segment_of(page, wal_segment_bytes), page.value % wal_segment_bytes, bytes) &&
+         load<std::uint64_t>(bytes, 8) == page.value;
+}
+
 bool WalReader::fail(End end, std::string reason) {
   end_ = end;
   end_reason_ = std::move(reason);

@@ -52,6 +52,10 @@ using WalInput =
 WalInput wal_directory_input(std::string directory, TimelineId timeline,
                              std::uint64_t wal_segment_bytes);
 
+/// Whether the input has the page that `lsn` is on, and not another one in its place, as a recycled
+/// file of a server's has.
+bool has_wal_page(const WalInput& input, Lsn lsn, std::uint64_t wal_segment_bytes);
+
 struct WalReaderOptions {
   int major = 0;
   std::uint64_t wal_segment_bytes = 0;

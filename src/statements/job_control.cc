@@ -82,7 +82,12 @@ std::string tag_for(const JobControl& statement, std::size_t count) {
   return fmt::format("{} ALL {} JOBS {}", word, supported_type(statement.type), count);
 }
 
+/// A paused WAL archive would have PostgreSQL keep WAL without bound: nobody would look at the
+/// limit.
+bool may_pause(const jobs::Job& job) { return job.type != jobs::kWalArchiveType; }
+
 bool can_follow(JobRequest request, const jobs::Job& job) {
+  if (request == JobRequest::Pause && !may_pause(job)) return false;
   return request != JobRequest::Cancel || job.status != JobStatus::Paused || !job.reverts_to;
 }
 
@@ -128,6 +133,14 @@ std::vector<jobs::JobId> JobControlStatement::named_jobs(const JobControl& state
   for (const jobs::JobId id : ids) {
     const jobs::Job job = registry_.get(id);
     rights.require(job);
+    if (statement.action == JobControl::Action::Pause && !may_pause(job)) {
+      throw Error(sqlstate::kFeatureNotSupported,
+                  fmt::format("cannot pause WAL archive job {}", id))
+          .detail(
+              "PostgreSQL would keep all WAL from then on, without the bound of "
+              "--wal-keep-limit.")
+          .hint("End the archive with DROP WAL ARCHIVE.");
+    }
     jobs::status_after(
         request_of(statement.action),
         {.id = id, .status = job.status, .was_reverting = job.reverts_to.has_value()});

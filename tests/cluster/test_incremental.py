@@ -254,3 +254,33 @@ def test_a_standby_that_is_behind_is_waited_for(lab):
     server = start_restored(lab, source, target)
     assert server.value("SELECT count(*) FROM late") == "1000"
     server.amcheck()
+
+
+def copy_data(server, source, target):
+    """Of a stopped server: a snapshot of its disk, taken or put back."""
+    env.run("sh", "-c", f"rm -rf {target} && cp -a {source} {target}")
+
+
+def test_a_server_that_was_set_back_is_refused(lab):
+    """PGDATA comes back from a snapshot that is older than the full, on the same timeline, and writes past the full's end."""
+    server = lab.postgres(conf={"wal_keep_size": "512MB"})
+    server.sql("CREATE TABLE t (id int, v text); INSERT INTO t SELECT g, repeat('x', 100) FROM generate_series(1, 20000) g")
+    daemon = lab.holdfast(server)
+    server.stop()
+    snapshot = lab.root / "snapshot"
+    copy_data(server, server.data, snapshot)
+    server.start()
+    server.sql("UPDATE t SET v = 'of the history that is left' WHERE id % 3 = 0")
+    full(daemon)
+    daemon.stop()
+    server.stop()
+    copy_data(server, snapshot, server.data)
+    server.start()
+    for _ in range(3):
+        server.sql("UPDATE t SET v = 'of the other one' WHERE id % 7 = 0; SELECT pg_switch_wal()")
+        server.sql("CHECKPOINT; SELECT pg_switch_wal()")
+    daemon.start()
+    error = daemon.error(f"BACKUP INTO LATEST IN '{COLLECTION}'")
+    assert error.sqlstate == "55000" and "has another history than the previous backup" in error.message, error.message
+    assert "BACKUP INTO" in error.hint
+    assert len(layers(daemon)) == 1

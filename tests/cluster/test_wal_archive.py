@@ -4,6 +4,7 @@ import functools
 import http.server
 import subprocess
 import threading
+import urllib.request
 
 import pytest
 
@@ -76,6 +77,10 @@ def archive(daemon):
     return daemon.sql("SHOW WAL ARCHIVES").one()
 
 
+def metrics(daemon):
+    return urllib.request.urlopen(f"http://127.0.0.1:{daemon.http_port}/metrics", timeout=10).read().decode()
+
+
 def wait_archived(daemon, server, lsn=None, timeout=40):
     lsn = lsn or flushed(server)
     # A timeline that the server has left may reach further.
@@ -115,6 +120,9 @@ def test_archive_follows_through_kills(lab):
     row = daemon.sql(f"CREATE WAL ARCHIVE IN '{COLLECTION}'").one()
     again = daemon.sql(f"CREATE WAL ARCHIVE IN '{COLLECTION}' WITH mode = 'maps'").one()
     assert again == row
+    refused = daemon.error(f"PAUSE JOB {row['job_id']}")
+    assert refused.sqlstate == "0A000" and "DROP WAL ARCHIVE" in refused.hint
+    assert daemon.job(row["job_id"])["status"] == "running"
     server.sql("SELECT pg_switch_wal()")
     for point in ("archive.after_connect", "archive.after_put@2", "archive.after_checkpoint@2", "archive.after_advance", "archive.after_tail"):
         daemon.stop()
@@ -264,6 +272,7 @@ def test_promotion_slot_and_limits(lab):
     assert "--wal-keep-limit" in job["error"], job
     assert server.value("SELECT count(*) FROM pg_replication_slots") == "0"
     assert archive(daemon)["status"] == "failed" and "--wal-keep-limit" in archive(daemon)["message"]
+    assert f'holdfast_wal_archive_failed{{slot="{row["slot"]}"}} 1' in metrics(daemon)
     assert away.exists()
 
 

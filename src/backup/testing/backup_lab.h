@@ -6,6 +6,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "backup/backup_job.h"
@@ -24,6 +25,7 @@ namespace holdfast::backup::testing {
 class LabJob final : public jobs::JobContext {
  public:
   LabJob(jobs::JobId id, const proto::BackupJobSpec& spec);
+  LabJob(jobs::JobId id, Bytes specification) : id_(id), specification_(std::move(specification)) {}
 
   /// At the n-th time that the point is reached, over all attempts.
   void at(const std::string& point, std::function<void()> action, int nth = 1);
