@@ -151,15 +151,22 @@ class WalArchiveJobTest : public ::testing::Test {
     server.start();
     server.execute("SELECT pg_promote()");
   }
-  /// Of the stopped server's data directory.
-  void copy(const std::string& name) {
+  /// Archives what is there and what `more` brings, and puts the data directory back from a copy
+  /// that was taken in between, as a snapshot of its disk is.
+  void set_back_before(const std::function<void()>& more) {
     auto& server = lab_.server();
-    server.run({"cp", "-a", server.data_directory(), server.scratch() / name});
-  }
-  void put_back(const std::string& name) {
-    auto& server = lab_.server();
+    const std::filesystem::path snapshot = server.scratch() / "snapshot";
+    wait_archived();
+    server.stop();
+    server.run({"cp", "-a", server.data_directory(), snapshot});
+    server.start();
+    more();
+    wait_archived();
+    stop();
+    server.stop();
     server.run({"find", server.data_directory(), "-mindepth", "1", "-delete"});
-    server.run({"cp", "-a", (server.scratch() / name).string() + "/.", server.data_directory()});
+    server.run({"cp", "-a", snapshot.string() + "/.", server.data_directory()});
+    server.start();
   }
   void storage_fails(const Error& error, storage::StoreCall call = storage::StoreCall::Put) {
     lab_.store().add(
@@ -280,21 +287,13 @@ TEST_F(WalArchiveJobTest, CatchesUpWithMoreThanTheLimit) {
   expect_no_gap();
 }
 
-// Its PGDATA is put back from a copy, as a snapshot of its disk is.
 TEST_F(WalArchiveJobTest, AServerThatWasSetBackEndsTheArchive) {
   start();
   work();
-  wait_archived();
-  lab_.server().stop();
-  copy("snapshot");
-  lab_.server().start();
-  work();
-  work();
-  wait_archived();
-  stop();
-  lab_.server().stop();
-  put_back("snapshot");
-  lab_.server().start();
+  set_back_before([this] {
+    work();
+    work();
+  });
   lab_.server().execute("INSERT INTO t VALUES (1, 'of the other history')");
   const auto marks = objects_with(".time");
   start();
@@ -308,16 +307,8 @@ TEST_F(WalArchiveJobTest, AServerThatWasSetBackEndsTheArchive) {
 TEST_F(WalArchiveJobTest, ATailTellsThatTheServerWasSetBack) {
   start();
   lab_.server().execute("SELECT pg_switch_wal(); INSERT INTO t VALUES (1, 'kept')");
-  wait_archived();
-  lab_.server().stop();
-  copy("snapshot");
-  lab_.server().start();
-  lab_.server().execute("INSERT INTO t VALUES (2, repeat('left behind', 9000))");
-  wait_archived();
-  stop();
-  lab_.server().stop();
-  put_back("snapshot");
-  lab_.server().start();
+  set_back_before(
+      [this] { lab_.server().execute("INSERT INTO t VALUES (2, repeat('left behind', 9000))"); });
   const auto marks = objects_with(".time");
   start();
   EXPECT_THAT(wait_ended().message(), HasSubstr("the server was set back"));
@@ -328,17 +319,10 @@ TEST_F(WalArchiveJobTest, ATailTellsThatTheServerWasSetBack) {
 TEST_F(WalArchiveJobTest, AServerThatPassedTheArchiveIsFoundOut) {
   start();
   work();
-  wait_archived();
-  lab_.server().stop();
-  copy("snapshot");
-  lab_.server().start();
-  work();
-  work();
-  wait_archived();
-  stop();
-  lab_.server().stop();
-  put_back("snapshot");
-  lab_.server().start();
+  set_back_before([this] {
+    work();
+    work();
+  });
   lab_.server().execute("INSERT INTO t VALUES (1, 'of the other history')");
   for (int i = 0; i < 4; ++i) work();
   const auto objects = lab_.objects();
