@@ -28,6 +28,8 @@ struct WalArchiveEnvironment {
   std::chrono::milliseconds mark_interval{60'000};
   /// The most WAL that PostgreSQL keeps for an archive that does not advance; 0: no bound.
   std::uint64_t keep_limit = 0;
+  /// So long it may be more while the storage takes what it is given: a burst is caught up with.
+  std::chrono::milliseconds over_limit{30'000};
   const Clock* clock = &Clock::system();
 };
 

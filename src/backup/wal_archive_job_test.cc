@@ -263,6 +263,7 @@ TEST_F(WalArchiveJobTest, TheLimitHoldsThoughAStayCannotBegin) {
 
 TEST_F(WalArchiveJobTest, SlowStorageIsHeldToTheLimit) {
   environment_.keep_limit = 6 * kSmallSegment;
+  environment_.over_limit = {};
   start();
   wait_archived();
   // Every put succeeds, and the server writes more meanwhile than was put.
@@ -276,6 +277,19 @@ TEST_F(WalArchiveJobTest, SlowStorageIsHeldToTheLimit) {
   }
   work();
   EXPECT_THAT(wait_ended().message(), HasSubstr("--wal-keep-limit"));
+}
+
+// Nothing is wrong with the storage: it takes a burst that is larger than the limit.
+TEST_F(WalArchiveJobTest, CatchesUpWithABurst) {
+  environment_.keep_limit = 3 * kSmallSegment;
+  start();
+  wait_archived();
+  job_->at("archive.after_put", [this] {
+    for (int i = 0; i < 8; ++i) work();
+  });
+  work();
+  wait_archived();
+  expect_no_gap();
 }
 
 // More than the limit came together while no daemon was there. It can be archived, and is.

@@ -220,7 +220,7 @@ bool WalArchiveStay::archive() {
   const bool more = put(mode());
   holds_.drop_of_deleted_chains(*store_, stop_);
   report(mode(), {});
-  check_limit();
+  check_limit(environment_.over_limit);
   return more;
 }
 
@@ -306,11 +306,11 @@ void WalArchiveStay::bear_with(const Error& failure) {
     // The slot's loss is found out by the next stay, as that of the connection is.
     log::debug("could not touch the slot: {}", error.message());
   }
-  check_limit();
+  check_limit({});
   report(mode(), failure.message());
 }
 
-void WalArchiveStay::check_limit() {
+void WalArchiveStay::check_limit(std::chrono::milliseconds patience) {
   const std::uint64_t limit = environment_.keep_limit;
   const std::uint64_t kept = kept_for_archive();
   if (!memory_.kept_at_first) memory_.kept_at_first = kept;
@@ -318,7 +318,13 @@ void WalArchiveStay::check_limit() {
   if (*memory_.kept_at_first > limit) {
     allowed = *memory_.kept_at_first + limit / kPartOfLimitOnTop;
   }
-  if (limit == 0 || kept <= allowed) return;
+  if (limit == 0 || kept <= allowed) {
+    memory_.over_limit_since.reset();
+    return;
+  }
+  const auto now = std::chrono::steady_clock::now();
+  if (!memory_.over_limit_since) memory_.over_limit_since = now;
+  if (now - *memory_.over_limit_since < patience) return;
   throw archive_broken(
       fmt::format("PostgreSQL would have to keep {} of WAL for it, more than --wal-keep-limit ({})",
                   jobs::format_bytes(kept), jobs::format_bytes(limit)),

@@ -26,6 +26,8 @@ struct WalArchiveMemory {
   /// What PostgreSQL kept for the archive when the run began: it came together while nobody was
   /// there to archive it.
   std::optional<std::uint64_t> kept_at_first;
+  /// Since when it is more than the limit.
+  std::optional<std::chrono::steady_clock::time_point> over_limit_since;
   /// When everything that was written was archived, as far as it is known.
   std::optional<Time> caught_up;
   bool marked = false;  ///< whether the collection says that this archive is kept
@@ -67,7 +69,7 @@ class WalArchiveStay {
   void touch();
   bool touch_is_due() const;
   void bear_with(const Error& failure);
-  void check_limit();
+  void check_limit(std::chrono::milliseconds patience);
   void check_reading(postgres::Lsn flushed, std::uint64_t segment_bytes);
   void report(WalArchiveMode mode, const std::string& waiting_for);
   void report_waiting(const std::string& what);

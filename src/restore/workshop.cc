@@ -335,12 +335,13 @@ std::string Workshop::wait_ready(const std::vector<std::string>& databases, cons
 
 postgres::ConnectOptions Workshop::connect(const std::string& database) const {
   // The file's settings yield to those of roles and databases, and both to the client's options.
-  // Libraries are loaded, and login triggers fired, before the first statement.
+  // Libraries are loaded, and login triggers fired, before the first statement. Rows are read in
+  // their order, wherever another scan of the table stands.
   // Source: PostgreSQL src/backend/utils/init/postinit.c (InitPostgres).
   std::string session =
       "-c session_preload_libraries= -c local_preload_libraries= -c role=none "
       "-c session_replication_role=replica -c default_transaction_read_only=off "
-      "-c row_security=off -c search_path=pg_catalog,pg_temp";
+      "-c row_security=off -c synchronize_seqscans=off -c search_path=pg_catalog,pg_temp";
   if (major_ >= 17) session += " -c event_triggers=off";
   std::string conninfo = fmt::format("host={} port={} user={} options={}", quote_setting(sockets_),
                                      kPort, quote_setting(superuser_), quote_setting(session));
@@ -352,7 +353,7 @@ postgres::ConnectOptions Workshop::connect(const std::string& database) const {
 postgres::ConnectOptions Workshop::connect_as(const std::string& role,
                                               const std::string& database) const {
   constexpr std::string_view kSession =
-      "-c local_preload_libraries= -c role=none -c row_security=off "
+      "-c local_preload_libraries= -c role=none -c row_security=off -c synchronize_seqscans=off "
       "-c standard_conforming_strings=on -c search_path=pg_catalog";
   return {.conninfo = fmt::format("host={} port={} user={} options={}", quote_setting(sockets_),
                                   kPort, quote_setting(role), quote_setting(std::string(kSession))),
