@@ -284,10 +284,13 @@ TEST_F(WalArchiveJobTest, CatchesUpWithABurst) {
   environment_.keep_limit = 3 * kSmallSegment;
   start();
   wait_archived();
-  job_->at("archive.after_put", [this] {
+  std::atomic<bool> came = false;
+  job_->at("archive.after_put", [&] {
     for (int i = 0; i < 8; ++i) work();
+    came = true;
   });
   work();
+  until("the burst comes", [&] { return came.load(); });
   wait_archived();
   expect_no_gap();
 }
