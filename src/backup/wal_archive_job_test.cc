@@ -266,6 +266,7 @@ TEST_F(WalArchiveJobTest, SlowStorageIsHeldToTheLimit) {
   environment_.over_limit = {};
   start();
   wait_archived();
+  stop();
   // Every put succeeds, and the server writes more meanwhile than was put.
   for (int batch = 1; batch < 40; ++batch) {
     job_->at(
@@ -275,6 +276,7 @@ TEST_F(WalArchiveJobTest, SlowStorageIsHeldToTheLimit) {
         },
         job_->reached("archive.after_put") + batch);
   }
+  start();
   work();
   EXPECT_THAT(wait_ended().message(), HasSubstr("--wal-keep-limit"));
 }
@@ -284,11 +286,16 @@ TEST_F(WalArchiveJobTest, CatchesUpWithABurst) {
   environment_.keep_limit = 3 * kSmallSegment;
   start();
   wait_archived();
+  stop();
   std::atomic<bool> came = false;
-  job_->at("archive.after_put", [&] {
-    for (int i = 0; i < 8; ++i) work();
-    came = true;
-  });
+  job_->at(
+      "archive.after_put",
+      [&] {
+        for (int i = 0; i < 8; ++i) work();
+        came = true;
+      },
+      job_->reached("archive.after_put") + 1);
+  start();
   work();
   until("the burst comes", [&] { return came.load(); });
   wait_archived();
