@@ -25,7 +25,7 @@ class ArchiveBench:
             "archive_mode": "on", "archive_command": "'false'", "max_wal_size": "'6GB'", "wal_keep_size": "'3GB'", "shared_buffers": "'512MB'"}).start()
         self.server.sql("CREATE DATABASE pgbench")
         self.daemon = Holdfast(self.server, env.make_directory(self.work / "holdfast", 0o755), log_level="info").start()
-        self.job = self.daemon.sql(f"CREATE WAL ARCHIVE IN '{COLLECTION}'").one()["job_id"]
+        self.daemon.sql(f"CREATE WAL ARCHIVE IN '{COLLECTION}'")
         self.pgbackrest = self.work / "pgbackrest.conf"
         for sub in ("repo", "log", "lock", "spool"):
             env.make_directory(self.work / sub)
@@ -50,8 +50,7 @@ pg1-user=postgres
 
     def burst(self):
         """Writes the WAL while neither tool works; its size."""
-        self.daemon.sql(f"PAUSE JOB {self.job}")
-        self.daemon.wait_job(self.job, "paused")
+        self.daemon.stop()
         before = self.server.value("SELECT pg_current_wal_lsn()")
         env.run(env.DEBIAN_BIN / "pgbench", "-h", self.server.sockets, "-p", self.server.port, "-U", "postgres", "-q", "-i", "-s", BURST_SCALE,
                 "pgbench", timeout=600)
@@ -60,12 +59,13 @@ pg1-user=postgres
         return int(self.server.value(f"SELECT pg_current_wal_lsn() - '{before}'"))
 
     def holdfast(self):
+        """From the start of the daemon, which archives what came while it was away."""
         archive = self.daemon.io / "burst"
         stored = stored_bytes(archive)
         goal = self.server.value("SELECT pg_walfile_name(pg_current_wal_flush_lsn())")[8:]
-        cpu = own_cpu(self.daemon.process.pid) + server_cpu(self.server.pid())
+        cpu = server_cpu(self.server.pid())
         began = time.monotonic()
-        self.daemon.sql(f"RESUME JOB {self.job}")
+        self.daemon.start()
 
         def caught_up():
             lsn = self.daemon.sql("SHOW WAL ARCHIVES").one()["archived_lsn"]
