@@ -224,15 +224,7 @@ TEST(RestoreInPlace, OnceCompleteItStaysAndOnlyTracesAreRemoved) {
     RestoreLab lab;
     lab.make_live();
     LabJob job(kJob, lab.in_place());
-    job.kill_after_save(
-        [](const auto& saved) { return saved.phase() == proto::RESTORE_PHASE_COMPLETE; });
-    EXPECT_THROW(lab.resume(job), Killed);
-    job.next_attempt();
-    if (canceled) {
-      lab.revert(job);
-    } else {
-      lab.resume(job);
-    }
+    go_on_when_complete(lab, job, canceled);
     lab.expect_restored(lab.path("live"), lab.path("space"));
     EXPECT_TRUE(lab.instance().runs);
   }

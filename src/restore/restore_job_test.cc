@@ -328,15 +328,7 @@ TEST(RestoreElsewhere, OnceCompleteItStaysAndOnlyTracesAreRemoved) {
   for (const bool canceled : {false, true}) {
     RestoreLab lab;
     LabJob job(kJob, lab.elsewhere("target"));
-    job.kill_after_save(
-        [](const auto& saved) { return saved.phase() == proto::RESTORE_PHASE_COMPLETE; });
-    EXPECT_THROW(lab.resume(job), Killed);
-    job.next_attempt();
-    if (canceled) {
-      lab.revert(job);
-    } else {
-      lab.resume(job);
-    }
+    go_on_when_complete(lab, job, canceled);
     lab.expect_restored(lab.path("target"), lab.path("space"));
   }
 }

@@ -10,6 +10,7 @@
 
 #include "base/error.h"
 #include "jobs/job.h"
+#include "restore/testing/restore_lab.h"
 
 namespace holdfast::restore::testing {
 
@@ -35,6 +36,19 @@ inline Error error_of(const std::function<void()>& action) {
   }
   ADD_FAILURE() << "nothing was thrown";
   return Error(sqlstate::kInternalError, "nothing was thrown");
+}
+
+/// Ends the process right behind the job's last phase, and has the next one go on, or turn back.
+inline void go_on_when_complete(RestoreLab& lab, LabJob& job, bool canceled) {
+  job.kill_after_save(
+      [](const auto& saved) { return saved.phase() == proto::RESTORE_PHASE_COMPLETE; });
+  EXPECT_THROW(lab.resume(job), Killed);
+  job.next_attempt();
+  if (canceled) {
+    lab.revert(job);
+  } else {
+    lab.resume(job);
+  }
 }
 
 inline bool exists(const std::string& path) { return std::filesystem::exists(path); }
